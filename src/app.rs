@@ -1,0 +1,139 @@
+//! Puts the pieces together, for `main` and for the tests alike.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::blobs::{self, Blobs};
+use crate::config::Config;
+use crate::db::{self, Db};
+use crate::domain::ApiKey;
+use crate::service::{self, Service};
+use crate::{http, sweeper};
+
+/// How long a database that is still starting is waited for.
+const DATABASE_PATIENCE: Duration = Duration::from_mins(1);
+
+/// Why the service does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The ledger.
+    #[error("the database cannot be used")]
+    Db(#[from] db::Error),
+    /// The store.
+    #[error("the store cannot be used")]
+    Blobs(#[from] blobs::Error),
+    /// Something the service was asked to do.
+    #[error(transparent)]
+    Service(#[from] service::Error),
+    /// The address.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Which.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file with the first key.
+    #[error("the first API key cannot be written to {path}")]
+    KeyFile {
+        /// Which.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The server or the sweeper.
+    #[error("the service ended by itself")]
+    Ended(#[source] io::Error),
+}
+
+/// Opens the ledger, with its schema up to date.
+///
+/// # Errors
+/// When it cannot be reached or migrated.
+pub async fn open_db(url: &str, connections: u32) -> Result<Db, Error> {
+    let db = Db::connect(url, connections, DATABASE_PATIENCE).await?;
+    db::migrate::run(&db).await?;
+    Ok(db)
+}
+
+/// Opens ledger and store.
+///
+/// # Errors
+/// When one of them cannot be used.
+pub async fn open(config: &Config, database_url: &str) -> Result<Service, Error> {
+    let db = open_db(database_url, config.database_connections).await?;
+    let blobs = Blobs::open(&config.store).await?;
+    Ok(Service::new(db, blobs, config.limits.clone(), Handle::current()))
+}
+
+/// Serves until told to stop. The first line on standard output says where.
+///
+/// # Errors
+/// When the service cannot begin, or ends by itself.
+pub async fn serve(config: Config, database_url: &str, stop: CancellationToken) -> Result<(), Error> {
+    let service = open(&config, database_url).await?;
+    let first_key = match config.api_key {
+        Some(key) => service.clone().ensure_key(key.0).await.map(|()| None)?,
+        None => service.clone().create_first_key().await?,
+    };
+    let listen = |source| Error::Listen { address: config.listen.to_string(), source };
+    let listener = TcpListener::bind(config.listen).map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
+    announce(&format!("listening on http://{address}"));
+    if let Some(key) = first_key {
+        keep_first_key(&config.data_dir, &key)?;
+    }
+    run(service, listener, config.sweep_interval, config.shutdown_patience, stop).await
+}
+
+/// Serves on a socket, and sweeps. When one of the two ends by itself, so does the other.
+///
+/// # Errors
+/// When that happened.
+pub async fn run(
+    service: Service,
+    listener: TcpListener,
+    sweep_interval: Duration,
+    patience: Duration,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let whoever_ends = stop.clone().drop_guard();
+    let sweeper = tokio::spawn({
+        let (service, stop) = (service.clone(), stop.clone());
+        async move {
+            let _ends = stop.clone().drop_guard();
+            sweeper::run(service, sweep_interval, stop).await;
+        }
+    });
+    let served = http::serve(service, listener, stop, patience).await;
+    drop(whoever_ends);
+    let swept = sweeper.await;
+    served.map_err(Error::Ended)?;
+    swept.map_err(|error| Error::Ended(io::Error::other(error)))
+}
+
+/// Shows the first key to whoever started the service, and keeps it where only they can read it.
+fn keep_first_key(data_dir: &Path, key: &ApiKey) -> Result<(), Error> {
+    let path = data_dir.join("api-key");
+    let write = || {
+        fs::create_dir_all(data_dir)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        writeln!(file, "{}", key.reveal())?;
+        file.sync_all()
+    };
+    announce(&format!("API key: {} (shown once; kept in {})", key.reveal(), path.display()));
+    write().map_err(|source| Error::KeyFile { path: path.display().to_string(), source })
+}
+
+/// A line on standard output. Nobody may be reading it; that is no reason to stop.
+fn announce(line: &str) {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).ok();
+}

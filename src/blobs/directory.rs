@@ -1,0 +1,182 @@
+//! Objects as files. The ledger's row is the staging area: a file counts once its row says `stored`,
+//! so it is written in its place at once, and no rename and no left-over staging name exist.
+//!
+//! Order of a write: create, write, sync the file, sync its directory. Only then does the caller
+//! commit the row. A file from a process that died is named by a row, which the sweeper collects.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{BlobKey, Error, Result};
+
+/// One write: large enough to cost few calls, small enough for many bodies at once.
+pub(super) const CHUNK_BYTES: usize = 1024 * 1024;
+
+/// One read: larger ones are no faster.
+pub(super) const PIECE_BYTES: u64 = 256 * 1024;
+
+/// A directory of objects.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    root: Arc<Path>,
+}
+
+/// A file being written.
+#[derive(Debug)]
+pub struct FileWriter {
+    file: Arc<File>,
+    path: Arc<Path>,
+}
+
+/// A file being read.
+#[derive(Debug, Clone)]
+pub struct FileReader {
+    file: Arc<File>,
+    path: Arc<Path>,
+    key: BlobKey,
+}
+
+impl Directory {
+    /// Makes the directory and its 256 subdirectories where they are missing, synced.
+    pub(super) async fn open(root: PathBuf) -> Result<Self> {
+        let root: Arc<Path> = root.into();
+        blocking(&root, {
+            let root = Arc::clone(&root);
+            move || {
+                let parts = root.join("parts");
+                let mut missing = fs::DirBuilder::new();
+                missing.recursive(true).mode(0o700);
+                for shard in 0..=u8::MAX {
+                    missing.create(parts.join(format!("{shard:02x}")))?;
+                }
+                sync_directory(&parts)?;
+                sync_directory(&root)?;
+                root.parent().map_or(Ok(()), sync_directory)
+            }
+        })
+        .await?;
+        Ok(Self { root })
+    }
+
+    fn path(&self, key: BlobKey) -> Arc<Path> {
+        self.root.join(key.to_string()).into()
+    }
+
+    pub(super) async fn create(&self, key: BlobKey) -> Result<FileWriter> {
+        let path = self.path(key);
+        let file = blocking(&path, {
+            let path = Arc::clone(&path);
+            move || OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)
+        })
+        .await?;
+        Ok(FileWriter { file: Arc::new(file), path })
+    }
+
+    pub(super) async fn read(&self, key: BlobKey) -> Result<FileReader> {
+        let path = self.path(key);
+        let opened = blocking(&path, {
+            let path = Arc::clone(&path);
+            move || File::open(&path)
+        })
+        .await;
+        match opened {
+            Ok(file) => Ok(FileReader { file: Arc::new(file), path, key }),
+            Err(Error::Disk { source, .. }) if source.kind() == io::ErrorKind::NotFound => Err(Error::Missing(key)),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) async fn delete(&self, keys: Vec<BlobKey>) -> Vec<(BlobKey, Error)> {
+        let this = self.clone();
+        let doomed = keys.clone();
+        let outcome = blocking(&self.root, move || {
+            Ok(doomed
+                .into_iter()
+                .filter_map(|key| {
+                    let path = this.path(key);
+                    match fs::remove_file(&path) {
+                        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                            Some((key, Error::Disk { path: path.to_path_buf(), source }))
+                        }
+                        Ok(()) | Err(_) => None,
+                    }
+                })
+                .collect())
+        })
+        .await;
+        outcome.unwrap_or_else(|error| {
+            let reason = error.to_string();
+            keys.into_iter()
+                .map(|key| {
+                    (key, Error::Disk { path: self.root.to_path_buf(), source: io::Error::other(reason.clone()) })
+                })
+                .collect()
+        })
+    }
+
+    pub(super) async fn ping(&self) -> Result<()> {
+        let parts = self.root.join("parts");
+        blocking(&self.root, move || fs::metadata(parts).map(drop)).await
+    }
+}
+
+impl FileWriter {
+    pub(super) async fn write(&mut self, mut chunk: Vec<u8>) -> Result<Vec<u8>> {
+        let file = Arc::clone(&self.file);
+        blocking(&self.path, move || {
+            (&*file).write_all(&chunk)?;
+            chunk.clear();
+            Ok(chunk)
+        })
+        .await
+    }
+
+    pub(super) async fn finish(self) -> Result<()> {
+        let path = Arc::clone(&self.path);
+        blocking(&self.path, move || {
+            self.file.sync_all()?;
+            path.parent().map_or(Ok(()), sync_directory)
+        })
+        .await
+    }
+
+    pub(super) async fn abort(self) {
+        let path = Arc::clone(&self.path);
+        if let Err(error) = blocking(&self.path, move || fs::remove_file(&path)).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a file was left for the sweeper");
+        }
+    }
+}
+
+impl FileReader {
+    pub(super) async fn read(&self, offset: u64, length: u64) -> Result<Bytes> {
+        let file = Arc::clone(&self.file);
+        let read = blocking(&self.path, move || {
+            let mut piece = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+            file.read_exact_at(&mut piece, offset)?;
+            Ok(Bytes::from(piece))
+        })
+        .await;
+        match read {
+            Err(Error::Disk { source, .. }) if source.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(Error::Short(self.key))
+            }
+            read => read,
+        }
+    }
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Runs file work where it blocks no other task, and names the file in its error.
+async fn blocking<T: Send + 'static>(path: &Path, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(io::Error::other).flatten();
+    done.map_err(|source| Error::Disk { path: path.to_path_buf(), source })
+}

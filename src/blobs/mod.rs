@@ -1,0 +1,222 @@
+//! The store: one object a Part, in a directory or in a bucket. Everything else asks only this module.
+
+mod directory;
+mod location;
+mod remote;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use self::directory::{Directory, FileReader, FileWriter};
+pub use self::location::Location;
+use self::remote::{ObjectWriter, Remote};
+use crate::domain::PartId;
+
+/// The name of an object. It is made of a Part's id and nothing a client sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BlobKey(PartId);
+
+impl BlobKey {
+    /// The Part whose bytes it holds.
+    pub fn part(self) -> PartId {
+        self.0
+    }
+}
+
+impl From<PartId> for BlobKey {
+    fn from(part: PartId) -> Self {
+        Self(part)
+    }
+}
+
+/// `parts/5e/part_…5e`: the last two digits are random, so directories fill evenly.
+impl fmt::Display for BlobKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = self.0.to_string();
+        write!(f, "parts/{}/{id}", &id[id.len() - 2..])
+    }
+}
+
+/// What can go wrong with the store.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The object is not there.
+    #[error("object {0} is missing")]
+    Missing(BlobKey),
+    /// The object is shorter than its row says.
+    #[error("object {0} is shorter than the ledger says")]
+    Short(BlobKey),
+    /// A file or directory could not be read or written.
+    #[error("the store's file {path} failed", path = path.display())]
+    Disk {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The object store refused, or could not be reached.
+    #[error("the object store failed")]
+    Remote(#[from] object_store::Error),
+    /// The bucket is not there and could not be made.
+    #[error("the bucket is missing and could not be made: {0}")]
+    NoBucket(String),
+    /// The text is no place where objects can be kept.
+    #[error("'{0}' is no store; use file:///path, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix")]
+    NotALocation(String),
+}
+
+/// Everything in this module.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An opened store.
+#[derive(Debug, Clone)]
+pub enum Blobs {
+    /// Files below a directory, each synced before it counts.
+    Directory(Directory),
+    /// Objects in a bucket.
+    Remote(Remote),
+}
+
+impl Blobs {
+    /// Opens the store and shows that it is there; makes the directory or the bucket if it is missing.
+    ///
+    /// # Errors
+    /// When the store cannot be reached or made.
+    pub async fn open(location: &Location) -> Result<Self> {
+        match location {
+            Location::Directory(path) => Ok(Self::Directory(Directory::open(path.clone()).await?)),
+            Location::Bucket(url) => Ok(Self::Remote(Remote::open(url).await?)),
+        }
+    }
+
+    /// How many bytes a writer takes at once, but for the last time.
+    pub fn chunk_bytes(&self) -> usize {
+        match self {
+            Self::Directory(_) => directory::CHUNK_BYTES,
+            Self::Remote(_) => remote::CHUNK_BYTES,
+        }
+    }
+
+    /// How many bytes a reader is best asked for at once.
+    pub fn piece_bytes(&self) -> u64 {
+        match self {
+            Self::Directory(_) => directory::PIECE_BYTES,
+            Self::Remote(_) => remote::PIECE_BYTES,
+        }
+    }
+
+    /// Begins an object. `whole` says that one write will be all: then a bucket needs one request.
+    ///
+    /// # Errors
+    /// When the store does not take it.
+    pub async fn write(&self, key: BlobKey, whole: bool) -> Result<Writer> {
+        match self {
+            Self::Directory(it) => Ok(Writer::File(it.create(key).await?)),
+            Self::Remote(it) => Ok(Writer::Object(it.create(key, whole).await?)),
+        }
+    }
+
+    /// Begins to read an object.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub async fn read(&self, key: BlobKey) -> Result<Reader> {
+        match self {
+            Self::Directory(it) => Ok(Reader::File(it.read(key).await?)),
+            Self::Remote(it) => Ok(Reader::Object(it.clone(), key)),
+        }
+    }
+
+    /// Deletes objects, and what half-done multipart uploads may be left of them. What is not there
+    /// counts as deleted. Gives the failures.
+    pub async fn delete(&self, doomed: Vec<(BlobKey, Option<String>)>) -> Vec<(BlobKey, Error)> {
+        match self {
+            Self::Directory(it) => it.delete(doomed.into_iter().map(|(key, _)| key).collect()).await,
+            Self::Remote(it) => it.delete(doomed).await,
+        }
+    }
+
+    /// Asks whether the store answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<()> {
+        match self {
+            Self::Directory(it) => it.ping().await,
+            Self::Remote(it) => it.ping().await,
+        }
+    }
+}
+
+/// An object being written. It counts only after `finish`; dropped, it leaves what its row names.
+#[derive(Debug)]
+pub enum Writer {
+    /// In a directory.
+    File(FileWriter),
+    /// In a bucket.
+    Object(ObjectWriter),
+}
+
+impl Writer {
+    /// The store's name for the multipart upload under way, if this is one.
+    pub fn multipart(&self) -> Option<&str> {
+        match self {
+            Self::File(_) => None,
+            Self::Object(it) => it.multipart(),
+        }
+    }
+
+    /// Writes the next bytes, and gives an empty buffer for the ones after.
+    ///
+    /// # Errors
+    /// When the store fails: the object is then given up.
+    pub async fn write(&mut self, chunk: Vec<u8>) -> Result<Vec<u8>> {
+        match self {
+            Self::File(it) => it.write(chunk).await,
+            Self::Object(it) => it.write(chunk).await,
+        }
+    }
+
+    /// Ends the object: when this returns, its bytes survive a crash of the machine.
+    ///
+    /// # Errors
+    /// When the store fails: the object is then given up.
+    pub async fn finish(self) -> Result<()> {
+        match self {
+            Self::File(it) => it.finish().await,
+            Self::Object(it) => it.finish().await,
+        }
+    }
+
+    /// Gives the object up, as well as the store lets us: its row stays until it is surely gone.
+    pub async fn abort(self) {
+        match self {
+            Self::File(it) => it.abort().await,
+            Self::Object(it) => it.abort().await,
+        }
+    }
+}
+
+/// An object being read.
+#[derive(Debug, Clone)]
+pub enum Reader {
+    /// In a directory: the file stays readable even if it is deleted meanwhile.
+    File(FileReader),
+    /// In a bucket.
+    Object(Remote, BlobKey),
+}
+
+impl Reader {
+    /// Reads exactly `length` bytes.
+    ///
+    /// # Errors
+    /// When there are fewer, or the store fails.
+    pub async fn read(&self, offset: u64, length: u64) -> Result<Bytes> {
+        match self {
+            Self::File(it) => it.read(offset, length).await,
+            Self::Object(store, key) => store.read(*key, offset, length).await,
+        }
+    }
+}

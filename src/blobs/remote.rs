@@ -1,0 +1,213 @@
+//! Objects in a bucket, over `object_store`. Small ones are one request; larger ones a multipart
+//! upload of equal chunks, one on its way while the next fills.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::multipart::{MultipartStore, PartId as ChunkId};
+use object_store::path::Path;
+use object_store::signer::Signer as _;
+use object_store::{ClientOptions, ObjectStore, ObjectStoreExt as _};
+use reqwest::Method;
+use url::Url;
+
+use super::{BlobKey, Error, Result};
+
+/// S3 takes no smaller chunk but the last; two of them are held per body.
+pub(super) const CHUNK_BYTES: usize = 5 * 1024 * 1024;
+
+/// One ranged read. Bounded, so that a slow reader pins no response of the store and meets no time limit.
+pub(super) const PIECE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// A bucket, and the prefix below which everything of ours is.
+#[derive(Clone)]
+pub struct Remote {
+    objects: Arc<dyn ObjectStore>,
+    multiparts: Arc<dyn MultipartStore>,
+    prefix: Path,
+}
+
+/// An object being written.
+pub struct ObjectWriter {
+    store: Remote,
+    path: Path,
+    multipart: Option<String>,
+    chunks: Vec<ChunkId>,
+}
+
+impl Remote {
+    /// Opens a bucket. An S3 bucket that is missing is made.
+    pub(super) async fn open(url: &Url) -> Result<Self> {
+        let prefix = Path::parse(url.path().trim_matches('/')).map_err(object_store::Error::from)?;
+        // Plain http is for endpoints that the operator named so, such as a store on this machine.
+        let client = ClientOptions::new().with_allow_http(true);
+        match url.scheme() {
+            "gs" => {
+                let store =
+                    GoogleCloudStorageBuilder::from_env().with_url(url.as_str()).with_client_options(client).build()?;
+                Self::reached(Arc::new(store), prefix).await
+            }
+            "az" => {
+                let store =
+                    MicrosoftAzureBuilder::from_env().with_url(url.as_str()).with_client_options(client).build()?;
+                Self::reached(Arc::new(store), prefix).await
+            }
+            _ => {
+                let store = AmazonS3Builder::from_env().with_url(url.as_str()).with_client_options(client).build()?;
+                Self::open_s3(Arc::new(store), prefix).await
+            }
+        }
+    }
+
+    async fn open_s3(store: Arc<AmazonS3>, prefix: Path) -> Result<Self> {
+        match Self::reached(Arc::clone(&store), prefix.clone()).await {
+            Err(Error::Remote(object_store::Error::NotFound { .. })) => {
+                make_bucket(&store).await?;
+                Self::reached(store, prefix).await
+            }
+            reached => reached,
+        }
+    }
+
+    async fn reached<S: ObjectStore + MultipartStore>(store: Arc<S>, prefix: Path) -> Result<Self> {
+        let multiparts: Arc<dyn MultipartStore> = Arc::<S>::clone(&store);
+        let this = Self { objects: store, multiparts, prefix };
+        this.ping().await?;
+        Ok(this)
+    }
+
+    fn path(&self, key: BlobKey) -> Path {
+        // `from_iter` would encode the slashes.
+        key.to_string().split('/').fold(self.prefix.clone(), object_store::path::Path::join)
+    }
+
+    pub(super) async fn create(&self, key: BlobKey, whole: bool) -> Result<ObjectWriter> {
+        let path = self.path(key);
+        let multipart = if whole { None } else { Some(self.multiparts.create_multipart(&path).await?) };
+        Ok(ObjectWriter { store: self.clone(), path, multipart, chunks: Vec::new() })
+    }
+
+    pub(super) async fn read(&self, key: BlobKey, offset: u64, length: u64) -> Result<Bytes> {
+        match self.objects.get_range(&self.path(key), offset..offset + length).await {
+            Ok(piece) if piece.len() as u64 == length => Ok(piece),
+            Ok(_) => Err(Error::Short(key)),
+            Err(object_store::Error::NotFound { .. }) => Err(Error::Missing(key)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(super) async fn delete(&self, doomed: Vec<(BlobKey, Option<String>)>) -> Vec<(BlobKey, Error)> {
+        let mut failed = Vec::new();
+        let mut keys = HashMap::new();
+        for (key, multipart) in doomed {
+            let path = self.path(key);
+            let aborted = match &multipart {
+                Some(id) => self.multiparts.abort_multipart(&path, id).await,
+                None => Ok(()),
+            };
+            match aborted {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {
+                    keys.insert(path, key);
+                }
+                Err(error) => failed.push((key, error.into())),
+            }
+        }
+        let paths: Vec<_> = keys.keys().cloned().map(Ok).collect();
+        let mut outcomes = self.objects.delete_stream(stream::iter(paths).boxed());
+        let mut last_error = None;
+        while let Some(outcome) = outcomes.next().await {
+            match outcome {
+                Ok(path) => drop(keys.remove(&path)),
+                Err(object_store::Error::NotFound { path, .. }) => keys.retain(|it, _| it.as_ref() != path),
+                Err(error) => last_error = Some(error),
+            }
+        }
+        // The store does not say which object an error is about: all that it did not confirm have failed.
+        let reason = last_error.map_or_else(|| "not confirmed".to_owned(), |error| error.to_string());
+        failed.extend(keys.into_values().map(|key| {
+            let source = reason.clone().into();
+            (key, object_store::Error::Generic { store: "delete", source }.into())
+        }));
+        failed
+    }
+
+    pub(super) async fn ping(&self) -> Result<()> {
+        let probe = self.prefix.clone().join("parts").join("00");
+        self.objects.list(Some(&probe)).next().await.transpose()?;
+        Ok(())
+    }
+}
+
+impl ObjectWriter {
+    pub(super) fn multipart(&self) -> Option<&str> {
+        self.multipart.as_deref()
+    }
+
+    pub(super) async fn write(&mut self, chunk: Vec<u8>) -> Result<Vec<u8>> {
+        let payload = Bytes::from(chunk).into();
+        match &self.multipart {
+            Some(id) => {
+                let index = self.chunks.len();
+                self.chunks.push(self.store.multiparts.put_part(&self.path, id, index, payload).await?);
+            }
+            None => drop(self.store.objects.put(&self.path, payload).await?),
+        }
+        Ok(Vec::new())
+    }
+
+    pub(super) async fn finish(self) -> Result<()> {
+        if let Some(id) = &self.multipart {
+            self.store.multiparts.complete_multipart(&self.path, id, self.chunks).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn abort(self) {
+        if let Some(id) = &self.multipart
+            && let Err(error) = self.store.multiparts.abort_multipart(&self.path, id).await
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a multipart upload was left for the sweeper");
+        }
+    }
+}
+
+/// Makes the bucket by a signed request of our own: `object_store` has no call for it.
+async fn make_bucket(store: &AmazonS3) -> Result<()> {
+    let failed = |error: &dyn fmt::Display| Error::NoBucket(error.to_string());
+    let url = store.signed_url(Method::PUT, &Path::default(), Duration::from_mins(1)).await?;
+    let answer = reqwest::Client::new().put(url).send().await.map_err(|error| failed(&error.without_url()))?;
+    if answer.status().is_success() {
+        tracing::info!("made the bucket");
+        return Ok(());
+    }
+    let status = answer.status();
+    let body = answer.text().await.unwrap_or_default();
+    // Another replica may have made it in the same moment.
+    if body.contains("BucketAlreadyOwnedByYou") || body.contains("BucketAlreadyExists") {
+        return Ok(());
+    }
+    Err(failed(&format!("{status} {body}")))
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote")
+            .field("store", &self.objects.to_string())
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ObjectWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObjectWriter").field("path", &self.path).finish_non_exhaustive()
+    }
+}

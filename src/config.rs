@@ -1,0 +1,302 @@
+//! The settings: as they are typed (flags, environment), and as they are meant. Nothing else reads
+//! the environment.
+
+#![expect(clippy::doc_markdown, reason = "the settings' docs are the text of --help")]
+
+use std::env;
+use std::net::SocketAddr;
+use std::path::{self, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::blobs::Location;
+use crate::domain::{ApiKey, ByteCount, KeyId, Limits, MimePolicy, NotAByteCount};
+use crate::embedded;
+
+/// The upload service that you run yourself: OpenAI's Uploads and Files API on your own Postgres and
+/// S3-compatible storage.
+///
+/// With no setting at all it keeps everything below ./windlass-data: a private PostgreSQL, started
+/// from the one that is installed, and a directory of objects. The first start prints an API key.
+#[derive(Debug, Parser)]
+#[command(name = "windlass", version)]
+pub struct CommandLine {
+    /// What to do; `serve` if nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The settings.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the API, and sweep every so often (this is the default).
+    Serve,
+    /// Bring the database's schema up to date, and end.
+    Migrate,
+    /// Expire and collect all that is due now, print what was done, and end.
+    Sweep,
+    /// Make, list and revoke API keys.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+}
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a key and print it; it is never shown again.
+    Create {
+        /// The project it opens; made if it is new.
+        #[arg(long, default_value = "default", value_parser = project_name)]
+        project: String,
+        /// What to call the key in lists.
+        #[arg(long, default_value = "unnamed")]
+        name: String,
+    },
+    /// List the keys, without their secrets.
+    List,
+    /// Take a key out of use at once.
+    Revoke {
+        /// Its id, as `keys list` shows it.
+        id: KeyId,
+    },
+}
+
+/// The settings as they are typed. Each is a flag and an environment variable.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Settings")]
+pub struct Options {
+    /// The database: postgres://user:password@host:5432/name. Without it, a private PostgreSQL is run
+    /// in the data directory.
+    #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// The most connections to the database.
+    #[arg(long, global = true, env = "WINDLASS_DATABASE_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    database_connections: u32,
+    /// Where the private PostgreSQL's programs are (`initdb`, `postgres`); they are searched for if
+    /// this is not set.
+    #[arg(long, global = true, env = "WINDLASS_PG_BIN")]
+    pg_bin: Option<PathBuf>,
+    /// Where to listen. Port 0 picks a free one.
+    #[arg(long, global = true, env = "WINDLASS_LISTEN", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Where everything is kept that is not kept elsewhere.
+    #[arg(long, global = true, env = "WINDLASS_DATA_DIR", default_value = "./windlass-data")]
+    data_dir: PathBuf,
+    /// Where the bytes are kept: file:///path, s3://bucket/prefix, gs://bucket/prefix or
+    /// az://container/prefix. Credentials and endpoint come from the store's usual variables, such as
+    /// `AWS_ACCESS_KEY_ID` and `AWS_ENDPOINT_URL`. Without it, they are kept in the data directory.
+    #[arg(long, global = true, env = "WINDLASS_STORE")]
+    store: Option<Location>,
+    /// An API key of the project `default` that shall exist. Without it, the first start makes one,
+    /// prints it once, and keeps it in the file `api-key` of the data directory.
+    #[arg(long, global = true, env = "WINDLASS_API_KEY", hide_env_values = true, value_parser = api_key)]
+    api_key: Option<HiddenKey>,
+    /// How long an upload can be added to and completed.
+    #[arg(long, global = true, env = "WINDLASS_UPLOAD_LIFETIME", default_value = "1h", value_parser = positive_duration)]
+    upload_lifetime: Duration,
+    /// How often to look for what has expired.
+    #[arg(long, global = true, env = "WINDLASS_SWEEP_INTERVAL", default_value = "30s", value_parser = positive_duration)]
+    sweep_interval: Duration,
+    /// The most bytes of one part.
+    #[arg(long, global = true, env = "WINDLASS_MAX_PART_BYTES", default_value_t = Limits::default().part_bytes.get(), value_parser = clap::value_parser!(u64).range(1..))]
+    max_part_bytes: u64,
+    /// The most bytes of one upload.
+    #[arg(long, global = true, env = "WINDLASS_MAX_UPLOAD_BYTES", default_value_t = Limits::default().upload_bytes.get())]
+    max_upload_bytes: u64,
+    /// The most bytes of a file sent in one request.
+    #[arg(long, global = true, env = "WINDLASS_MAX_FILE_BYTES", default_value_t = Limits::default().file_bytes.get())]
+    max_file_bytes: u64,
+    /// Which MIME types an upload may declare.
+    #[arg(long, global = true, env = "WINDLASS_MIME_POLICY", default_value = "contract")]
+    mime_policy: MimePolicyOption,
+    /// How long a deleted file's bytes are kept for those who are reading them.
+    #[arg(long, global = true, env = "WINDLASS_READER_GRACE", default_value = "1h", value_parser = humantime::parse_duration)]
+    reader_grace: Duration,
+    /// How long a body may pause before it counts as stalled.
+    #[arg(long, global = true, env = "WINDLASS_BODY_IDLE", default_value = "30s", value_parser = positive_duration)]
+    body_idle: Duration,
+    /// The memory that bodies on their way may hold together; those that find none wait, then get 503.
+    #[arg(long, global = true, env = "WINDLASS_BUFFER_BYTES", default_value_t = Limits::default().buffer_bytes.get(), value_parser = clap::value_parser!(u64).range(16 * 1024 * 1024..))]
+    buffer_bytes: u64,
+    /// How long open requests may go on after the service was told to stop.
+    #[arg(long, global = true, env = "WINDLASS_SHUTDOWN_PATIENCE", default_value = "60s", value_parser = humantime::parse_duration)]
+    shutdown_patience: Duration,
+    /// What to log to standard error: error, warn, info, debug or trace, also by module.
+    #[arg(long, global = true, env = "WINDLASS_LOG", default_value = "info")]
+    log: String,
+    /// How to log it.
+    #[arg(long, global = true, env = "WINDLASS_LOG_FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum MimePolicyOption {
+    /// The types that the contract binds to the purposes `assistants` and `vision`.
+    Contract,
+    /// Every type for every purpose.
+    Any,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: an object a line.
+    Json,
+}
+
+/// The settings as they are meant.
+#[derive(Debug)]
+pub struct Config {
+    /// Where the ledger is.
+    pub database: Database,
+    /// The most connections to it.
+    pub database_connections: u32,
+    /// Where the objects are.
+    pub store: Location,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// An absolute path.
+    pub data_dir: PathBuf,
+    /// A key that shall exist.
+    pub api_key: Option<HiddenKey>,
+    /// Every bound.
+    pub limits: Limits,
+    /// How often to sweep.
+    pub sweep_interval: Duration,
+    /// How long a stop may take.
+    pub shutdown_patience: Duration,
+    /// What to log.
+    pub log: String,
+    /// How.
+    pub log_format: LogFormat,
+}
+
+/// Where the ledger is.
+#[derive(Debug)]
+pub enum Database {
+    /// In a database that is running.
+    Url(String),
+    /// In one that we run.
+    Embedded(embedded::Settings),
+}
+
+/// A key that does not show itself in a debug print of the settings.
+#[derive(Clone)]
+pub struct HiddenKey(pub ApiKey);
+
+/// Why the settings cannot be meant.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The working directory is gone.
+    #[error("the data directory cannot be found")]
+    DataDir(#[from] std::io::Error),
+    /// A limit is too large for the ledger.
+    #[error("a limit is too large: {0}")]
+    Limit(#[from] NotAByteCount),
+    /// The data directory's path cannot be a URL.
+    #[error("the data directory's path cannot be used")]
+    Path,
+}
+
+impl TryFrom<Options> for Config {
+    type Error = Error;
+
+    fn try_from(typed: Options) -> Result<Self, Error> {
+        let data_dir = path::absolute(typed.data_dir)?;
+        let database = match typed.database_url.filter(|it| !it.is_empty()) {
+            Some(url) => Database::Url(url),
+            None => Database::Embedded(embedded::Settings {
+                data_dir: data_dir.clone(),
+                bin_dir: typed.pg_bin,
+                path: env::var_os("PATH").unwrap_or_default(),
+                guard: own_program()?,
+            }),
+        };
+        let limits = Limits {
+            part_bytes: ByteCount::try_from(typed.max_part_bytes)?,
+            upload_bytes: ByteCount::try_from(typed.max_upload_bytes)?,
+            file_bytes: ByteCount::try_from(typed.max_file_bytes)?,
+            buffer_bytes: ByteCount::try_from(typed.buffer_bytes)?,
+            upload_lifetime: typed.upload_lifetime,
+            body_idle: typed.body_idle,
+            reader_grace: typed.reader_grace,
+            mime_policy: match typed.mime_policy {
+                MimePolicyOption::Contract => MimePolicy::Contract,
+                MimePolicyOption::Any => MimePolicy::Any,
+            },
+            ..Limits::default()
+        };
+        Ok(Self {
+            database,
+            database_connections: typed.database_connections,
+            store: typed.store.unwrap_or_else(|| Location::Directory(data_dir.join("objects"))),
+            listen: typed.listen,
+            data_dir,
+            api_key: typed.api_key,
+            limits,
+            sweep_interval: typed.sweep_interval,
+            shutdown_patience: typed.shutdown_patience,
+            log: typed.log,
+            log_format: typed.log_format,
+        })
+    }
+}
+
+impl std::fmt::Debug for HiddenKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HiddenKey(…)")
+    }
+}
+
+/// This program, even when its file was replaced by a newer one meanwhile.
+fn own_program() -> std::io::Result<PathBuf> {
+    if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { env::current_exe() }
+}
+
+fn api_key(text: &str) -> Result<HiddenKey, crate::domain::NotAnApiKey> {
+    ApiKey::try_from(text.to_owned()).map(HiddenKey)
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(it) if it < Duration::from_millis(1) => Err("must be longer than nothing, such as 30s or 1h".to_owned()),
+        Ok(it) => Ok(it),
+        Err(error) => Err(format!("{error}; write it as 90s, 10m or 1h")),
+    }
+}
+
+fn project_name(text: &str) -> Result<String, &'static str> {
+    let fits = (1..=63).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+        && text.starts_with(|it: char| it.is_ascii_alphanumeric());
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err("a project's name has 1 to 63 of a-z, 0-9, - and _, and begins with a letter or digit")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn settings_may_stand_before_and_after_the_command() {
+        for line in [["windlass", "--listen=127.0.0.1:0", "serve"], ["windlass", "serve", "--listen=127.0.0.1:0"]] {
+            assert_eq!(CommandLine::parse_from(line).options.listen.port(), 0);
+        }
+    }
+}

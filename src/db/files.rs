@@ -1,0 +1,217 @@
+//! The table `file`: what uploads became.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgExecutor;
+
+use super::{Error, Position, Result, Tx, seconds};
+use crate::domain::{Assembly, ByteCount, Crc64, File, FileId, FileLifetime, Md5, Order, PageLimit, ProjectId};
+
+/// A File that is there: not deleted, and not past its expiry, swept or not.
+macro_rules! select_file {
+    ($tail:literal, $($bind:tt)*) => {
+        sqlx::query_as!(
+            FileColumns,
+            "select id, filename, purpose, mime_type, bytes, crc64nvme, md5, created_at, expires_at
+             from file
+             where deleted_at is null and (expires_at is null or expires_at > now()) and " + $tail,
+            $($bind)*
+        )
+    };
+}
+
+/// The columns of a File as they are read.
+pub(super) struct FileColumns {
+    pub id: FileId,
+    pub filename: String,
+    pub purpose: String,
+    pub mime_type: String,
+    pub bytes: i64,
+    pub crc64nvme: i64,
+    pub md5: Option<Vec<u8>>,
+    pub created_at: DateTime<Utc>,
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+impl TryFrom<FileColumns> for File {
+    type Error = Error;
+
+    fn try_from(row: FileColumns) -> Result<Self> {
+        let bad = |reason: &str| Error::inconsistent("file", row.id.uuid(), reason);
+        Ok(Self {
+            id: row.id,
+            filename: row.filename.parse().map_err(|_| bad("filename"))?,
+            purpose: row.purpose.parse().map_err(|_| bad("purpose"))?,
+            mime_type: row.mime_type.parse().map_err(|_| bad("mime_type"))?,
+            bytes: row.bytes.try_into().map_err(|_| bad("bytes"))?,
+            crc64: Crc64::from_ledger(row.crc64nvme),
+            md5: row.md5.as_deref().map(Md5::try_from).transpose().map_err(|_| bad("md5"))?,
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+        })
+    }
+}
+
+/// Writes down the File that an assembly makes. It takes its Upload's age, as in the contract.
+pub async fn insert(tx: &mut Tx, project: ProjectId, assembly: &Assembly, md5: Option<Md5>) -> Result<File> {
+    let upload = assembly.upload();
+    let it = &upload.declaration;
+    sqlx::query_as!(
+        FileColumns,
+        "insert into file (id, project_id, filename, purpose, mime_type, bytes, crc64nvme, md5, created_at, expires_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9::timestamptz, $9::timestamptz + make_interval(secs => $10))
+         returning id, filename, purpose, mime_type, bytes, crc64nvme, md5, created_at, expires_at",
+        upload.id.file() as FileId,
+        project as ProjectId,
+        it.filename.as_str(),
+        it.purpose.as_str(),
+        it.mime_type.as_str(),
+        it.bytes as ByteCount,
+        assembly.crc64().to_ledger(),
+        md5.as_ref().map(AsRef::as_ref),
+        upload.created_at,
+        assembly
+            .file_lifetime()
+            .map(FileLifetime::seconds)
+            .map(|it| Duration::from_secs(it.unsigned_abs()))
+            .map(seconds),
+    )
+    .fetch_one(&mut **tx)
+    .await?
+    .try_into()
+}
+
+/// The project's File of that id.
+pub async fn find(db: impl PgExecutor<'_>, project: ProjectId, id: FileId) -> Result<Option<File>> {
+    select_file!("id = $1 and project_id = $2", id as FileId, project as ProjectId,)
+        .fetch_optional(db)
+        .await?
+        .map(File::try_from)
+        .transpose()
+}
+
+/// Where a File of the project stands in its list, even when it has been deleted since: a client
+/// that deletes while it pages does not lose its place.
+pub async fn find_position(db: impl PgExecutor<'_>, project: ProjectId, id: FileId) -> Result<Option<Position>> {
+    let row = sqlx::query!(
+        "select created_at from file where id = $1 and project_id = $2",
+        id as FileId,
+        project as ProjectId,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| Position { created_at: row.created_at, id: id.uuid() }))
+}
+
+/// The project's Files after a place in the list, and one more than the limit where there are.
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    project: ProjectId,
+    purpose: Option<&str>,
+    after: Option<Position>,
+    order: Order,
+    limit: PageLimit,
+) -> Result<Vec<File>> {
+    let after = after.unwrap_or_else(|| match order {
+        Order::Ascending => Position::FIRST,
+        Order::Descending => Position::last(),
+    });
+    let rows = match (purpose, order) {
+        (None, Order::Ascending) => {
+            select_file!(
+                "project_id = $1 and (created_at, id) > ($2, $3) order by created_at, id limit $4",
+                project as ProjectId,
+                after.created_at,
+                after.id,
+                limit.and_one(),
+            )
+            .fetch_all(db)
+            .await?
+        }
+        (None, Order::Descending) => {
+            select_file!(
+                "project_id = $1 and (created_at, id) < ($2, $3) order by created_at desc, id desc limit $4",
+                project as ProjectId,
+                after.created_at,
+                after.id,
+                limit.and_one(),
+            )
+            .fetch_all(db)
+            .await?
+        }
+        (Some(purpose), Order::Ascending) => {
+            select_file!(
+                "project_id = $1 and purpose = $2 and (created_at, id) > ($3, $4) order by created_at, id limit $5",
+                project as ProjectId,
+                purpose,
+                after.created_at,
+                after.id,
+                limit.and_one(),
+            )
+            .fetch_all(db)
+            .await?
+        }
+        (Some(purpose), Order::Descending) => {
+            select_file!(
+                "project_id = $1 and purpose = $2 and (created_at, id) < ($3, $4) order by created_at desc, id desc limit $5",
+                project as ProjectId,
+                purpose,
+                after.created_at,
+                after.id,
+                limit.and_one(),
+            )
+            .fetch_all(db)
+            .await?
+        }
+    };
+    rows.into_iter().map(File::try_from).collect()
+}
+
+/// Deletes a File that is there. Whether it was.
+pub async fn mark_deleted(tx: &mut Tx, project: ProjectId, id: FileId) -> Result<bool> {
+    let outcome = sqlx::query!(
+        "update file set deleted_at = now()
+         where id = $1 and project_id = $2 and deleted_at is null and (expires_at is null or expires_at > now())",
+        id as FileId,
+        project as ProjectId,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(outcome.rows_affected() == 1)
+}
+
+/// Deletes Files past their expiry, the oldest first; passes over those in other hands.
+pub async fn mark_expired(tx: &mut Tx, limit: u16) -> Result<Vec<FileId>> {
+    let rows = sqlx::query!(
+        "with due as (
+             select id from file where deleted_at is null and expires_at <= now()
+             order by expires_at limit $1 for update skip locked
+         )
+         update file set deleted_at = now() from due where file.id = due.id
+         returning file.id",
+        i64::from(limit),
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// Forgets Files that were deleted long ago and of which no object is left.
+pub async fn delete_gone(tx: &mut Tx, after: Duration, limit: u16) -> Result<Vec<FileId>> {
+    let rows = sqlx::query!(
+        "with gone as (
+             select id from file
+             where deleted_at is not null and deleted_at < now() - make_interval(secs => $1)
+               and not exists (select from part where part.upload_id = file.id)
+             order by deleted_at limit $2 for update skip locked
+         )
+         delete from file using gone where file.id = gone.id
+         returning file.id",
+        seconds(after),
+        i64::from(limit),
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}

@@ -1,0 +1,302 @@
+//! The table `part`: every object in the store, from before its first byte until after its end.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgExecutor;
+
+use super::{Error, Position, Result, Tx, seconds};
+use crate::domain::{ByteCount, Crc64, Limits, PageLimit, Part, PartId, ProjectId, UploadId};
+
+/// A stored Part and where its bytes stand in the file.
+#[derive(Debug, Clone, Copy)]
+pub struct Placed {
+    /// The Part.
+    pub part: Part,
+    /// How many bytes of the file come before it.
+    pub offset: u64,
+}
+
+/// An object that is to go.
+#[derive(Debug, Clone)]
+pub struct Garbage {
+    /// Its Part.
+    pub part: PartId,
+    /// The half-done multipart upload that may be left of it in the store.
+    pub multipart: Option<String>,
+}
+
+struct StoredRow {
+    id: PartId,
+    upload_id: UploadId,
+    bytes: i64,
+    crc64nvme: i64,
+    created_at: DateTime<Utc>,
+}
+
+impl TryFrom<StoredRow> for Part {
+    type Error = Error;
+
+    fn try_from(row: StoredRow) -> Result<Self> {
+        Ok(Self {
+            id: row.id,
+            upload: row.upload_id,
+            bytes: row.bytes.try_into().map_err(|e| Error::inconsistent("part", row.id.uuid(), e))?,
+            crc64: Crc64::from_ledger(row.crc64nvme),
+            created_at: row.created_at,
+        })
+    }
+}
+
+/// Writes down the object that a body is about to become. Gives when, unless the project has no
+/// such Upload, it is not pending any more, or it has as many Parts as it may have.
+pub async fn insert_if_pending(
+    db: impl PgExecutor<'_>,
+    project: ProjectId,
+    upload: UploadId,
+    part: PartId,
+) -> Result<Option<DateTime<Utc>>> {
+    let most = i64::try_from(Limits::PARTS_PER_UPLOAD).unwrap_or(i64::MAX);
+    let row = sqlx::query!(
+        "insert into part (id, upload_id)
+         select $1, upload.id from upload
+         where upload.id = $2 and upload.project_id = $3 and upload.status = 'pending' and upload.expires_at > now()
+           and (select count(*) from part where part.upload_id = $2) < $4
+         for share of upload
+         returning created_at",
+        part as PartId,
+        upload as UploadId,
+        project as ProjectId,
+        most,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| row.created_at))
+}
+
+/// Writes down the store's name for the multipart upload that will become this object, so that it
+/// can be ended even when this process is not there to do it.
+pub async fn set_multipart(db: impl PgExecutor<'_>, part: PartId, multipart: &str) -> Result<()> {
+    sqlx::query!("update part set multipart_id = $2 where id = $1 and state = 'receiving'", part as PartId, multipart,)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Counts an object that the store has acknowledged. Whether it was taken: it is not once its
+/// Upload has stopped being pending.
+pub async fn mark_stored(db: impl PgExecutor<'_>, part: &Part) -> Result<bool> {
+    let outcome = sqlx::query!(
+        "with open as (
+             select id from upload where id = $2 and status = 'pending' and expires_at > now() for share
+         )
+         update part set state = 'stored', bytes = $3, crc64nvme = $4
+         from open where part.id = $1 and part.upload_id = open.id and part.state = 'receiving'",
+        part.id as PartId,
+        part.upload as UploadId,
+        part.bytes as ByteCount,
+        part.crc64.to_ledger(),
+    )
+    .execute(db)
+    .await?;
+    Ok(outcome.rows_affected() == 1)
+}
+
+/// Gives up an object that did not become a stored Part.
+pub async fn abandon(db: impl PgExecutor<'_>, part: PartId, grace: Duration) -> Result<()> {
+    sqlx::query!(
+        "update part set state = 'garbage', not_before = now() + make_interval(secs => $2)
+         where id = $1 and state = 'receiving'",
+        part as PartId,
+        seconds(grace),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Those of the listed Parts that are stored, in no order.
+pub async fn list_stored(db: impl PgExecutor<'_>, upload: UploadId, listed: &[PartId]) -> Result<Vec<Part>> {
+    sqlx::query_as!(
+        StoredRow,
+        r#"select id, upload_id, bytes as "bytes!", crc64nvme as "crc64nvme!", created_at
+           from part where id = any($2) and upload_id = $1 and state = 'stored'"#,
+        upload as UploadId,
+        listed as &[PartId],
+    )
+    .fetch_all(db)
+    .await?
+    .into_iter()
+    .map(Part::try_from)
+    .collect()
+}
+
+/// Where a Part stands in its Upload's list.
+pub async fn find_position(db: impl PgExecutor<'_>, upload: UploadId, part: PartId) -> Result<Option<Position>> {
+    let row = sqlx::query!(
+        "select created_at from part where id = $1 and upload_id = $2",
+        part as PartId,
+        upload as UploadId,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| Position { created_at: row.created_at, id: part.uuid() }))
+}
+
+/// What an Upload has stored, the oldest first, after a place in the list, and one more than the
+/// limit where there is.
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    upload: UploadId,
+    after: Option<Position>,
+    limit: PageLimit,
+) -> Result<Vec<Part>> {
+    let after = after.unwrap_or(Position::FIRST);
+    sqlx::query_as!(
+        StoredRow,
+        r#"select id, upload_id, bytes as "bytes!", crc64nvme as "crc64nvme!", created_at
+           from part
+           where upload_id = $1 and state = 'stored' and (created_at, id) > ($2, $3)
+           order by created_at, id limit $4"#,
+        upload as UploadId,
+        after.created_at,
+        after.id,
+        limit.and_one(),
+    )
+    .fetch_all(db)
+    .await?
+    .into_iter()
+    .map(Part::try_from)
+    .collect()
+}
+
+/// Gives Parts their places in the manifest. The Upload's row is locked by the caller.
+pub async fn place(tx: &mut Tx, upload: UploadId, parts: &[Part]) -> Result<()> {
+    let ids: Vec<PartId> = parts.iter().map(|part| part.id).collect();
+    let offsets: Vec<ByteCount> = parts
+        .iter()
+        .scan(ByteCount::ZERO, |next, part| {
+            let offset = *next;
+            *next = next.checked_add(part.bytes)?;
+            Some(offset)
+        })
+        .collect();
+    sqlx::query!(
+        "update part set byte_offset = place.byte_offset
+         from unnest($2::uuid[], $3::bigint[]) as place (id, byte_offset)
+         where part.id = place.id and part.upload_id = $1 and part.state = 'stored'",
+        upload as UploadId,
+        &ids as &[PartId],
+        &offsets as &[ByteCount],
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// The objects of a file that hold any of the bytes from `start` up to (not including) `end`, in order.
+pub async fn list_manifest(db: impl PgExecutor<'_>, upload: UploadId, start: u64, end: u64) -> Result<Vec<Placed>> {
+    let bound = |it: u64| i64::try_from(it).unwrap_or(i64::MAX);
+    let rows = sqlx::query!(
+        r#"select id, bytes as "bytes!", crc64nvme as "crc64nvme!", created_at, byte_offset as "byte_offset!"
+           from part
+           where upload_id = $1 and byte_offset is not null and byte_offset < $3 and byte_offset + bytes > $2
+           order by byte_offset"#,
+        upload as UploadId,
+        bound(start),
+        bound(end),
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let id = row.id;
+            let part = StoredRow {
+                id,
+                upload_id: upload,
+                bytes: row.bytes,
+                crc64nvme: row.crc64nvme,
+                created_at: row.created_at,
+            };
+            let offset = u64::try_from(row.byte_offset).map_err(|e| Error::inconsistent("part", id.uuid(), e))?;
+            Ok(Placed { part: part.try_into()?, offset })
+        })
+        .collect()
+}
+
+/// The ids of a file's Parts, in order.
+pub async fn list_placed_ids(db: impl PgExecutor<'_>, upload: UploadId) -> Result<Vec<PartId>> {
+    let rows = sqlx::query!(
+        "select id from part where upload_id = $1 and byte_offset is not null order by byte_offset",
+        upload as UploadId,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// Writes down that whatever ended Uploads hold outside a manifest is to go: what is stored after
+/// `grace`, what may still be on its way once its writer must have given up.
+pub async fn discard_unplaced(tx: &mut Tx, uploads: &[UploadId], grace: Duration, writer: Duration) -> Result<()> {
+    sqlx::query!(
+        "update part set state = 'garbage',
+             not_before = greatest(now() + make_interval(secs => $2),
+                                   case when state = 'receiving' then created_at + make_interval(secs => $3) end)
+         where upload_id = any($1) and byte_offset is null and state in ('receiving', 'stored')",
+        uploads as &[UploadId],
+        seconds(grace),
+        seconds(writer),
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Writes down that the objects of deleted Files are to go, after a grace for their readers.
+pub async fn discard_placed(tx: &mut Tx, uploads: &[UploadId], grace: Duration) -> Result<()> {
+    sqlx::query!(
+        "update part set state = 'garbage', not_before = now() + make_interval(secs => $2)
+         where upload_id = any($1) and byte_offset is not null and state = 'stored'",
+        uploads as &[UploadId],
+        seconds(grace),
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Takes garbage that is due into one's hands, the oldest first. Its next turn is written down
+/// before the attempt, later each time (20 s, doubled up to an hour), so that whoever dies or
+/// fails leaves it to somebody else.
+pub async fn claim_garbage(db: impl PgExecutor<'_>, limit: u16) -> Result<Vec<Garbage>> {
+    let rows = sqlx::query!(
+        "with due as (
+             select id from part where state = 'garbage' and not_before <= now()
+             order by not_before limit $1 for update skip locked
+         )
+         update part set attempts = attempts + 1,
+             not_before = now() + least(interval '10 seconds' * 2 ^ least(attempts + 1, 20), interval '1 hour')
+         from due where part.id = due.id
+         returning part.id, part.multipart_id",
+        i64::from(limit),
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| Garbage { part: row.id, multipart: row.multipart_id }).collect())
+}
+
+/// Removes the rows of objects that are gone from the store.
+pub async fn delete_collected(db: impl PgExecutor<'_>, parts: &[PartId]) -> Result<u64> {
+    let outcome = sqlx::query!("delete from part where id = any($1) and state = 'garbage'", parts as &[PartId])
+        .execute(db)
+        .await?;
+    Ok(outcome.rows_affected())
+}
+
+/// Writes down why an object could not be deleted.
+pub async fn set_last_error(db: impl PgExecutor<'_>, part: PartId, error: &str) -> Result<()> {
+    sqlx::query!("update part set last_error = $2 where id = $1 and state = 'garbage'", part as PartId, error,)
+        .execute(db)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,334 @@
+//! The table `upload`: what was asked for, and where it stands.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgExecutor;
+
+use super::files::FileColumns;
+use super::{Error, Position, Result, Tx, seconds};
+use crate::domain::{
+    ByteCount, Declaration, FileLifetime, NewUpload, Order, PageLimit, ProjectId, Upload, UploadId, UploadStatus,
+};
+
+/// How an Upload came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// By `POST /v1/uploads`.
+    Client,
+    /// By `POST /v1/files`, unseen.
+    Form,
+}
+
+impl Origin {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Form => "form",
+        }
+    }
+}
+
+/// An Upload with its File, where it has one that is still there. Past its hour it reads as
+/// expired, swept or not.
+macro_rules! select_upload {
+    ($tail:literal, $($bind:tt)*) => {
+        sqlx::query_as!(
+            Row,
+            "select upload.id, upload.filename, upload.purpose, upload.mime_type, upload.bytes,
+                    upload.file_lifetime_seconds, upload.created_at, upload.expires_at,
+                    case when upload.status = 'pending' and upload.expires_at <= now() then 'expired'
+                         else upload.status end as \"status!\",
+                    file.filename as \"file_filename?\", file.purpose as \"file_purpose?\",
+                    file.mime_type as \"file_mime_type?\", file.bytes as \"file_bytes?\",
+                    file.crc64nvme as \"file_crc64nvme?\", file.md5 as \"file_md5?\",
+                    file.created_at as \"file_created_at?\", file.expires_at as \"file_expires_at?\"
+             from upload
+             left join file on file.id = upload.id and file.deleted_at is null
+                            and (file.expires_at is null or file.expires_at > now())
+             " + $tail,
+            $($bind)*
+        )
+    };
+}
+
+struct Row {
+    id: UploadId,
+    filename: Option<String>,
+    purpose: Option<String>,
+    mime_type: Option<String>,
+    bytes: Option<i64>,
+    file_lifetime_seconds: Option<i64>,
+    created_at: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+    status: String,
+    file_filename: Option<String>,
+    file_purpose: Option<String>,
+    file_mime_type: Option<String>,
+    file_bytes: Option<i64>,
+    file_crc64nvme: Option<i64>,
+    file_md5: Option<Vec<u8>>,
+    file_created_at: Option<DateTime<Utc>>,
+    file_expires_at: Option<DateTime<Utc>>,
+}
+
+impl TryFrom<Row> for Upload {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self> {
+        let bad = |reason: &str| Error::inconsistent("upload", row.id.uuid(), reason);
+        let file = match (
+            row.file_filename,
+            row.file_purpose,
+            row.file_mime_type,
+            row.file_bytes,
+            row.file_crc64nvme,
+            row.file_created_at,
+        ) {
+            (Some(filename), Some(purpose), Some(mime_type), Some(bytes), Some(crc64nvme), Some(created_at)) => Some(
+                FileColumns {
+                    id: row.id.file(),
+                    filename,
+                    purpose,
+                    mime_type,
+                    bytes,
+                    crc64nvme,
+                    md5: row.file_md5,
+                    created_at,
+                    expires_at: row.file_expires_at,
+                }
+                .try_into()?,
+            ),
+            _ => None,
+        };
+        let status = match (row.status.as_str(), file) {
+            ("pending", None) => UploadStatus::Pending,
+            ("completed", file) => UploadStatus::Completed(file),
+            ("cancelled", None) => UploadStatus::Cancelled,
+            ("expired", None) => UploadStatus::Expired,
+            _ => return Err(bad("status")),
+        };
+        let (Some(filename), Some(purpose), Some(mime_type), Some(bytes)) =
+            (row.filename, row.purpose, row.mime_type, row.bytes)
+        else {
+            return Err(bad("not declared"));
+        };
+        let declaration = Declaration {
+            filename: filename.parse().map_err(|_| bad("filename"))?,
+            purpose: purpose.parse().map_err(|_| bad("purpose"))?,
+            mime_type: mime_type.parse().map_err(|_| bad("mime_type"))?,
+            bytes: bytes.try_into().map_err(|_| bad("bytes"))?,
+            file_lifetime: row
+                .file_lifetime_seconds
+                .map(FileLifetime::try_from)
+                .transpose()
+                .map_err(|_| bad("file_lifetime_seconds"))?,
+        };
+        Ok(Self { id: row.id, declaration, status, created_at: row.created_at, expires_at: row.expires_at })
+    }
+}
+
+/// Writes down a declared Upload; gives when it was created and when it expires.
+pub async fn insert(
+    db: impl PgExecutor<'_>,
+    project: ProjectId,
+    id: UploadId,
+    new: &NewUpload,
+    lifetime: Duration,
+) -> Result<(DateTime<Utc>, DateTime<Utc>)> {
+    let it = new.declaration();
+    let row = sqlx::query!(
+        "insert into upload (id, project_id, origin, filename, purpose, mime_type, bytes, file_lifetime_seconds, expires_at)
+         values ($1, $2, 'client', $3, $4, $5, $6, $7, now() + make_interval(secs => $8))
+         returning created_at, expires_at",
+        id as UploadId,
+        project as ProjectId,
+        it.filename.as_str(),
+        it.purpose.as_str(),
+        it.mime_type.as_str(),
+        it.bytes as ByteCount,
+        it.file_lifetime.map(FileLifetime::seconds),
+        seconds(lifetime),
+    )
+    .fetch_one(db)
+    .await?;
+    Ok((row.created_at, row.expires_at))
+}
+
+/// Writes down the Upload inside a `POST /v1/files`, of which nothing is known yet.
+pub async fn insert_form(db: impl PgExecutor<'_>, project: ProjectId, id: UploadId, lifetime: Duration) -> Result<()> {
+    sqlx::query!(
+        "insert into upload (id, project_id, origin, expires_at)
+         values ($1, $2, 'form', now() + make_interval(secs => $3))",
+        id as UploadId,
+        project as ProjectId,
+        seconds(lifetime),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Adds to a pending form what its body told in the end. Whether it was still pending.
+pub async fn declare_form(db: impl PgExecutor<'_>, project: ProjectId, id: UploadId, it: &Declaration) -> Result<bool> {
+    let outcome = sqlx::query!(
+        "update upload set filename = $3, purpose = $4, mime_type = $5, bytes = $6, file_lifetime_seconds = $7
+         where id = $1 and project_id = $2 and origin = 'form' and status = 'pending' and expires_at > now()",
+        id as UploadId,
+        project as ProjectId,
+        it.filename.as_str(),
+        it.purpose.as_str(),
+        it.mime_type.as_str(),
+        it.bytes as ByteCount,
+        it.file_lifetime.map(FileLifetime::seconds),
+    )
+    .execute(db)
+    .await?;
+    Ok(outcome.rows_affected() == 1)
+}
+
+/// The project's Upload of that id.
+pub async fn find(db: impl PgExecutor<'_>, project: ProjectId, id: UploadId) -> Result<Option<Upload>> {
+    select_upload!(
+        "where upload.id = $1 and upload.project_id = $2 and upload.origin = 'client'",
+        id as UploadId,
+        project as ProjectId,
+    )
+    .fetch_optional(db)
+    .await?
+    .map(Upload::try_from)
+    .transpose()
+}
+
+/// The project's Upload of that id, with its row locked until the transaction ends.
+pub async fn lock(tx: &mut Tx, project: ProjectId, id: UploadId, origin: Origin) -> Result<Option<Upload>> {
+    select_upload!(
+        "where upload.id = $1 and upload.project_id = $2 and upload.origin = $3
+         for update of upload",
+        id as UploadId,
+        project as ProjectId,
+        origin.as_str(),
+    )
+    .fetch_optional(&mut **tx)
+    .await?
+    .map(Upload::try_from)
+    .transpose()
+}
+
+/// Where an Upload of the project stands in its list.
+pub async fn find_position(db: impl PgExecutor<'_>, project: ProjectId, id: UploadId) -> Result<Option<Position>> {
+    let row = sqlx::query!(
+        "select created_at from upload where id = $1 and project_id = $2 and origin = 'client'",
+        id as UploadId,
+        project as ProjectId,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| Position { created_at: row.created_at, id: id.uuid() }))
+}
+
+/// The project's Uploads after a place in the list, and one more than the limit where there are.
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    project: ProjectId,
+    after: Option<Position>,
+    order: Order,
+    limit: PageLimit,
+) -> Result<Vec<Upload>> {
+    let rows = match order {
+        Order::Ascending => {
+            let after = after.unwrap_or(Position::FIRST);
+            select_upload!(
+                "where upload.project_id = $1 and upload.origin = 'client' and (upload.created_at, upload.id) > ($2, $3)
+                 order by upload.created_at, upload.id limit $4",
+                project as ProjectId,
+                after.created_at,
+                after.id,
+                limit.and_one(),
+            )
+            .fetch_all(db)
+            .await?
+        }
+        Order::Descending => {
+            let after = after.unwrap_or_else(Position::last);
+            select_upload!(
+                "where upload.project_id = $1 and upload.origin = 'client' and (upload.created_at, upload.id) < ($2, $3)
+                 order by upload.created_at desc, upload.id desc limit $4",
+                project as ProjectId,
+                after.created_at,
+                after.id,
+                limit.and_one(),
+            )
+            .fetch_all(db)
+            .await?
+        }
+    };
+    rows.into_iter().map(Upload::try_from).collect()
+}
+
+/// Ends a pending Upload that has become a File. Its row is locked by the caller.
+pub async fn mark_completed(tx: &mut Tx, id: UploadId) -> Result<()> {
+    sqlx::query!(
+        "update upload set status = 'completed', ended_at = now() where id = $1 and status = 'pending'",
+        id as UploadId,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Ends a pending Upload that nobody wants any more. Whether it was pending and before its hour.
+pub async fn mark_cancelled(tx: &mut Tx, project: ProjectId, id: UploadId, origin: Origin) -> Result<bool> {
+    let outcome = sqlx::query!(
+        "update upload set status = 'cancelled', ended_at = now()
+         where id = $1 and project_id = $2 and origin = $3 and status = 'pending' and expires_at > now()",
+        id as UploadId,
+        project as ProjectId,
+        origin.as_str(),
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(outcome.rows_affected() == 1)
+}
+
+/// Ends pending Uploads that are past their hour, the oldest first; passes over those in other hands.
+pub async fn mark_expired(tx: &mut Tx, limit: u16) -> Result<Vec<UploadId>> {
+    let rows = sqlx::query!(
+        "with due as (
+             select id from upload where status = 'pending' and expires_at <= now()
+             order by expires_at limit $1 for update skip locked
+         )
+         update upload set status = 'expired', ended_at = now() from due where upload.id = due.id
+         returning upload.id",
+        i64::from(limit),
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// Forgets Uploads that were cancelled or expired long ago and of which no object is left.
+pub async fn delete_ended(db: impl PgExecutor<'_>, after: Duration, limit: u16) -> Result<u64> {
+    let outcome = sqlx::query!(
+        "with gone as (
+             select id from upload
+             where status in ('cancelled', 'expired') and ended_at < now() - make_interval(secs => $1)
+               and not exists (select from part where part.upload_id = upload.id)
+             order by ended_at limit $2 for update skip locked
+         )
+         delete from upload using gone where upload.id = gone.id",
+        seconds(after),
+        i64::from(limit),
+    )
+    .execute(db)
+    .await?;
+    Ok(outcome.rows_affected())
+}
+
+/// Forgets the completed Uploads whose Files have just been forgotten.
+pub async fn delete_completed(tx: &mut Tx, ids: &[UploadId]) -> Result<()> {
+    sqlx::query!("delete from upload where id = any($1) and status = 'completed'", ids as &[UploadId])
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! Every number that bounds something, with its default from the contract.
+
+use std::time::Duration;
+
+use super::{ByteCount, MimePolicy};
+
+/// The bounds that an operator may set and a test may shrink.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The largest Part: 64 MiB, since the SDK's parts are exactly that.
+    pub part_bytes: ByteCount,
+    /// The largest Upload that may be declared: 8 GiB.
+    pub upload_bytes: ByteCount,
+    /// The largest body of `POST /v1/files`: 512 MiB.
+    pub file_bytes: ByteCount,
+    /// The largest batch file through `POST /v1/files`: 200 MiB.
+    pub batch_file_bytes: ByteCount,
+    /// How long an Upload stays pending.
+    pub upload_lifetime: Duration,
+    /// Which MIME types a purpose takes.
+    pub mime_policy: MimePolicy,
+    /// The longest pause inside a body before it counts as stalled.
+    pub body_idle: Duration,
+    /// The longest time one body may take as a whole.
+    pub body_deadline: Duration,
+    /// How long readers keep a deleted File's bytes.
+    pub reader_grace: Duration,
+    /// How long an ended Upload or a deleted File is remembered once its bytes are gone.
+    pub memory: Duration,
+    /// The most rows that one step of the sweeper takes at once.
+    pub sweep_batch: u16,
+    /// The memory that bodies on their way may hold together.
+    pub buffer_bytes: ByteCount,
+    /// How long a body waits for that memory before it is turned away with 503.
+    pub buffer_wait: Duration,
+}
+
+impl Limits {
+    /// The most Parts that one Upload may hold and one completion may list.
+    pub const PARTS_PER_UPLOAD: usize = 10_000;
+    /// The longest page of a list, and the default.
+    pub const PAGE: u16 = 10_000;
+    /// The largest JSON body: a completion of 10,000 part ids has 0.4 MB.
+    pub const JSON_BYTES: usize = 1024 * 1024;
+    /// What a multipart body may hold beside the content: boundaries, headers, small fields.
+    pub const FORM_OVERHEAD_BYTES: u64 = 1024 * 1024;
+    /// The largest text field of a form.
+    pub const FORM_TEXT_BYTES: usize = 8 * 1024;
+    /// How long an Upload's unlisted bytes are left alone after its end.
+    pub const ENDED_GRACE: Duration = Duration::from_mins(1);
+    /// How long the store may take over the last bytes of a body, retries included.
+    pub const STORE_PATIENCE: Duration = Duration::from_mins(10);
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            part_bytes: ByteCount::of(64 * 1024 * 1024),
+            upload_bytes: ByteCount::of(1024 * 1024 * 1024).times(8),
+            file_bytes: ByteCount::of(512 * 1024 * 1024),
+            batch_file_bytes: ByteCount::of(200 * 1024 * 1024),
+            upload_lifetime: Duration::from_hours(1),
+            mime_policy: MimePolicy::Contract,
+            body_idle: Duration::from_secs(30),
+            body_deadline: Duration::from_hours(1),
+            reader_grace: Duration::from_hours(1),
+            memory: Duration::from_hours(168),
+            sweep_batch: 500,
+            buffer_bytes: ByteCount::of(256 * 1024 * 1024),
+            buffer_wait: Duration::from_secs(20),
+        }
+    }
+}

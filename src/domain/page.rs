@@ -1,0 +1,90 @@
+//! One page of a list: where it begins, which way it goes, how long it is.
+
+use std::str::FromStr;
+
+use super::Limits;
+
+/// What a client asks for. `Id` is the kind of thing that is listed.
+#[derive(Debug, Clone, Copy)]
+pub struct PageRequest<Id> {
+    /// The last thing of the page before.
+    pub after: Option<Id>,
+    /// The most things the page may hold.
+    pub limit: PageLimit,
+    /// By age, which way.
+    pub order: Order,
+}
+
+/// 1 to 10,000 things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageLimit(u16);
+
+/// A number that is no page length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("limit must be between 1 and {}", Limits::PAGE)]
+pub struct BadPageLimit;
+
+/// The order of a list, by `created_at`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The oldest first.
+    Ascending,
+    /// The newest first.
+    Descending,
+}
+
+/// A text that is no order.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("order must be 'asc' or 'desc', but was '{0}'")]
+pub struct BadOrder(pub String);
+
+/// A page, and whether another follows.
+#[derive(Debug, Clone)]
+pub struct Page<T> {
+    /// The things.
+    pub items: Vec<T>,
+    /// Whether there are more after the last one.
+    pub has_more: bool,
+}
+
+impl PageLimit {
+    /// One more than asked for: what a query fetches to know whether another page follows.
+    pub fn and_one(self) -> i64 {
+        i64::from(self.0) + 1
+    }
+}
+
+impl Default for PageLimit {
+    fn default() -> Self {
+        Self(Limits::PAGE)
+    }
+}
+
+impl TryFrom<i64> for PageLimit {
+    type Error = BadPageLimit;
+
+    fn try_from(limit: i64) -> Result<Self, BadPageLimit> {
+        u16::try_from(limit).ok().filter(|it| (1..=Limits::PAGE).contains(it)).map(Self).ok_or(BadPageLimit)
+    }
+}
+
+impl FromStr for Order {
+    type Err = BadOrder;
+
+    fn from_str(text: &str) -> Result<Self, BadOrder> {
+        match text {
+            "asc" => Ok(Self::Ascending),
+            "desc" => Ok(Self::Descending),
+            other => Err(BadOrder(other.to_owned())),
+        }
+    }
+}
+
+impl<T> Page<T> {
+    /// Makes a page of up to `limit` things from one more than that.
+    pub fn from_one_more(mut items: Vec<T>, limit: PageLimit) -> Self {
+        let has_more = items.len() > usize::from(limit.0);
+        items.truncate(usize::from(limit.0));
+        Self { items, has_more }
+    }
+}

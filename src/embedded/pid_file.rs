@@ -1,0 +1,48 @@
+//! Reads `postmaster.pid`, in which a server says where it listens and how it is.
+
+/// What a running server, or one that was killed, wrote last.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PidFile {
+    /// The server's process; negative while `initdb` fills the cluster.
+    pub pid: i32,
+    /// Where it listens.
+    pub port: u16,
+    /// Whether it accepts connections.
+    pub ready: bool,
+}
+
+impl PidFile {
+    /// Nothing if the server has not written enough of it yet. Its lines: pid, cluster, start time,
+    /// port, socket directory, address, shared memory key, status.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let pid = lines.next()?.trim().parse().ok()?;
+        let port = lines.nth(2)?.trim().parse().ok()?;
+        let ready = lines.nth(3).is_some_and(|status| status.trim() == "ready");
+        Some(Self { pid, port, ready })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_each_stage() {
+        let lines = ["4242", "/data/my postgres", "1763855515", "40001", "", "127.0.0.1", "  123456  0", "ready   "];
+        let stage = |count: usize| PidFile::parse(&lines[..count].join("\n"));
+        assert_eq!(stage(0), None);
+        assert_eq!(stage(1), None);
+        assert_eq!(stage(5), Some(PidFile { pid: 4242, port: 40001, ready: false }));
+        assert_eq!(stage(8), Some(PidFile { pid: 4242, port: 40001, ready: true }));
+    }
+
+    #[test]
+    fn is_ready_only_when_it_says_so() {
+        let with =
+            |status| PidFile::parse(&format!("-7\n/d\n1\n5432\n\n*\n1 0\n{status}\n")).map(|it| (it.pid, it.ready));
+        assert_eq!(with("starting"), Some((-7, false)));
+        assert_eq!(with("stopping"), Some((-7, false)));
+        assert_eq!(with("ready"), Some((-7, true)));
+    }
+}

@@ -1,0 +1,102 @@
+//! A request's body as a stream that ends: too slow, too long or broken off is an error with a name.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use actix_web::error::PayloadError;
+use actix_web::web::Payload;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, stream};
+use tokio::time::{Instant, timeout};
+
+use super::error::ApiError;
+use crate::domain::Limits;
+
+/// What can happen to a body on its way.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// Nothing came for too long.
+    #[error("no byte of the body came for {0:?}")]
+    Idle(Duration),
+    /// It came, but it took too long as a whole.
+    #[error("the body took longer than {0:?}")]
+    TooSlow(Duration),
+    /// There is more of something than it may have.
+    #[error("{0}")]
+    TooMuch(&'static str),
+    /// It ended before its end, or is no HTTP body.
+    #[error("the body was cut off or is malformed: {0}")]
+    Broken(#[from] PayloadError),
+}
+
+impl From<&BodyError> for ApiError {
+    fn from(error: &BodyError) -> Self {
+        match error {
+            BodyError::Idle(_) | BodyError::TooSlow(_) => Self::stalled(format!("Timed out: {error}.")),
+            BodyError::TooMuch(what) => Self::malformed(what),
+            BodyError::Broken(_) => Self::malformed("The body ended before its end. Send it whole."),
+        }
+    }
+}
+
+/// How many bytes may still be read before something other than content must have come to its end.
+#[derive(Debug, Clone)]
+pub struct Allowance(Arc<AtomicU64>);
+
+impl Allowance {
+    /// As many as there are.
+    pub fn unlimited() -> Self {
+        Self(Arc::new(AtomicU64::new(u64::MAX)))
+    }
+
+    /// Sets a new bound.
+    pub fn set(&self, bytes: u64) {
+        self.0.store(bytes, Ordering::Relaxed);
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let left = self.0.load(Ordering::Relaxed);
+        self.0.store(left.saturating_sub(bytes as u64), Ordering::Relaxed);
+        left > 0
+    }
+}
+
+/// The body's bytes as they come, within the limits of time and within the allowance.
+pub fn timed(
+    payload: Payload,
+    limits: &Limits,
+    allowance: Allowance,
+) -> impl Stream<Item = Result<Bytes, BodyError>> + use<> {
+    let (idle, longest) = (limits.body_idle, limits.body_deadline);
+    let deadline = Instant::now() + longest;
+    stream::unfold(Some((payload, allowance)), move |state| async move {
+        let (mut payload, allowance) = state?;
+        let patience = idle.min(deadline.saturating_duration_since(Instant::now()));
+        match timeout(patience, payload.next()).await {
+            Ok(None) => None,
+            Ok(Some(Ok(bytes))) if allowance.take(bytes.len()) => Some((Ok(bytes), Some((payload, allowance)))),
+            Ok(Some(Ok(_))) => Some((Err(BodyError::TooMuch("The form's headers or preamble are too long.")), None)),
+            Ok(Some(Err(error))) => Some((Err(error.into()), None)),
+            Err(_) if patience < idle => Some((Err(BodyError::TooSlow(longest)), None)),
+            Err(_) => Some((Err(BodyError::Idle(idle)), None)),
+        }
+    })
+}
+
+/// A small body as a whole.
+///
+/// # Errors
+/// When it has more than [`Limits::JSON_BYTES`], or did not come.
+pub async fn read_small(payload: Payload, limits: &Limits) -> Result<Vec<u8>, ApiError> {
+    let mut stream = std::pin::pin!(timed(payload, limits, Allowance::unlimited()));
+    let mut body = Vec::new();
+    while let Some(bytes) = stream.next().await {
+        let bytes = bytes.as_ref().map_err(ApiError::from)?;
+        if body.len() + bytes.len() > Limits::JSON_BYTES {
+            return Err(ApiError::malformed(format!("The body has more than {} bytes.", Limits::JSON_BYTES)));
+        }
+        body.extend_from_slice(bytes);
+    }
+    Ok(body)
+}

@@ -1,0 +1,178 @@
+//! A File's bytes on their way out: whole, in part, or not at all where the client has them
+//! (RFC 9110, sections 13 and 14). Never shown by a browser, always saved.
+
+use actix_web::body::SizedStream;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
+    IF_NONE_MATCH, IF_RANGE, RANGE,
+};
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
+use futures_util::stream;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::auth::Asker;
+use super::error::ApiError;
+use super::wire::{ErrorBody, file_id};
+use crate::domain::{File, Filename};
+use crate::service::{ByteRange, Content, Service};
+
+/// What `filename*` leaves as it is (RFC 8187, attr-char).
+const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'!')
+    .remove(b'#')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'^')
+    .remove(b'_')
+    .remove(b'`')
+    .remove(b'|')
+    .remove(b'~');
+
+/// The bytes of a File. `HEAD`, `Range` (one range), `If-Range` and `If-None-Match` are extensions.
+#[utoipa::path(
+    get, path = "/files/{file_id}/content", tag = "Files", operation_id = "downloadFile",
+    params(("file_id" = String, Path)),
+    responses(
+        (status = 200, description = "All of it.", content_type = "application/octet-stream", body = inline(Vec<u8>)),
+        (status = 206, description = "Extension: the range that was asked for.", content_type = "application/octet-stream"),
+        (status = 304, description = "Extension: the client has it already."),
+        (status = 404, description = "The File was not found.", body = ErrorBody),
+        (status = 416, description = "Extension: the range is outside the File.", body = ErrorBody),
+    )
+)]
+pub async fn download_file(
+    service: Data<Service>,
+    asker: Asker,
+    id: Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let id = file_id(&id)?;
+    let file = service.run(|it| it.get_file(asker.0, id)).await?;
+    let (etag, size) = (etag(&file), file.bytes.get());
+    if has_it_already(request.headers(), &etag) {
+        return Ok(HttpResponse::NotModified().insert_header((ETAG, etag)).finish());
+    }
+    let range = match asked_range(request.headers(), &etag).map(|range| range.within(size)) {
+        Some(None) => return Ok(outside(size)),
+        Some(Some(range)) => Some(range),
+        None => None,
+    };
+    let mut answer = HttpResponse::build(if range.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK });
+    answer
+        .insert_header((CONTENT_TYPE, "application/octet-stream"))
+        .insert_header((CONTENT_DISPOSITION, attachment(&file.filename)))
+        .insert_header((ACCEPT_RANGES, "bytes"))
+        .insert_header((CACHE_CONTROL, "private, no-cache"))
+        .insert_header((ETAG, etag));
+    if let Some(range) = &range {
+        answer.insert_header((CONTENT_RANGE, format!("bytes {}-{}/{size}", range.start, range.end - 1)));
+    }
+    let range = range.unwrap_or(0..size);
+    let length = range.end - range.start;
+    if request.method() == actix_web::http::Method::HEAD {
+        return Ok(answer.body(SizedStream::new(length, stream::empty::<Result<_, ApiError>>())));
+    }
+    let content = service.run(|it| it.read_file(asker.0, id, range)).await?;
+    Ok(answer.body(SizedStream::new(length, pieces(content))))
+}
+
+/// An error in the stream makes the server break the connection off: the client sees that bytes are missing.
+fn pieces(content: Content) -> impl stream::Stream<Item = Result<bytes::Bytes, ApiError>> {
+    stream::unfold(content.pieces, |mut pieces| async move {
+        let piece = pieces.recv().await?;
+        Some((piece.map_err(ApiError::from), pieces))
+    })
+}
+
+/// A File never changes, so its id says which bytes it has.
+fn etag(file: &File) -> String {
+    format!("\"{}\"", file.id)
+}
+
+fn has_it_already(headers: &HeaderMap, etag: &str) -> bool {
+    let tags = headers.get_all(IF_NONE_MATCH).filter_map(|it| it.to_str().ok());
+    tags.flat_map(|it| it.split(',')).map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
+}
+
+/// The range that is asked for; none where there is none, several, or one that is no byte range, and
+/// where `If-Range` is about other bytes than these: then the whole File is the answer.
+fn asked_range(headers: &HeaderMap, etag: &str) -> Option<ByteRange> {
+    if text(headers, &IF_RANGE).is_some_and(|it| it.trim() != etag) {
+        return None;
+    }
+    let (first, last) = text(headers, &RANGE)?.trim().strip_prefix("bytes=")?.split_once('-')?;
+    let number = |text: &str| {
+        text.trim().bytes().all(|b| b.is_ascii_digit()).then(|| text.trim().parse::<u64>().unwrap_or(u64::MAX))
+    };
+    match (first.trim(), last.trim()) {
+        ("", "") => None,
+        ("", count) => Some(ByteRange::Last(number(count)?)),
+        (first, "") => Some(ByteRange::From(number(first)?, None)),
+        (first, last) => {
+            let (first, last) = (number(first)?, number(last)?);
+            (first <= last).then_some(ByteRange::From(first, Some(last)))
+        }
+    }
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn outside(size: u64) -> HttpResponse {
+    let mut answer = ApiError::range_not_satisfiable(size).error_response();
+    if let Ok(range) = format!("bytes */{size}").parse() {
+        answer.headers_mut().insert(CONTENT_RANGE, range);
+    }
+    answer
+}
+
+/// The name under which the File is saved (RFC 6266): for old clients in ASCII, for the others as it
+/// is. Path separators do not go out, since some clients would follow them.
+fn attachment(filename: &Filename) -> String {
+    let name = filename.as_str().replace(['/', '\\'], "_");
+    let plain: String = name.chars().map(|it| if it == ' ' || it.is_ascii_graphic() { it } else { '_' }).collect();
+    let plain = plain.replace(['"', '%'], "_");
+    if plain == name {
+        return format!("attachment; filename=\"{plain}\"");
+    }
+    format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{}", utf8_percent_encode(&name, ATTR_CHAR))
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+
+    use super::*;
+
+    fn range(header: &str) -> Option<ByteRange> {
+        let mut headers = HeaderMap::new();
+        headers.insert(RANGE, HeaderValue::from_str(header).unwrap());
+        asked_range(&headers, "\"x\"")
+    }
+
+    #[test]
+    fn one_byte_range_is_understood_and_everything_else_is_the_whole_file() {
+        assert_eq!(range("bytes=0-0"), Some(ByteRange::From(0, Some(0))));
+        assert_eq!(range("bytes=5-"), Some(ByteRange::From(5, None)));
+        assert_eq!(range("bytes=-5"), Some(ByteRange::Last(5)));
+        assert_eq!(range("bytes=5-99999999999999999999999"), Some(ByteRange::From(5, Some(u64::MAX))));
+        for whole in ["bytes=", "bytes=-", "bytes=5-3", "bytes=0-1,3-4", "lines=0-1", "bytes=a-b", "0-1"] {
+            assert_eq!(range(whole), None, "{whole}");
+        }
+    }
+
+    #[test]
+    fn names_are_sent_so_that_every_client_can_save_them() {
+        let sent = |name: &str| attachment(&name.parse().unwrap());
+        assert_eq!(sent("plain name.txt"), "attachment; filename=\"plain name.txt\"");
+        assert_eq!(sent("你.txt"), "attachment; filename=\"_.txt\"; filename*=UTF-8''%E4%BD%A0.txt");
+        assert_eq!(sent("a\"b"), "attachment; filename=\"a_b\"; filename*=UTF-8''a%22b");
+        assert_eq!(sent("../etc/passwd"), "attachment; filename=\".._etc_passwd\"");
+    }
+}

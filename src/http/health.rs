@@ -1,0 +1,19 @@
+//! Probes: is the process alive, and can it do its work.
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+
+use super::error::ApiError;
+use crate::service::Service;
+
+/// The process answers. It says nothing of what it depends on, so that a database that is away does
+/// not get every replica restarted.
+pub async fn livez() -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain").body("ok\n")
+}
+
+/// Ledger and store answer: 200; else 503, so that a balancer sends requests elsewhere.
+pub async fn readyz(service: Data<Service>) -> Result<HttpResponse, ApiError> {
+    service.run(|it| async move { it.check_ready().await }).await?;
+    Ok(HttpResponse::Ok().content_type("text/plain").body("ok\n"))
+}

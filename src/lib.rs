@@ -1,0 +1,80 @@
+//! Windlass: OpenAI's Uploads and Files API, run by yourself.
+//!
+//! A client opens an *Upload*, adds *Parts* to it in parallel and in any order, and completes it
+//! with the Parts' ids in the file's order; the result is a *File*. What was acknowledged is there
+//! whatever dies next; what was not, or is not wanted any more, leaves nothing behind. Windlass does
+//! not look into files, and does not hand out the store's own URLs.
+//!
+//! # The picture
+//!
+//! ```text
+//! main ──► app, config, embedded, telemetry
+//! app ───► http, sweeper, service, db, blobs, config
+//!               │        │
+//!  http ────────┼────────┼──► service ──► db ────► domain
+//!  sweeper ─────┘        └──►         ──► blobs ─► domain
+//! ```
+//!
+//! Arrows are the only imports (`tests/it/tidy.rs` holds that), and each outside technology has one
+//! home: actix in [`http`], sqlx in [`db`], `object_store` in [`blobs`], the environment in [`config`].
+//! [`domain`] has no I/O and no clock; one deliberate leak is that its newtypes derive `sqlx::Type`.
+//!
+//! # The ledger
+//!
+//! Postgres is the truth; the store holds bytes under names that only the ledger knows. The tables
+//! are `project`, `api_key`, `upload`, `part` and `file`; the rules between them stand in
+//! `migrations/`, as checks and triggers, and are shown one by one in `tests/it/sql/`.
+//!
+//! - A row of `part` is an object in the store. `receiving` (committed before the first byte) →
+//!   `stored` (once the store has the whole object durably) → `garbage` (with the time from which it
+//!   may go) → no row (once the object is gone). A writer that fails, or whose process dies, leaves a
+//!   row that says so, and nothing has to be listed to find what is left.
+//! - An Upload is `pending`, then exactly one of `completed`, `cancelled`, `expired`.
+//! - A File has the id of its Upload, with another prefix, so an Upload cannot have two. Its manifest
+//!   is the Upload's Parts that have a `byte_offset`, so a Part cannot be in two.
+//! - `POST /v1/files` is an Upload inside the service: one way in for every byte.
+//!
+//! # Invariants
+//!
+//! **Invariant: no object without its row, no stored row without its object.** The row is committed
+//! before the first byte, `stored` only after the store's acknowledgement (a file and its directory
+//! are synced), and the row goes after the object.
+//!
+//! **Invariant: no transaction and no pooled connection is held** while a body is read or an object is
+//! read, written or deleted.
+//!
+//! **Invariant: an Upload ends once.** Parts are begun and counted under a share lock of its row, ends
+//! are written under an exclusive one; the schema refuses the rest, even by hand.
+//!
+//! **Invariant: completion moves no bytes.** Its cost is the number of Parts. An `md5` is checked
+//! before, with nothing locked.
+//!
+//! **Invariant: what must finish, finishes.** The service's work runs on its own runtime
+//! ([`service::Service::run`]); a client that goes away cancels a handler, never a commit.
+//!
+//! **Invariant: memory is bounded.** Bytes are copied once into buffers of our own, two per body, out
+//! of a budget; a body that finds none waits, and is then turned away.
+//!
+//! **Invariant: time is the database's clock.** Expiry is decided inside statements by `now()`, so
+//! replicas agree, and an Upload past its hour is expired to everyone at once, swept or not.
+//!
+//! **Invariant: the sweeper needs to be told nothing.** Every pass looks at what is
+//! ([`service::Service::sweep`]), and any number of processes may sweep at once.
+//!
+//! **Invariant: only [`http`] knows status codes.**
+//!
+//! # Start reading at
+//!
+//! `http/mod.rs` (what is offered) → `domain/upload.rs` (what it means) → `service/uploads.rs` and
+//! `service/intake.rs` (how it is done) → `migrations/` (what can be).
+
+pub mod app;
+pub mod blobs;
+pub mod config;
+pub mod db;
+pub mod domain;
+pub mod embedded;
+pub mod http;
+pub mod service;
+pub mod sweeper;
+pub mod telemetry;

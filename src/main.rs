@@ -1,0 +1,125 @@
+//! The command line: which command, with which settings, and how the process ends.
+
+use std::error::Error;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use windlass::app;
+use windlass::config::{Command, CommandLine, Config, Database, KeysCommand};
+use windlass::embedded::{Postgres, guard};
+use windlass::service::Service;
+use windlass::telemetry;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|it| it == guard::SUBCOMMAND) {
+        return fail(&guard::run(arguments));
+    }
+    match start(CommandLine::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&*error),
+    }
+}
+
+/// Says what went wrong and why, down to the last cause.
+fn fail(error: &dyn Error) -> ExitCode {
+    let mut message = format!("windlass: {error}");
+    let mut cause = error.source();
+    while let Some(it) = cause {
+        message = format!("{message}: {it}");
+        cause = it.source();
+    }
+    writeln!(io::stderr(), "{message}").ok();
+    ExitCode::FAILURE
+}
+
+/// Brings up the embedded database where one is needed, before there is any other thread, and takes
+/// it down last.
+fn start(line: CommandLine) -> Result<(), Box<dyn Error>> {
+    let command = line.command.unwrap_or(Command::Serve);
+    let config = Config::try_from(line.options)?;
+    telemetry::init(&config.log, config.log_format)?;
+    let postgres = match &config.database {
+        Database::Url(_) => None,
+        Database::Embedded(settings) if matches!(command, Command::Serve) => Some(Postgres::start(settings)?),
+        Database::Embedded(settings) => Some(Postgres::start_or_attach(settings)?),
+    };
+    let url = match (&config.database, &postgres) {
+        (Database::Url(url), _) => url.clone(),
+        (Database::Embedded(_), postgres) => postgres.as_ref().map(|it| it.url().to_owned()).unwrap_or_default(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(run(command, config, &url));
+    // Tasks that are still about end before the database does.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    postgres.map_or(Ok(()), Postgres::stop)?;
+    outcome
+}
+
+async fn run(command: Command, config: Config, url: &str) -> Result<(), Box<dyn Error>> {
+    match command {
+        Command::Serve => app::serve(config, url, stop_on_signals()?).await?,
+        Command::Migrate => drop(app::open_db(url, 2).await?),
+        Command::Sweep => {
+            let report = app::open(&config, url).await?.sweep_all().await?;
+            writeln!(
+                io::stdout(),
+                "uploads expired: {}, files expired: {}, objects deleted: {}, objects failed: {}, rows forgotten: {}",
+                report.uploads_expired,
+                report.files_expired,
+                report.objects_deleted,
+                report.objects_failed,
+                report.rows_forgotten
+            )?;
+        }
+        Command::Keys(command) => keys(command, app::open(&config, url).await?).await?,
+    }
+    Ok(())
+}
+
+async fn keys(command: KeysCommand, service: Service) -> Result<(), Box<dyn Error>> {
+    match command {
+        KeysCommand::Create { project, name } => {
+            let (id, key) = service.create_key(project, name).await?;
+            writeln!(io::stderr(), "made {id}; the key itself is shown only now:")?;
+            writeln!(io::stdout(), "{}", key.reveal())?;
+        }
+        KeysCommand::List => {
+            for key in service.list_keys().await? {
+                let made = key.created_at.format("%Y-%m-%d");
+                let state =
+                    key.revoked_at.map_or("valid".to_owned(), |it| format!("revoked {}", it.format("%Y-%m-%d")));
+                writeln!(io::stdout(), "{}  {}  made {made}  {state}  {}", key.id, key.project, key.name)?;
+            }
+        }
+        KeysCommand::Revoke { id } => {
+            service.revoke_key(id).await?;
+            writeln!(io::stderr(), "revoked {id}")?;
+        }
+    }
+    Ok(())
+}
+
+/// The first signal lets open requests come to their end; a second one does not wait.
+fn stop_on_signals() -> io::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let told = stop.clone();
+    tokio::spawn(async move {
+        for last in [false, true] {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if last {
+                std::process::exit(130);
+            }
+            tracing::info!("stopping; a second signal stops at once");
+            told.cancel();
+        }
+    });
+    Ok(stop)
+}

@@ -1,0 +1,122 @@
+//! The way of a byte out: the manifest's objects in order, in bounded pieces, the next one read
+//! while the last is sent. An object that is missing or damaged breaks the stream off: a File never
+//! ends as if it were whole when it is not.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::{Error, Result, Service};
+use crate::blobs::BlobKey;
+use crate::db::{files, parts};
+use crate::domain::{Crc64Digest, File, FileId, Part, ProjectId};
+
+/// A stretch of a File that a client may ask for, before the File's size is known (RFC 9110, 14.1.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ByteRange {
+    /// From an offset to the end, or up to and including another one.
+    From(u64, Option<u64>),
+    /// The last so many bytes.
+    Last(u64),
+}
+
+impl ByteRange {
+    /// The stretch in a file of so many bytes; none if it is outside.
+    pub fn within(self, size: u64) -> Option<Range<u64>> {
+        let range = match self {
+            Self::From(first, last) => first..last.map_or(size, |last| last.saturating_add(1).min(size)),
+            Self::Last(count) => size.saturating_sub(count)..size,
+        };
+        (range.start < range.end).then_some(range)
+    }
+}
+
+/// Bytes of a File on their way out.
+pub struct Content {
+    /// Pieces in order. An error is the last thing that comes.
+    pub pieces: mpsc::Receiver<Result<Bytes>>,
+}
+
+impl Service {
+    /// Reads a stretch of a File.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchFile`]; failures of the store come in the stream.
+    pub async fn read_file(self, project: ProjectId, id: FileId, range: Range<u64>) -> Result<Content> {
+        let file: File = files::find(self.db.pool(), project, id).await?.ok_or(Error::NoSuchFile(id))?;
+        let end = range.end.min(file.bytes.get());
+        let placed = parts::list_manifest(self.db.pool(), id.upload(), range.start, end).await?;
+        let wanted = placed
+            .into_iter()
+            .map(|it| {
+                let within = |at: u64| at.saturating_sub(it.offset).min(it.part.bytes.get());
+                (it.part, within(range.start)..within(end))
+            })
+            .collect();
+        Ok(Content { pieces: self.read_parts(wanted) })
+    }
+
+    /// Reads stretches of Parts one after another, in a task that ends when nobody listens.
+    pub(super) fn read_parts(&self, wanted: Vec<(Part, Range<u64>)>) -> mpsc::Receiver<Result<Bytes>> {
+        let (out, pieces) = mpsc::channel(1);
+        let this = self.clone();
+        self.runtime.spawn(async move {
+            for (part, range) in wanted {
+                match this.read_part(part, range, &out).await {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(error) => {
+                        tracing::error!(part.id = %part.id, upload.id = %part.upload,
+                            error = &error as &dyn std::error::Error, "an object cannot be read");
+                        out.send(Err(error)).await.ok();
+                        return;
+                    }
+                }
+            }
+        });
+        pieces
+    }
+
+    /// Sends one stretch. Whether there is still a listener. The last piece of a Part that is read
+    /// whole is held back until its checksum is known to be right.
+    async fn read_part(&self, part: Part, range: Range<u64>, out: &mpsc::Sender<Result<Bytes>>) -> Result<bool> {
+        let reader = self.blobs.read(BlobKey::from(part.id)).await?;
+        let whole = range == (0..part.bytes.get());
+        let mut crc64 = Crc64Digest::new();
+        let mut offset = range.start;
+        while offset < range.end {
+            let length = self.blobs.piece_bytes().min(range.end - offset);
+            let piece = reader.read(offset, length).await?;
+            offset += length;
+            if whole {
+                crc64.update(&piece);
+                if offset == range.end && crc64.finish() != part.crc64 {
+                    return Err(Error::Damaged(part.id));
+                }
+            }
+            if out.send(Ok(piece)).await.is_err() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_cut_to_the_file_or_are_outside_it() {
+        assert_eq!(ByteRange::From(0, None).within(10), Some(0..10));
+        assert_eq!(ByteRange::From(3, Some(3)).within(10), Some(3..4));
+        assert_eq!(ByteRange::From(3, Some(u64::MAX)).within(10), Some(3..10));
+        assert_eq!(ByteRange::Last(4).within(10), Some(6..10));
+        assert_eq!(ByteRange::Last(40).within(10), Some(0..10));
+        for outside in [ByteRange::From(10, None), ByteRange::Last(0), ByteRange::From(5, Some(4))] {
+            assert_eq!(outside.within(10), None, "{outside:?}");
+        }
+        assert_eq!(ByteRange::From(0, None).within(0), None);
+    }
+}

@@ -1,0 +1,49 @@
+//! Files: look at, list, delete.
+
+use super::{Error, Result, Service};
+use crate::db::{self, files, parts};
+use crate::domain::{File, FileId, Page, PageRequest, ProjectId};
+
+impl Service {
+    /// A File.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchFile`].
+    pub async fn get_file(self, project: ProjectId, id: FileId) -> Result<File> {
+        files::find(self.db.pool(), project, id).await?.ok_or(Error::NoSuchFile(id))
+    }
+
+    /// A page of the project's Files, of one purpose or of all.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchCursor`].
+    pub async fn list_files(
+        self,
+        project: ProjectId,
+        purpose: Option<String>,
+        page: PageRequest<FileId>,
+    ) -> Result<Page<File>> {
+        let after = match page.after {
+            Some(id) => {
+                let position = files::find_position(self.db.pool(), project, id).await?;
+                Some(position.ok_or_else(|| Error::NoSuchCursor(id.to_string()))?)
+            }
+            None => None,
+        };
+        let found = files::list(self.db.pool(), project, purpose.as_deref(), after, page.order, page.limit).await?;
+        Ok(Page::from_one_more(found, page.limit))
+    }
+
+    /// Deletes a File. It is gone for everyone at once; its bytes go after a grace for readers.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchFile`].
+    pub async fn delete_file(self, project: ProjectId, id: FileId) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        if !files::mark_deleted(&mut tx, project, id).await? {
+            return Err(Error::NoSuchFile(id));
+        }
+        parts::discard_placed(&mut tx, &[id.upload()], self.limits.reader_grace).await?;
+        Ok(db::commit(tx).await?)
+    }
+}

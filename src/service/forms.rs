@@ -1,0 +1,135 @@
+//! A File sent in one request (`POST /v1/files`): an Upload inside the service, whose Parts are cut
+//! here and whose name and purpose may come after its bytes. One way in for every byte.
+
+use tokio::sync::oneshot;
+
+use super::{Error, Intake, Result, Service};
+use crate::db::uploads::Origin;
+use crate::db::{self, uploads};
+use crate::domain::{
+    ByteCount, Declaration, File, PartId, PartOrder, ProjectId, Purpose, Upload, UploadId, UploadStatus,
+};
+
+/// A File on its way in. Dropped before [`FormIntake::finish`], it leaves nothing behind.
+pub struct FormIntake {
+    service: Service,
+    project: ProjectId,
+    upload: UploadId,
+    part: Option<Intake>,
+    stored: Vec<PartId>,
+    taken: u64,
+    /// Tells the task that watches over the Upload that it has come to its end.
+    done: oneshot::Sender<()>,
+}
+
+impl Service {
+    /// Begins a File of which nothing is known yet.
+    ///
+    /// # Errors
+    /// When the ledger fails.
+    pub async fn begin_form(self, project: ProjectId) -> Result<FormIntake> {
+        let upload = UploadId::generate();
+        uploads::insert_form(self.db.pool(), project, upload, self.limits.upload_lifetime).await?;
+        let (done, dropped) = oneshot::channel();
+        let watcher = self.clone();
+        self.runtime.spawn(async move {
+            if dropped.await.is_err()
+                && let Err(error) = watcher.cancel(project, upload, Origin::Form).await
+            {
+                tracing::warn!(upload.id = %upload, error = &error as &dyn std::error::Error, "a form is left to its expiry");
+            }
+        });
+        Ok(FormIntake { service: self, project, upload, part: None, stored: Vec::new(), taken: 0, done })
+    }
+
+    async fn complete_form(
+        self,
+        project: ProjectId,
+        upload: UploadId,
+        declaration: Declaration,
+        order: PartOrder,
+    ) -> Result<File> {
+        let mut tx = self.db.begin().await?;
+        if !uploads::declare_form(&mut *tx, project, upload, &declaration).await? {
+            return Err(Error::Expired(upload));
+        }
+        let pending = uploads::lock(&mut tx, project, upload, Origin::Form)
+            .await?
+            .ok_or(Error::NoSuchUpload(upload))?
+            .into_pending()?;
+        let completed = self.assemble(&mut tx, project, pending, &order, None).await?;
+        db::commit(tx).await?;
+        match completed {
+            Upload { status: UploadStatus::Completed(Some(file)), .. } => Ok(file),
+            Upload { .. } => Err(Error::Interrupted),
+        }
+    }
+}
+
+impl FormIntake {
+    /// Takes the next bytes of the file.
+    ///
+    /// # Errors
+    /// When they are more than a File in one request may have, or the store failed.
+    pub async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+        let limits = self.service.limits();
+        let (file_bytes, part_bytes) = (limits.file_bytes, limits.part_bytes.get());
+        self.taken += bytes.len() as u64;
+        if self.taken > file_bytes.get() {
+            return Err(Error::FileTooLarge(file_bytes));
+        }
+        while !bytes.is_empty() {
+            let mut part = match self.part.take() {
+                Some(part) if part.taken() < part_bytes => part,
+                full => {
+                    self.end_part(full).await?;
+                    self.begin_part().await?
+                }
+            };
+            let room = usize::try_from(part_bytes - part.taken()).unwrap_or(usize::MAX);
+            let (now, later) = bytes.split_at(bytes.len().min(room));
+            part.write(now).await?;
+            self.part = Some(part);
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// Ends the File. When this returns, it is stored and safe.
+    ///
+    /// # Errors
+    /// When it is too large for its purpose, the store failed, or it took longer than an Upload may.
+    pub async fn finish(mut self, about: impl FnOnce(ByteCount) -> Declaration) -> Result<File> {
+        let last = self.part.take();
+        let bytes =
+            ByteCount::try_from(self.taken).map_err(|_| Error::FileTooLarge(self.service.limits().file_bytes))?;
+        let declaration = about(bytes);
+        let limit = self.service.limits().batch_file_bytes;
+        if declaration.purpose == Purpose::Batch && bytes > limit {
+            return Err(Error::PurposeTooLarge { purpose: declaration.purpose, limit, bytes });
+        }
+        self.end_part(last).await?;
+        let order = PartOrder::try_from(self.stored).map_err(|_| Error::TooManyParts(self.upload))?;
+        let (project, upload) = (self.project, self.upload);
+        let file = self.service.run(move |it| it.complete_form(project, upload, declaration, order)).await?;
+        self.done.send(()).ok();
+        Ok(file)
+    }
+
+    async fn begin_part(&self) -> Result<Intake> {
+        let (project, upload) = (self.project, self.upload);
+        self.service
+            .run(move |it| async move {
+                let limit = it.limits().part_bytes;
+                it.begin_intake(project, upload, None, limit).await
+            })
+            .await
+    }
+
+    async fn end_part(&mut self, part: Option<Intake>) -> Result<()> {
+        if let Some(part) = part {
+            self.stored.push(part.finish().await?.id);
+        }
+        Ok(())
+    }
+}

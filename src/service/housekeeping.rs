@@ -1,0 +1,125 @@
+//! One pass of the sweeper. Each step looks at what is, takes a bounded batch, needs no input, and
+//! may run any number of times, in any number of processes, at once.
+//!
+//! | what | when | why then |
+//! | --- | --- | --- |
+//! | a pending Upload becomes expired, its Parts garbage | at its hour | the contract's lifetime |
+//! | a File past `expires_at` becomes deleted, its Parts garbage | at that time | the client said so |
+//! | a garbage object is deleted, then its row | at `not_before` | readers and writers have had their grace |
+//! | an ended Upload, a deleted File and its Upload lose their rows | a week after, once no object is left | late retries get a true answer |
+
+use std::error::Error as _;
+use std::ops::AddAssign;
+
+use super::{Result, Service};
+use crate::blobs::BlobKey;
+use crate::db::{self, files, parts, uploads};
+use crate::domain::{FileId, Limits, PartId};
+
+/// What a pass did: counts, and whether a batch was full, so that there is more to do at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SweepReport {
+    /// Uploads that became expired.
+    pub uploads_expired: u64,
+    /// Files that became deleted.
+    pub files_expired: u64,
+    /// Objects that were deleted, with their rows.
+    pub objects_deleted: u64,
+    /// Objects that could not be deleted; they stay written down and are tried again later.
+    pub objects_failed: u64,
+    /// Ended Uploads and deleted Files that were forgotten.
+    pub rows_forgotten: u64,
+    /// Whether some batch was full.
+    pub more_to_do: bool,
+}
+
+impl AddAssign for SweepReport {
+    fn add_assign(&mut self, other: Self) {
+        self.uploads_expired += other.uploads_expired;
+        self.files_expired += other.files_expired;
+        self.objects_deleted += other.objects_deleted;
+        self.objects_failed += other.objects_failed;
+        self.rows_forgotten += other.rows_forgotten;
+        self.more_to_do = other.more_to_do;
+    }
+}
+
+impl Service {
+    /// One pass: a batch of each kind.
+    ///
+    /// # Errors
+    /// When the ledger fails. What was done until then stays done.
+    pub async fn sweep(self) -> Result<SweepReport> {
+        let batch = u64::from(self.limits.sweep_batch);
+        let uploads_expired = self.expire_uploads().await?;
+        let files_expired = self.expire_files().await?;
+        let (objects_deleted, objects_failed) = self.collect_garbage().await?;
+        let rows_forgotten = self.forget().await?;
+        let more_to_do = [uploads_expired, files_expired, objects_deleted + objects_failed, rows_forgotten]
+            .into_iter()
+            .any(|count| count >= batch);
+        Ok(SweepReport { uploads_expired, files_expired, objects_deleted, objects_failed, rows_forgotten, more_to_do })
+    }
+
+    /// Passes until no batch is full: all that is due now.
+    ///
+    /// # Errors
+    /// When the ledger fails.
+    pub async fn sweep_all(self) -> Result<SweepReport> {
+        let mut total = SweepReport::default();
+        loop {
+            total += self.clone().sweep().await?;
+            if !total.more_to_do {
+                return Ok(total);
+            }
+        }
+    }
+
+    async fn expire_uploads(&self) -> Result<u64> {
+        let mut tx = self.db.begin().await?;
+        let expired = uploads::mark_expired(&mut tx, self.limits.sweep_batch).await?;
+        parts::discard_unplaced(&mut tx, &expired, Limits::ENDED_GRACE, self.writer_lifetime()).await?;
+        db::commit(tx).await?;
+        Ok(expired.len() as u64)
+    }
+
+    async fn expire_files(&self) -> Result<u64> {
+        let mut tx = self.db.begin().await?;
+        let expired = files::mark_expired(&mut tx, self.limits.sweep_batch).await?;
+        let uploads: Vec<_> = expired.iter().copied().map(FileId::upload).collect();
+        parts::discard_placed(&mut tx, &uploads, self.limits.reader_grace).await?;
+        db::commit(tx).await?;
+        Ok(expired.len() as u64)
+    }
+
+    /// Deletes objects, then their rows. No transaction is open while the store works.
+    async fn collect_garbage(&self) -> Result<(u64, u64)> {
+        let claimed = parts::claim_garbage(self.db.pool(), self.limits.sweep_batch).await?;
+        if claimed.is_empty() {
+            return Ok((0, 0));
+        }
+        let mut gone: Vec<PartId> = claimed.iter().map(|it| it.part).collect();
+        let doomed = claimed.into_iter().map(|it| (BlobKey::from(it.part), it.multipart)).collect();
+        let failed = self.blobs.delete(doomed).await;
+        for (key, error) in &failed {
+            let part = key.part();
+            gone.retain(|it| *it != part);
+            let reason = error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
+            tracing::warn!(part.id = %part, reason, "an object could not be deleted and will be tried again");
+            parts::set_last_error(self.db.pool(), part, &reason).await?;
+        }
+        let deleted = parts::delete_collected(self.db.pool(), &gone).await?;
+        Ok((deleted, failed.len() as u64))
+    }
+
+    async fn forget(&self) -> Result<u64> {
+        let (after, batch) = (self.limits.memory, self.limits.sweep_batch);
+        let ended = uploads::delete_ended(self.db.pool(), after, batch).await?;
+        let mut tx = self.db.begin().await?;
+        let gone = files::delete_gone(&mut tx, after, batch).await?;
+        let completed: Vec<_> = gone.iter().copied().map(FileId::upload).collect();
+        uploads::delete_completed(&mut tx, &completed).await?;
+        db::commit(tx).await?;
+        Ok(ended + completed.len() as u64)
+    }
+}

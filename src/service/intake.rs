@@ -1,0 +1,245 @@
+//! The way of a byte in: from a body, through a checksum, in bounded chunks, to the store.
+//!
+//! An [`Intake`] stands where the body is read; a task on the service's runtime writes what it
+//! hands over. Two buffers go round between them, so a store that is slow slows the socket down.
+//! The task outlives whoever reads the body: told the end, it brings the object and its row to
+//! their end whatever happens to the asker; not told, it gives the object up.
+
+use std::mem;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::{Error, Result, Service};
+use crate::blobs::BlobKey;
+use crate::db::{parts, uploads};
+use crate::domain::{ByteCount, Crc64, Crc64Digest, Limits, Part, PartId, ProjectId, UploadId};
+
+/// A Part on its way in. Dropped before [`Intake::finish`], it leaves nothing behind.
+pub struct Intake {
+    limit: ByteCount,
+    taken: u64,
+    crc64: Crc64Digest,
+    chunk_bytes: usize,
+    filling: Vec<u8>,
+    /// Full buffers, to the task; at most one waits.
+    full: mpsc::Sender<Chunk>,
+    /// Empty buffers, from the task.
+    empty: mpsc::Receiver<Vec<u8>>,
+    outcome: JoinHandle<Result<Part>>,
+}
+
+/// What the task gets: bytes, and with the last of them what they all amount to.
+struct Chunk {
+    bytes: Vec<u8>,
+    end: Option<(ByteCount, Crc64)>,
+}
+
+impl Service {
+    /// Begins a Part of a pending Upload: writes its row, before the body is looked at.
+    /// `expected` is how much the body says it has, if it does.
+    ///
+    /// # Errors
+    /// When the Upload is unknown, has ended or is full, or memory is short.
+    pub async fn begin_part(self, project: ProjectId, upload: UploadId, expected: Option<u64>) -> Result<Intake> {
+        let limit = self.limits.part_bytes;
+        self.begin_intake(project, upload, expected, limit).await
+    }
+
+    /// The same for any kind of Upload; the body may have up to `limit` bytes.
+    pub(super) async fn begin_intake(
+        self,
+        project: ProjectId,
+        upload: UploadId,
+        expected: Option<u64>,
+        limit: ByteCount,
+    ) -> Result<Intake> {
+        let chunk_bytes = self.blobs.chunk_bytes();
+        let first_bytes =
+            expected.map_or(chunk_bytes, |it| usize::try_from(it).map_or(chunk_bytes, |it| it.min(chunk_bytes)));
+        let memory = self.reserve_buffers(expected, chunk_bytes).await?;
+        let id = PartId::generate();
+        let Some(created_at) = parts::insert_if_pending(self.db.pool(), project, upload, id).await? else {
+            return Err(self.why_no_part(project, upload).await?);
+        };
+        let (full, chunks) = mpsc::channel(1);
+        let (give_back, empty) = mpsc::channel(2);
+        // The second buffer of the two that go round.
+        give_back.try_send(Vec::new()).map_err(|_| Error::Interrupted)?;
+        let part = Part { id, upload, bytes: ByteCount::ZERO, crc64: Crc64::EMPTY, created_at };
+        let outcome = self.runtime.clone().spawn(self.store(project, part, chunks, give_back, memory));
+        Ok(Intake {
+            limit,
+            taken: 0,
+            crc64: Crc64Digest::new(),
+            chunk_bytes,
+            filling: Vec::with_capacity(first_bytes),
+            full,
+            empty,
+            outcome,
+        })
+    }
+
+    /// Sets memory aside for two chunks, or for the whole body where that is less.
+    async fn reserve_buffers(&self, expected: Option<u64>, chunk_bytes: usize) -> Result<OwnedSemaphorePermit> {
+        let most = 2 * chunk_bytes as u64;
+        let kib = expected.map_or(most, |it| it.min(most)).div_ceil(1024).max(1);
+        let all = self.limits.buffer_bytes.get() / 1024;
+        let kib = u32::try_from(kib.min(all)).unwrap_or(u32::MAX);
+        timeout(self.limits.buffer_wait, self.buffers.clone().acquire_many_owned(kib))
+            .await
+            .map_err(|_| Error::Busy)?
+            .map_err(|_| Error::Interrupted)
+    }
+
+    /// What kept a Part from being begun or counted.
+    async fn why_no_part(&self, project: ProjectId, upload: UploadId) -> Result<Error> {
+        Ok(match uploads::find(self.db.pool(), project, upload).await? {
+            None => Error::NoSuchUpload(upload),
+            Some(upload) => match upload.into_pending() {
+                Ok(pending) => Error::TooManyParts(pending.upload().id),
+                Err(ended) => ended.into(),
+            },
+        })
+    }
+
+    /// The task: writes the object, then counts it; gives it up when anything is amiss.
+    async fn store(
+        self,
+        project: ProjectId,
+        part: Part,
+        mut chunks: mpsc::Receiver<Chunk>,
+        give_back: mpsc::Sender<Vec<u8>>,
+        _memory: OwnedSemaphorePermit,
+    ) -> Result<Part> {
+        let stored = match self.write_object(part, &mut chunks, &give_back).await {
+            Ok(part) => self.count(project, part).await,
+            Err(error) => Err(error),
+        };
+        if stored.is_err() {
+            self.give_up(part.id).await;
+        }
+        stored
+    }
+
+    async fn write_object(
+        &self,
+        part: Part,
+        chunks: &mut mpsc::Receiver<Chunk>,
+        give_back: &mpsc::Sender<Vec<u8>>,
+    ) -> Result<Part> {
+        let mut chunk = chunks.recv().await.ok_or(Error::Interrupted)?;
+        let mut writer = self.blobs.write(BlobKey::from(part.id), chunk.end.is_some()).await?;
+        let received = async {
+            if let Some(multipart) = writer.multipart() {
+                parts::set_multipart(self.db.pool(), part.id, multipart).await?;
+            }
+            loop {
+                let buffer = writer.write(chunk.bytes).await?;
+                if let Some((bytes, crc64)) = chunk.end {
+                    return Ok(Part { bytes, crc64, ..part });
+                }
+                // Nobody there to take it means that no further chunk will come.
+                give_back.send(buffer).await.ok();
+                chunk = chunks.recv().await.ok_or(Error::Interrupted)?;
+            }
+        }
+        .await;
+        match received {
+            Ok(part) => {
+                writer.finish().await?;
+                Ok(part)
+            }
+            Err(error) => {
+                writer.abort().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn count(&self, project: ProjectId, part: Part) -> Result<Part> {
+        if parts::mark_stored(self.db.pool(), &part).await? {
+            Ok(part)
+        } else {
+            Err(self.why_no_part(project, part.upload).await?)
+        }
+    }
+
+    /// Writes down that the object is to go. Should that fail, its Upload's end will do the same.
+    async fn give_up(&self, part: PartId) {
+        if let Err(error) = parts::abandon(self.db.pool(), part, Limits::ENDED_GRACE).await {
+            tracing::warn!(part.id = %part, error = &error as &dyn std::error::Error, "a part is left to its upload's end");
+        }
+    }
+
+    /// The longest that an object may still be on its way after its row was written.
+    pub(super) fn writer_lifetime(&self) -> Duration {
+        self.limits.body_deadline + Limits::STORE_PATIENCE
+    }
+}
+
+impl Intake {
+    /// How many bytes it has taken.
+    pub fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// Takes the next bytes, copying them: a slice of a network buffer may pin far more than itself.
+    ///
+    /// # Errors
+    /// When they are more than the limit, or the store failed meanwhile.
+    pub async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+        self.taken += bytes.len() as u64;
+        if self.taken > self.limit.get() {
+            return Err(Error::PartTooLarge(self.limit));
+        }
+        while !bytes.is_empty() {
+            if self.filling.len() == self.chunk_bytes {
+                let next = self.empty.recv().await;
+                let bytes = mem::replace(&mut self.filling, next.unwrap_or_default());
+                self.hand_over(Chunk { bytes, end: None }).await?;
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(self.chunk_bytes - self.filling.len()));
+            self.crc64.update(now);
+            self.reserve(now.len());
+            self.filling.extend_from_slice(now);
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// Ends the Part. When this returns, it is stored, counted and safe.
+    ///
+    /// # Errors
+    /// When it is empty, the store failed, or its Upload has ended meanwhile.
+    pub async fn finish(mut self) -> Result<Part> {
+        let bytes = ByteCount::try_from(self.taken).map_err(|_| Error::PartTooLarge(self.limit))?;
+        if bytes == ByteCount::ZERO {
+            return Err(Error::PartEmpty);
+        }
+        let end = Some((bytes, self.crc64.finish()));
+        let last = mem::take(&mut self.filling);
+        self.hand_over(Chunk { bytes: last, end }).await?;
+        (&mut self.outcome).await.map_err(|_| Error::Interrupted).flatten()
+    }
+
+    /// A buffer that overflows is about to be filled whole: one allocation then, not a doubling series.
+    fn reserve(&mut self, more: usize) {
+        if self.filling.len() + more > self.filling.capacity() {
+            self.filling.reserve_exact(self.chunk_bytes - self.filling.len());
+        }
+    }
+
+    /// Gives a chunk to the task; where the task has ended, says why.
+    async fn hand_over(&mut self, chunk: Chunk) -> Result<()> {
+        if self.full.send(chunk).await.is_ok() {
+            return Ok(());
+        }
+        match (&mut self.outcome).await {
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(_)) | Err(_) => Err(Error::Interrupted),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Who may ask: projects and API keys.
+
+use super::{Error, Result, Service};
+use crate::db::{self, keys};
+use crate::domain::{ApiKey, Caller, KeyEntry, KeyId};
+
+impl Service {
+    /// Who a key belongs to.
+    ///
+    /// # Errors
+    /// [`Error::UnknownKey`] when it is unknown or revoked.
+    pub async fn authenticate(self, key: ApiKey) -> Result<Caller> {
+        keys::find_caller(self.db.pool(), &key.hash()).await?.ok_or(Error::UnknownKey)
+    }
+
+    /// Makes a key for a project, and the project if it is new. Only now is the key to be seen.
+    ///
+    /// # Errors
+    /// When the ledger fails.
+    pub async fn create_key(self, project: String, name: String) -> Result<(KeyId, ApiKey)> {
+        let (id, key) = (KeyId::generate(), ApiKey::generate());
+        keys::insert_project_if_missing(self.db.pool(), &project).await?;
+        keys::insert(self.db.pool(), &project, id, &name, &key.hash()).await?;
+        Ok((id, key))
+    }
+
+    /// Sees to it that this key exists in the project `default`, unless it was revoked.
+    ///
+    /// # Errors
+    /// When the ledger fails.
+    pub async fn ensure_key(self, key: ApiKey) -> Result<()> {
+        keys::insert_project_if_missing(self.db.pool(), "default").await?;
+        keys::insert(self.db.pool(), "default", KeyId::generate(), "from WINDLASS_API_KEY", &key.hash()).await?;
+        Ok(())
+    }
+
+    /// Makes a key in the project `default` if there is no key at all; of many starters, one does.
+    ///
+    /// # Errors
+    /// When the ledger fails.
+    pub async fn create_first_key(self) -> Result<Option<ApiKey>> {
+        let key = ApiKey::generate();
+        let mut tx = self.db.begin().await?;
+        keys::lock_first(&mut *tx).await?;
+        keys::insert_project_if_missing(&mut *tx, "default").await?;
+        let first = keys::insert_if_first(&mut *tx, "default", KeyId::generate(), "first key", &key.hash()).await?;
+        db::commit(tx).await?;
+        Ok(first.then_some(key))
+    }
+
+    /// Every key, without its secret.
+    ///
+    /// # Errors
+    /// When the ledger fails.
+    pub async fn list_keys(self) -> Result<Vec<KeyEntry>> {
+        Ok(keys::list(self.db.pool()).await?)
+    }
+
+    /// Takes a key out of use at once.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchKey`] when there is none of that id.
+    pub async fn revoke_key(self, key: KeyId) -> Result<()> {
+        if keys::revoke(self.db.pool(), key).await? {
+            Ok(())
+        } else {
+            Err(Error::NoSuchKey(format!("there is no key '{key}'; `windlass keys list` shows them")))
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What Windlass does, whoever asks: the HTTP layer, the sweeper, the command line and the tests are
+//! equal callers. Only here do transactions begin and end.
+
+mod content;
+mod files;
+mod forms;
+mod housekeeping;
+mod intake;
+mod keys;
+mod uploads;
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+pub use self::content::{ByteRange, Content};
+pub use self::forms::FormIntake;
+pub use self::housekeeping::SweepReport;
+pub use self::intake::Intake;
+use crate::blobs::{self, Blobs};
+use crate::db::{self, Db};
+use crate::domain::{BadDeclaration, ByteCount, FileId, Limits, Md5, PartId, PartsDoNotFit, Purpose, UploadId};
+
+/// The service. Cloning it is cheap and shares everything.
+#[derive(Clone)]
+pub struct Service {
+    db: Db,
+    blobs: Blobs,
+    limits: Arc<Limits>,
+    /// Where database and store work runs, apart from the threads that serve sockets.
+    runtime: Handle,
+    /// KiB of memory that bodies on their way may still take.
+    buffers: Arc<Semaphore>,
+}
+
+/// What can go wrong, without a word about HTTP.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The project has no Upload of that id.
+    #[error("No such Upload object: {0}")]
+    NoSuchUpload(UploadId),
+    /// The project has no File of that id.
+    #[error("No such File object: {0}")]
+    NoSuchFile(FileId),
+    /// The place where a page should begin is not in the list.
+    #[error("'{0}' is not in this list; 'after' takes the id of the last object of the page before")]
+    NoSuchCursor(String),
+    /// The Upload was completed or cancelled before.
+    #[error("upload '{upload}' is {status}, not pending; create a new upload")]
+    NotPending {
+        /// Which Upload.
+        upload: UploadId,
+        /// What it is instead.
+        status: &'static str,
+    },
+    /// The Upload's hour has passed.
+    #[error("upload '{0}' has expired; create a new upload before adding parts or completing it")]
+    Expired(UploadId),
+    /// The declaration does not keep to the limits.
+    #[error(transparent)]
+    Declaration(#[from] BadDeclaration),
+    /// The Upload has as many Parts as it may have.
+    #[error("upload '{0}' has {max} parts already, which is the most an upload can have", max = Limits::PARTS_PER_UPLOAD)]
+    TooManyParts(UploadId),
+    /// The body is larger than a Part may be.
+    #[error("a part has at most {0} bytes, but this one is larger; send it as several parts")]
+    PartTooLarge(ByteCount),
+    /// The body has no bytes.
+    #[error("a part has at least one byte, but this one is empty; an empty file is completed without parts")]
+    PartEmpty,
+    /// The body is larger than a File made in one request may be.
+    #[error("a file sent in one request has at most {0} bytes, but this one is larger; use an upload with parts")]
+    FileTooLarge(ByteCount),
+    /// The body is larger than a File of its purpose made in one request may be.
+    #[error(
+        "a file for the purpose '{purpose}' sent in one request has at most {limit} bytes, but this one has {bytes}"
+    )]
+    PurposeTooLarge {
+        /// What it is for.
+        purpose: Purpose,
+        /// What is allowed.
+        limit: ByteCount,
+        /// What was sent.
+        bytes: ByteCount,
+    },
+    /// The listed Parts do not make the file.
+    #[error(transparent)]
+    PartsDoNotFit(#[from] PartsDoNotFit),
+    /// The Upload is completed, but with another list.
+    #[error("upload '{0}' is completed already, with other parts or in another order")]
+    CompletedOtherwise(UploadId),
+    /// The bytes have another MD5 than the client claims.
+    #[error("the bytes of the listed parts have the md5 {actual}, but {claimed} was given")]
+    WrongMd5 {
+        /// What the client says.
+        claimed: Md5,
+        /// What it is.
+        actual: Md5,
+    },
+    /// The key is unknown or revoked.
+    #[error("the API key is not known")]
+    UnknownKey,
+    /// There is no such project or key to manage.
+    #[error("{0}")]
+    NoSuchKey(String),
+    /// More bodies are on their way than memory was set aside for.
+    #[error("the service is receiving as much as it can at the moment")]
+    Busy,
+    /// The ledger failed.
+    #[error("the ledger failed")]
+    Db(#[from] db::Error),
+    /// The store failed.
+    #[error("the store failed")]
+    Blobs(#[from] blobs::Error),
+    /// A stored object's bytes are not those that were stored.
+    #[error("object {0} is damaged: its checksum is another")]
+    Damaged(PartId),
+    /// A task of ours ended before its work did.
+    #[error("the work was interrupted")]
+    Interrupted,
+}
+
+/// Everything in this module.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Service {
+    /// Puts a service together. `runtime` will carry its database and store work.
+    pub fn new(db: Db, blobs: Blobs, limits: Limits, runtime: Handle) -> Self {
+        let kib = limits.buffer_bytes.get() / 1024;
+        let buffers = Arc::new(Semaphore::new(usize::try_from(kib).unwrap_or(Semaphore::MAX_PERMITS)));
+        Self { db, blobs, limits: Arc::new(limits), runtime, buffers }
+    }
+
+    /// The bounds in force.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Does some of the service's work on its own runtime, to the end: even if whoever asked for it
+    /// goes away in the middle. Sockets of the pool and the store live there, too.
+    ///
+    /// # Errors
+    /// Those of the work, or [`Error::Interrupted`] when the runtime is shutting down.
+    pub async fn run<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        self.runtime.spawn(work(self.clone())).await.map_err(|_| Error::Interrupted).flatten()
+    }
+
+    /// Asks whether ledger and store answer.
+    ///
+    /// # Errors
+    /// When one of them does not.
+    pub async fn check_ready(&self) -> Result<()> {
+        self.db.ping().await?;
+        Ok(self.blobs.ping().await?)
+    }
+}

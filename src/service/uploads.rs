@@ -1,0 +1,173 @@
+//! Uploads: create, look at, complete, cancel.
+
+use super::{Error, Result, Service};
+use crate::db::uploads::Origin;
+use crate::db::{self, Tx, files, parts, uploads};
+use crate::domain::{
+    Limits, Md5, NewUpload, NotPending, Page, PageLimit, PageRequest, Part, PartId, PartOrder, PendingUpload,
+    ProjectId, Upload, UploadId, UploadStatus, in_order,
+};
+
+impl From<Box<NotPending>> for Error {
+    fn from(ended: Box<NotPending>) -> Self {
+        let upload = ended.0;
+        match upload.status {
+            UploadStatus::Expired => Self::Expired(upload.id),
+            UploadStatus::Pending | UploadStatus::Completed(_) | UploadStatus::Cancelled => {
+                Self::NotPending { upload: upload.id, status: upload.status.as_str() }
+            }
+        }
+    }
+}
+
+impl Service {
+    /// Creates an Upload.
+    ///
+    /// # Errors
+    /// When the ledger fails.
+    pub async fn create_upload(self, project: ProjectId, new: NewUpload) -> Result<Upload> {
+        let id = UploadId::generate();
+        let lifetime = self.limits.upload_lifetime;
+        let (created_at, expires_at) = uploads::insert(self.db.pool(), project, id, &new, lifetime).await?;
+        let declaration = new.declaration().clone();
+        Ok(Upload { id, declaration, status: UploadStatus::Pending, created_at, expires_at })
+    }
+
+    /// An Upload as it stands.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchUpload`].
+    pub async fn get_upload(self, project: ProjectId, id: UploadId) -> Result<Upload> {
+        uploads::find(self.db.pool(), project, id).await?.ok_or(Error::NoSuchUpload(id))
+    }
+
+    /// A page of the project's Uploads.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchCursor`].
+    pub async fn list_uploads(self, project: ProjectId, page: PageRequest<UploadId>) -> Result<Page<Upload>> {
+        let after = match page.after {
+            Some(id) => {
+                let position = uploads::find_position(self.db.pool(), project, id).await?;
+                Some(position.ok_or_else(|| Error::NoSuchCursor(id.to_string()))?)
+            }
+            None => None,
+        };
+        let found = uploads::list(self.db.pool(), project, after, page.order, page.limit).await?;
+        Ok(Page::from_one_more(found, page.limit))
+    }
+
+    /// What an Upload has stored so far, the oldest first: from here a client resumes.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchUpload`], [`Error::NoSuchCursor`].
+    pub async fn list_parts(
+        self,
+        project: ProjectId,
+        id: UploadId,
+        after: Option<PartId>,
+        limit: PageLimit,
+    ) -> Result<Page<Part>> {
+        let upload = self.clone().get_upload(project, id).await?;
+        let after = match after {
+            Some(part) => {
+                let position = parts::find_position(self.db.pool(), upload.id, part).await?;
+                Some(position.ok_or_else(|| Error::NoSuchCursor(part.to_string()))?)
+            }
+            None => None,
+        };
+        let found = parts::list(self.db.pool(), upload.id, after, limit).await?;
+        Ok(Page::from_one_more(found, limit))
+    }
+
+    /// Makes the listed Parts, in this order, into the File that was declared. Asked again in the
+    /// same words it gives the same File. It moves no byte, and reads them only to check an `md5`.
+    ///
+    /// # Errors
+    /// When the Upload has ended otherwise, or the Parts do not fit; nothing has changed then.
+    pub async fn complete_upload(
+        self,
+        project: ProjectId,
+        id: UploadId,
+        order: PartOrder,
+        md5: Option<Md5>,
+    ) -> Result<Upload> {
+        if let Some(claimed) = md5 {
+            // Before the lock: reading takes as long as it takes. Stored parts do not change meanwhile.
+            let upload = self.clone().get_upload(project, id).await?;
+            self.check_md5(&upload, &order, claimed).await?;
+        }
+        let mut tx = self.db.begin().await?;
+        let upload = uploads::lock(&mut tx, project, id, Origin::Client).await?.ok_or(Error::NoSuchUpload(id))?;
+        if let UploadStatus::Completed(_) = upload.status {
+            let placed = parts::list_placed_ids(&mut *tx, id).await?;
+            return if placed == order.ids() { Ok(upload) } else { Err(Error::CompletedOtherwise(id)) };
+        }
+        let completed = self.assemble(&mut tx, project, upload.into_pending()?, &order, md5).await?;
+        db::commit(tx).await?;
+        Ok(completed)
+    }
+
+    /// The writes of a completion, under the Upload's row lock: the File, its manifest, what is left
+    /// over, and at last the Upload's new state.
+    pub(super) async fn assemble(
+        &self,
+        tx: &mut Tx,
+        project: ProjectId,
+        pending: PendingUpload,
+        order: &PartOrder,
+        md5: Option<Md5>,
+    ) -> Result<Upload> {
+        let id = pending.upload().id;
+        let stored = parts::list_stored(&mut **tx, id, order.ids()).await?;
+        let assembly = pending.assemble(order, stored)?;
+        let file = files::insert(tx, project, &assembly, md5).await?;
+        parts::place(tx, id, assembly.parts()).await?;
+        parts::discard_unplaced(tx, &[id], Limits::ENDED_GRACE, self.writer_lifetime()).await?;
+        uploads::mark_completed(tx, id).await?;
+        Ok(Upload { status: UploadStatus::Completed(Some(file)), ..assembly.upload().clone() })
+    }
+
+    /// Gives an Upload up; what it has stored is to go.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub async fn cancel_upload(self, project: ProjectId, id: UploadId) -> Result<Upload> {
+        self.cancel(project, id, Origin::Client).await?;
+        self.get_upload(project, id).await
+    }
+
+    /// The same for any kind of Upload.
+    pub(super) async fn cancel(&self, project: ProjectId, id: UploadId, origin: Origin) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        if !uploads::mark_cancelled(&mut tx, project, id, origin).await? {
+            let upload = uploads::find(&mut *tx, project, id).await?.ok_or(Error::NoSuchUpload(id))?;
+            return Err(upload.into_pending().map_or_else(Error::from, |_| Error::NoSuchUpload(id)));
+        }
+        parts::discard_unplaced(&mut tx, &[id], Limits::ENDED_GRACE, self.writer_lifetime()).await?;
+        Ok(db::commit(tx).await?)
+    }
+
+    /// Reads the listed Parts in their order and holds their MD5 against the client's.
+    async fn check_md5(&self, upload: &Upload, order: &PartOrder, claimed: Md5) -> Result<()> {
+        if let UploadStatus::Expired | UploadStatus::Cancelled = upload.status {
+            return Err(upload.clone().into_pending().map_or_else(Error::from, |_| Error::NoSuchUpload(upload.id)));
+        }
+        let stored = parts::list_stored(self.db.pool(), upload.id, order.ids()).await?;
+        let parts = in_order(upload, order, stored)?;
+        let mut pieces = self.read_parts(parts.into_iter().map(|part| (part, 0..part.bytes.get())).collect());
+        let mut digest = <md5::Md5 as md5::Digest>::new();
+        while let Some(piece) = pieces.recv().await {
+            let piece = piece?;
+            // Hashing half a megabyte takes a millisecond: not on a thread that others wait for.
+            digest = tokio::task::spawn_blocking(move || {
+                md5::Digest::update(&mut digest, &piece);
+                digest
+            })
+            .await
+            .map_err(|_| Error::Interrupted)?;
+        }
+        let actual = Md5::from(<[u8; 16]>::from(md5::Digest::finalize(digest)));
+        if actual == claimed { Ok(()) } else { Err(Error::WrongMd5 { claimed, actual }) }
+    }
+}

@@ -1,0 +1,31 @@
+//! When housekeeping runs: every so often, and again at once while there is more to do.
+
+use std::error::Error;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::service::{Service, SweepReport};
+
+/// Sweeps until told to stop; the batch in hand is finished first. Several processes started
+/// together drift apart, since each waits up to a quarter longer or shorter than asked.
+pub async fn run(service: Service, every: Duration, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        match service.clone().sweep().await {
+            Ok(report) if report.more_to_do => {
+                tracing::info!(?report, "swept a batch");
+                continue;
+            }
+            Ok(report) if report == SweepReport::default() => {}
+            Ok(report) => tracing::info!(?report, "swept"),
+            Err(error) => tracing::warn!(error = &error as &dyn Error, "the sweep failed and will be tried again"),
+        }
+        stop.run_until_cancelled(tokio::time::sleep(every.mul_f64(jitter()))).await;
+    }
+}
+
+/// 0.75 to 1.25, from the random bits of a fresh id.
+fn jitter() -> f64 {
+    let random = uuid::Uuid::now_v7().as_bytes()[15];
+    0.75 + f64::from(random) / 510.0
+}
