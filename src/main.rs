@@ -29,7 +29,11 @@ fn fail(error: &dyn Error) -> ExitCode {
     let mut message = format!("windlass: {error}");
     let mut cause = error.source();
     while let Some(it) = cause {
-        message = format!("{message}: {it}");
+        let text = it.to_string();
+        // Some errors repeat their cause in their own text.
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
+        }
         cause = it.source();
     }
     writeln!(io::stderr(), "{message}").ok();

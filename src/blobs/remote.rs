@@ -69,7 +69,8 @@ impl Remote {
 
     async fn open_s3(store: Arc<AmazonS3>, prefix: Path) -> Result<Self> {
         match Self::reached(Arc::clone(&store), prefix.clone()).await {
-            Err(Error::Remote(object_store::Error::NotFound { .. })) => {
+            // S3's own code is only in the text of the answer.
+            Err(Error::Remote(error)) if error.to_string().contains("<Code>NoSuchBucket</Code>") => {
                 make_bucket(&store).await?;
                 Self::reached(store, prefix).await
             }

@@ -1,0 +1,138 @@
+//! Downloads: whole, in part, conditional, and never whole when bytes are missing.
+
+use super::parts::noise;
+use crate::support::client::id;
+use crate::support::{Answer, TestApp};
+
+crate::on_both_stores! {
+    a_download_is_an_attachment_of_plain_bytes;
+    head_tells_what_get_would_send;
+    ranges_across_parts_are_the_bytes_asked_for;
+    a_range_outside_the_file_is_416;
+    a_client_that_has_the_file_gets_304;
+    a_range_of_another_version_is_not_a_range;
+    a_download_of_a_missing_object_is_never_whole;
+    a_reader_of_a_deleted_file_finishes;
+}
+
+async fn get(app: &TestApp, file: &str, headers: &[(&str, &str)]) -> Answer {
+    let request = app.client.request("GET".parse().unwrap(), &format!("/v1/files/{file}/content"));
+    app.client.send(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))).await
+}
+
+async fn a_download_is_an_attachment_of_plain_bytes(app: &TestApp) {
+    let answer = get(app, &app.client.file("<script>").await, &[]).await;
+    assert_eq!(answer.header("content-type"), Some("application/octet-stream"));
+    assert_eq!(answer.header("content-disposition"), Some("attachment; filename=\"data.bin\""));
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!((answer.header("content-length"), answer.header("accept-ranges")), (Some("8"), Some("bytes")));
+}
+
+async fn head_tells_what_get_would_send(app: &TestApp) {
+    let path = format!("/v1/files/{}/content", app.client.file("0123456789").await);
+    let (head, get) = (app.client.send(app.client.request("HEAD".parse().unwrap(), &path)).await, app.client.get(&path).await);
+    assert_eq!((head.status, &*head.body), (get.status, &b""[..]));
+    for name in ["content-length", "content-type", "etag", "content-disposition", "accept-ranges"] {
+        assert!(head.header(name).is_some(), "{name}");
+        assert_eq!(head.header(name), get.header(name), "{name}");
+    }
+    let part = app.client.send(app.client.request("HEAD".parse().unwrap(), &path).header("range", "bytes=2-4")).await;
+    assert_eq!((part.status.as_u16(), part.header("content-length")), (206, Some("3")));
+}
+
+async fn ranges_across_parts_are_the_bytes_asked_for(app: &TestApp) {
+    let whole = noise(1000);
+    let upload = app.client.upload(whole.len()).await;
+    let mut parts = Vec::new();
+    for part in whole.chunks(100) {
+        parts.push(app.client.part(&upload, part).await);
+    }
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let file = id(&app.client.complete(&upload, &parts).await.ok()["file"]);
+    let ranges = [
+        ("bytes=0-0", 0..1),
+        ("bytes=99-100", 99..101),
+        ("bytes=100-199", 100..200),
+        ("bytes=50-949", 50..950),
+        ("bytes=999-", 999..1000),
+        ("bytes=-1", 999..1000),
+        ("bytes=-150", 850..1000),
+        ("bytes=-5000", 0..1000),
+        ("bytes=300-99999", 300..1000),
+    ];
+    for (asked, range) in ranges {
+        let answer = get(app, &file, &[("range", asked)]).await;
+        assert_eq!(answer.status.as_u16(), 206, "{asked}");
+        assert_eq!(answer.header("content-range"), Some(&*format!("bytes {}-{}/1000", range.start, range.end - 1)));
+        assert!(answer.body == whole[range], "{asked}");
+    }
+    for whole_file in ["bytes=0-1,5-6", "lines=1-2", "bytes=9-3", "bytes=x"] {
+        let answer = get(app, &file, &[("range", whole_file)]).await;
+        assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 1000), "{whole_file}");
+    }
+}
+
+async fn a_range_outside_the_file_is_416(app: &TestApp) {
+    let (file, empty) = (app.client.file("0123456789").await, app.client.file("").await);
+    for (file, asked, range) in [(&file, "bytes=10-", "bytes */10"), (&file, "bytes=-0", "bytes */10"), (&empty, "bytes=0-", "bytes */0")] {
+        let answer = get(app, file, &[("range", asked)]).await;
+        answer.error(416, Some("range"));
+        assert_eq!(answer.header("content-range"), Some(range));
+    }
+}
+
+async fn a_client_that_has_the_file_gets_304(app: &TestApp) {
+    let file = app.client.file("abc").await;
+    let etag = get(app, &file, &[]).await.header("etag").unwrap().to_owned();
+    for tags in [etag.clone(), format!("\"x\", {etag}"), format!("W/{etag}"), "*".to_owned()] {
+        let answer = get(app, &file, &[("if-none-match", &tags), ("range", "bytes=0-0")]).await;
+        assert_eq!((answer.status.as_u16(), answer.header("etag")), (304, Some(&*etag)), "{tags}");
+    }
+    assert_eq!(get(app, &file, &[("if-none-match", "\"x\"")]).await.status.as_u16(), 200);
+}
+
+async fn a_range_of_another_version_is_not_a_range(app: &TestApp) {
+    let file = app.client.file("0123456789").await;
+    let etag = get(app, &file, &[]).await.header("etag").unwrap().to_owned();
+    let part = get(app, &file, &[("range", "bytes=0-1"), ("if-range", &etag)]).await;
+    assert_eq!((part.status.as_u16(), &*part.body), (206, &b"01"[..]));
+    for other in ["\"x\"", "Wed, 21 Oct 2015 07:28:00 GMT"] {
+        let whole = get(app, &file, &[("range", "bytes=0-1"), ("if-range", other)]).await;
+        assert_eq!((whole.status.as_u16(), whole.body.len()), (200, 10));
+    }
+}
+
+async fn a_download_of_a_missing_object_is_never_whole(app: &TestApp) {
+    let Some(root) = app.store.directory() else { return };
+    let upload = app.client.upload(6).await;
+    let (a, b) = (app.client.part(&upload, "abc").await, app.client.part(&upload, "def").await);
+    let file = id(&app.client.complete(&upload, &[&a, &b]).await.ok()["file"]);
+    let path = root.join(format!("parts/{}/{b}", &b[b.len() - 2..]));
+    let cut_off = || async {
+        let request = app.client.request("GET".parse().unwrap(), &format!("/v1/files/{file}/content"));
+        request.send().await.unwrap().bytes().await.is_err()
+    };
+    std::fs::write(&path, "dxf").unwrap();
+    assert!(cut_off().await, "a changed byte");
+    std::fs::write(&path, "de").unwrap();
+    assert!(cut_off().await, "a missing byte");
+    std::fs::remove_file(&path).unwrap();
+    assert!(cut_off().await, "a missing object");
+    assert!(app.log().contains(&b), "the log names the object");
+    std::fs::write(&path, "def").unwrap();
+    assert!(!cut_off().await);
+}
+
+async fn a_reader_of_a_deleted_file_finishes(app: &TestApp) {
+    let whole = noise(30 * 1024 * 1024);
+    let file = app.client.file(whole.clone()).await;
+    let request = app.client.request("GET".parse().unwrap(), &format!("/v1/files/{file}/content"));
+    let mut answer = request.send().await.unwrap();
+    let mut read = answer.chunk().await.unwrap().unwrap().to_vec();
+    app.client.delete(&format!("/v1/files/{file}")).await.ok();
+    app.sweep();
+    while let Some(bytes) = answer.chunk().await.unwrap() {
+        read.extend_from_slice(&bytes);
+    }
+    assert!(read == whole);
+}

@@ -1,0 +1,115 @@
+//! Files sent in one request: created, retrieved, deleted.
+
+use reqwest::multipart::{Form, Part};
+use serde_json::json;
+
+use super::parts::noise;
+use crate::support::TestApp;
+use crate::support::client::id;
+
+crate::on_both_stores! {
+    a_file_in_one_request_comes_back_whole;
+    a_file_is_answered_as_the_contract_has_it;
+    a_file_larger_than_a_part_is_cut_into_parts (WINDLASS_MAX_PART_BYTES = "1000");
+    a_file_that_is_too_large_is_refused_and_leaves_nothing (WINDLASS_MAX_FILE_BYTES = "2000", WINDLASS_MAX_PART_BYTES = "900");
+    an_empty_file_is_a_file;
+    an_expiry_is_two_bracketed_fields;
+    a_deleted_file_is_gone_at_once_and_its_bytes_after_a_grace;
+    an_upload_remembers_no_file_that_was_deleted;
+    a_file_made_in_one_request_has_no_upload_to_see;
+}
+
+async fn a_file_in_one_request_comes_back_whole(app: &TestApp) {
+    let whole = noise(7 * 1024 * 1024 + 3);
+    let file = app.client.file(whole.clone()).await;
+    assert!(app.client.download(&file).await == whole);
+}
+
+async fn a_file_is_answered_as_the_contract_has_it(app: &TestApp) {
+    let file = app.client.create_file("batch", "{}\n").await.ok();
+    let keys: Vec<_> = file.as_object().unwrap().keys().take(9).collect();
+    assert_eq!(keys, ["object", "id", "purpose", "filename", "bytes", "created_at", "expires_at", "status", "status_details"]);
+    assert_eq!((&file["object"], &file["purpose"], &file["filename"]), (&json!("file"), &json!("batch"), &json!("data.bin")));
+    assert_eq!((&file["bytes"], &file["status"], &file["status_details"]), (&json!(3), &json!("processed"), &json!(null)));
+    assert_eq!(file["expires_at"].as_i64().unwrap() - file["created_at"].as_i64().unwrap(), 2_592_000, "batch files live 30 days");
+    assert_eq!(app.client.get(&format!("/v1/files/{}", id(&file))).await.ok(), file);
+    assert_eq!(app.client.create_file("evals", "x").await.ok()["expires_at"], json!(null));
+}
+
+async fn a_file_larger_than_a_part_is_cut_into_parts(app: &TestApp) {
+    for size in [999, 1000, 1001, 4000, 4321] {
+        let whole = noise(size);
+        let file = app.client.file(whole.clone()).await;
+        assert_eq!(app.client.download(&file).await, whole);
+        assert_eq!(app.store.list().await.len(), size.div_ceil(1000));
+        app.client.delete(&format!("/v1/files/{file}")).await.ok();
+        app.let_time_pass("2 hours").await;
+        app.sweep();
+    }
+}
+
+async fn a_file_that_is_too_large_is_refused_and_leaves_nothing(app: &TestApp) {
+    app.client.create_file("user_data", noise(2001)).await.error(400, Some("file"));
+    app.client.create_file("user_data", noise(3 * 1024 * 1024)).await.error(400, Some("file"));
+    app.no_writer_is_busy().await;
+    assert_eq!(app.client.get("/v1/files").await.ok()["data"], json!([]));
+    app.client.create_file("user_data", noise(2000)).await.ok();
+}
+
+async fn an_empty_file_is_a_file(app: &TestApp) {
+    let file = app.client.create_file("user_data", "").await.ok();
+    assert_eq!(file["bytes"], 0);
+    assert_eq!(app.client.download(&id(&file)).await, b"");
+}
+
+async fn an_expiry_is_two_bracketed_fields(app: &TestApp) {
+    let form = |fields: &[(&'static str, &'static str)]| {
+        let form = Form::new().text("purpose", "user_data").part("file", Part::bytes(&b"x"[..]).file_name("f"));
+        fields.iter().fold(form, |form, (name, value)| form.text(*name, *value))
+    };
+    let send = |fields| app.client.send(app.client.request("POST".parse().unwrap(), "/v1/files").multipart(form(fields)));
+    let file = send(&[("expires_after[anchor]", "created_at"), ("expires_after[seconds]", "3600")]).await.ok();
+    assert_eq!(file["expires_at"].as_i64().unwrap() - file["created_at"].as_i64().unwrap(), 3600);
+    send(&[("expires_after[seconds]", "3600")]).await.error(400, Some("expires_after[anchor]"));
+    send(&[("expires_after[anchor]", "created_at")]).await.error(400, Some("expires_after[seconds]"));
+    send(&[("expires_after[anchor]", "now"), ("expires_after[seconds]", "3600")]).await.error(400, Some("expires_after[anchor]"));
+    for seconds in ["3599", "2592001", "1.5", "-1", "an hour", ""] {
+        let fields: &'static [(&str, &str)] = Box::leak(Box::new([("expires_after[anchor]", "created_at"), ("expires_after[seconds]", seconds)]));
+        send(fields).await.error(400, Some("expires_after[seconds]"));
+    }
+    send(&[("expires_after", "{\"anchor\":\"created_at\",\"seconds\":3600}")]).await.error(400, Some("expires_after"));
+}
+
+async fn a_deleted_file_is_gone_at_once_and_its_bytes_after_a_grace(app: &TestApp) {
+    let file = app.client.file("abc").await;
+    let path = format!("/v1/files/{file}");
+    assert_eq!(app.client.delete(&path).await.ok(), json!({"object": "file", "deleted": true, "id": file}));
+    for answer in [app.client.get(&path).await, app.client.delete(&path).await, app.client.get(&format!("{path}/content")).await] {
+        let error = answer.error(404, Some("id"));
+        assert_eq!(error["message"], format!("No such File object: {file}"));
+    }
+    app.sweep();
+    assert_eq!(app.store.list().await.len(), 1, "readers that had begun may finish");
+    app.let_time_pass("2 hours").await;
+    app.sweep();
+    assert_eq!(app.store.list().await, []);
+}
+
+async fn an_upload_remembers_no_file_that_was_deleted(app: &TestApp) {
+    let upload = app.client.upload(0).await;
+    let file = id(&app.client.complete(&upload, &[]).await.ok()["file"]);
+    app.client.delete(&format!("/v1/files/{file}")).await.ok();
+    let left = app.client.get(&format!("/v1/uploads/{upload}")).await.ok();
+    assert_eq!(left["status"], "completed");
+    assert!(left.get("file").is_none());
+}
+
+async fn a_file_made_in_one_request_has_no_upload_to_see(app: &TestApp) {
+    let file = app.client.file("abc").await;
+    let upload = file.replace("file-", "upload_");
+    app.client.get(&format!("/v1/uploads/{upload}")).await.error(404, Some("upload_id"));
+    app.client.complete(&upload, &[]).await.error(404, Some("upload_id"));
+    app.client.cancel(&upload).await.error(404, Some("upload_id"));
+    app.client.add_part(&upload, "x").await.error(404, Some("upload_id"));
+    assert_eq!(app.client.get("/v1/uploads").await.ok()["data"], json!([]));
+}

@@ -1,0 +1,13 @@
+//! Through HTTP only: one file an area of the contract.
+
+mod auth;
+mod bad_input;
+mod content;
+mod expiry;
+mod files;
+mod forms;
+mod health;
+mod listing;
+mod openapi;
+mod parts;
+mod uploads;

@@ -1,0 +1,151 @@
+//! Parts: any size up to the limit, in parallel, while their upload is pending.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use crate::support::TestApp;
+use crate::support::client::{Answer, id};
+
+const MIB: usize = 1024 * 1024;
+
+crate::on_both_stores! {
+    parts_arrive_in_parallel_and_in_any_order;
+    a_part_of_exactly_64_mib_is_taken_and_one_byte_more_is_refused;
+    a_part_that_is_too_large_is_refused_as_it_passes (WINDLASS_MAX_PART_BYTES = "10");
+    parts_of_all_sizes_around_the_chunks_come_back_whole;
+    what_has_arrived_can_be_listed;
+    a_client_that_goes_away_leaves_nothing;
+    a_part_that_finishes_after_the_end_of_its_upload_is_refused;
+    a_stalled_body_is_answered_408 (WINDLASS_BODY_IDLE = "200ms");
+}
+
+/// Bytes that no store and no chunk boundary can confuse.
+pub fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ length as u64;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+async fn parts_arrive_in_parallel_and_in_any_order(app: &TestApp) {
+    let whole = noise(4 * MIB);
+    let upload = app.client.upload(whole.len()).await;
+    let parts = futures_util::future::join_all(whole.chunks(MIB / 2).map(|it| app.client.part(&upload, it))).await;
+    let listed: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let file = id(&app.client.complete(&upload, &listed).await.ok()["file"]);
+    assert!(app.client.download(&file).await == whole);
+}
+
+async fn a_part_of_exactly_64_mib_is_taken_and_one_byte_more_is_refused(app: &TestApp) {
+    let whole = noise(64 * MIB);
+    let upload = app.client.upload(whole.len()).await;
+    let part = app.client.part(&upload, whole.clone()).await;
+    let error = app.client.add_part(&upload, noise(64 * MIB + 1)).await;
+    assert!(error.error(400, Some("data"))["message"].as_str().unwrap().contains("67108864"));
+    assert_eq!(error.header("x-should-retry"), Some("false"));
+    let file = id(&app.client.complete(&upload, &[&part]).await.ok()["file"]);
+    assert!(app.client.download(&file).await == whole);
+}
+
+async fn a_part_that_is_too_large_is_refused_as_it_passes(app: &TestApp) {
+    let upload = app.client.upload(10).await;
+    app.client.add_part(&upload, "01234567890").await.error(400, Some("data"));
+    app.client.add_part(&upload, noise(3 * MIB)).await.error(400, Some("data"));
+    let part = app.client.part(&upload, "0123456789").await;
+    app.client.complete(&upload, &[&part]).await.ok();
+}
+
+async fn parts_of_all_sizes_around_the_chunks_come_back_whole(app: &TestApp) {
+    let chunks = [MIB, 5 * MIB];
+    let sizes = chunks.into_iter().flat_map(|chunk| [chunk - 1, chunk, chunk + 1, 2 * chunk, 2 * chunk + 1]).chain([1, 2]);
+    for size in sizes {
+        let whole = noise(size);
+        let upload = app.client.upload(size).await;
+        let part = app.client.part(&upload, whole.clone()).await;
+        let file = id(&app.client.complete(&upload, &[&part]).await.ok()["file"]);
+        assert!(app.client.download(&file).await == whole, "{size} bytes");
+        app.client.delete(&format!("/v1/files/{file}")).await.ok();
+    }
+}
+
+async fn what_has_arrived_can_be_listed(app: &TestApp) {
+    let upload = app.client.upload(9).await;
+    let path = format!("/v1/uploads/{upload}/parts");
+    let empty = app.client.get(&path).await.ok();
+    assert_eq!((empty["data"].as_array().unwrap().len(), &empty["has_more"]), (0, &false.into()));
+    let mut sent = Vec::new();
+    for bytes in ["123456789", "b", "c"] {
+        sent.push(app.client.add_part(&upload, bytes).await.ok());
+    }
+    assert_eq!(app.client.get(&path).await.ok()["data"], serde_json::Value::from(sent.clone()));
+    assert_eq!((&sent[0]["bytes"], &sent[0]["crc64nvme"]), (&9.into(), &"ae8b14860a799888".into()));
+    let page = app.client.get(&format!("{path}?limit=1&after={}", id(&sent[0]))).await.ok();
+    assert_eq!((id(&page["data"][0]), &page["has_more"]), (id(&sent[1]), &true.into()));
+    app.client.get(&format!("{path}?after={}", app.client.upload(1).await)).await.error(404, Some("after"));
+    app.client.get(&format!("{path}?limit=0")).await.error(400, Some("limit"));
+    app.stranger.get(&path).await.error(404, Some("upload_id"));
+}
+
+/// The head of a request that adds a part, and the form up to the first byte of `data`.
+fn beginning(app: &TestApp, upload: &str, body_bytes: usize) -> String {
+    let form = "--B\r\nContent-Disposition: form-data; name=\"data\"; filename=\"x\"\r\n\r\n";
+    format!(
+        "POST /v1/uploads/{upload}/parts HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: multipart/form-data; boundary=B\r\nContent-Length: {}\r\n\r\n{form}",
+        app.client.key,
+        form.len() + body_bytes + "\r\n--B--\r\n".len(),
+    )
+}
+
+fn connect(app: &TestApp) -> TcpStream {
+    TcpStream::connect(app.client.address.strip_prefix("http://").unwrap()).unwrap()
+}
+
+async fn a_client_that_goes_away_leaves_nothing(app: &TestApp) {
+    let upload = app.client.upload(20 * MIB).await;
+    for sent in [0, 1, MIB, 12 * MIB] {
+        let mut socket = connect(app);
+        socket.write_all(beginning(app, &upload, 20 * MIB).as_bytes()).unwrap();
+        socket.write_all(&noise(sent)).unwrap();
+        drop(socket);
+    }
+    app.no_writer_is_busy().await;
+    assert_eq!(app.client.get(&format!("/v1/uploads/{upload}/parts")).await.ok()["data"].as_array().unwrap().len(), 0);
+    app.let_time_pass("10 minutes").await;
+    app.sweep();
+    assert_eq!(app.store.list().await, []);
+}
+
+async fn a_part_that_finishes_after_the_end_of_its_upload_is_refused(app: &TestApp) {
+    let upload = app.client.upload(3).await;
+    let mut socket = connect(app);
+    socket.write_all(beginning(app, &upload, 3).as_bytes()).unwrap();
+    socket.write_all(b"ab").unwrap();
+    while sqlx::query_scalar::<_, i64>("select count(*) from part").fetch_one(&app.pool).await.unwrap() == 0 {
+        tokio::task::yield_now().await;
+    }
+    app.client.cancel(&upload).await.ok();
+    socket.write_all(b"c\r\n--B--\r\n").unwrap();
+    let mut answer = [0; 12];
+    socket.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 400");
+}
+
+async fn a_stalled_body_is_answered_408(app: &TestApp) {
+    let upload = app.client.upload(3).await;
+    let mut socket = connect(app);
+    socket.write_all(beginning(app, &upload, 3).as_bytes()).unwrap();
+    let mut answer = [0; 12];
+    socket.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 408");
+    drop(socket);
+    let endless = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+    let request = app.client.request("POST".parse().unwrap(), "/v1/uploads").body(reqwest::Body::wrap_stream(endless));
+    Answer::from(request.send().await.unwrap()).await.error(408, None);
+}

@@ -1,0 +1,11 @@
+//! One test binary: it links once and shares one harness.
+//!
+//! The real program is started for every test, on a database of its own and a store of its own, and
+//! spoken to over HTTP; `sql` goes at the schema directly.
+
+mod api;
+mod process;
+mod sdk;
+mod sql;
+mod support;
+mod tidy;

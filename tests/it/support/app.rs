@@ -1,0 +1,84 @@
+//! A test's own Windlass: its process, its database, its store, and clients of two projects.
+
+use std::sync::Mutex;
+
+use sqlx::PgPool;
+use tempfile::TempDir;
+
+use super::client::Client;
+use super::cluster::{self, Database};
+use super::program::{self, Program};
+use super::store::{Store, StoreKind};
+
+/// A running Windlass.
+pub struct TestApp {
+    /// A client with a key of the project `default`.
+    pub client: Client,
+    /// A client with a key of another project.
+    pub stranger: Client,
+    /// The same database that the program uses.
+    pub pool: PgPool,
+    /// The same store.
+    pub store: Store,
+    /// The settings that the program was started with.
+    pub settings: Vec<(String, String)>,
+    pub data_dir: TempDir,
+    program: Mutex<Program>,
+}
+
+impl TestApp {
+    /// Starts one; nothing where what the store needs is not installed.
+    pub async fn start(kind: StoreKind, more: &[(&str, &str)]) -> Option<Self> {
+        let store = Store::new(kind)?;
+        let Database { url, pool } = cluster::database().await;
+        let data_dir = tempfile::tempdir().unwrap();
+        let mut settings = store.settings();
+        settings.extend([
+            ("DATABASE_URL".to_owned(), url),
+            ("WINDLASS_API_KEY".to_owned(), "test-key-of-the-default-project".to_owned()),
+            ("WINDLASS_DATA_DIR".to_owned(), data_dir.path().display().to_string()),
+            ("WINDLASS_DATABASE_CONNECTIONS".to_owned(), "6".to_owned()),
+            // The tests sweep themselves.
+            ("WINDLASS_SWEEP_INTERVAL".to_owned(), "1h".to_owned()),
+        ]);
+        settings.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let program = Program::serve(&settings, &data_dir.path().join("log"), false);
+        let made = program::run(&settings, &["keys", "create", "--project", "stranger"]);
+        assert!(made.status.success(), "{made:?}");
+        let stranger_key = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+        Some(Self {
+            client: Client::new(&program.address, "test-key-of-the-default-project"),
+            stranger: Client::new(&program.address, &stranger_key),
+            pool,
+            store,
+            settings,
+            data_dir,
+            program: Mutex::new(program),
+        })
+    }
+
+    /// Runs a command of the program beside the one that serves.
+    pub fn run(&self, arguments: &[&str]) -> std::process::Output {
+        program::run(&self.settings, arguments)
+    }
+
+    /// Does something with the process.
+    pub fn program<T>(&self, act: impl FnOnce(&mut Program) -> T) -> T {
+        act(&mut self.program.lock().unwrap())
+    }
+
+    /// Ends the process at once and starts another on the same database, store and address.
+    pub fn kill_and_restart(&self) {
+        let mut program = self.program.lock().unwrap();
+        program.signal(nix::sys::signal::Signal::SIGKILL);
+        program.wait();
+        let mut settings = self.settings.clone();
+        settings.push(("WINDLASS_LISTEN".to_owned(), program.address.replace("http://", "")));
+        *program = Program::serve(&settings, &self.data_dir.path().join("log"), false);
+    }
+
+    /// What the program has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.data_dir.path().join("log")).unwrap()
+    }
+}

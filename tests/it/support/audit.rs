@@ -1,0 +1,102 @@
+//! The question that ends every test: after a sweep with the clock far ahead, has every object its
+//! row, and every row its object?
+
+use std::time::{Duration, Instant};
+
+use sqlx::{AssertSqlSafe, Executor as _, PgPool};
+
+use super::TestApp;
+use super::store::Listed;
+
+impl TestApp {
+    /// Moves the clock ahead by moving everything that the ledger remembers into the past: the
+    /// database's clock is the only one that decides.
+    pub async fn let_time_pass(&self, interval: &str) {
+        let_time_pass(&self.pool, interval).await;
+    }
+
+    /// One `windlass sweep`.
+    pub fn sweep(&self) -> String {
+        let swept = self.run(&["sweep"]);
+        assert!(swept.status.success(), "{}", String::from_utf8_lossy(&swept.stderr));
+        String::from_utf8(swept.stdout).unwrap()
+    }
+
+    /// Asks the question. Files that nobody deleted and that never expire are still there, whole.
+    pub async fn nothing_is_lost_and_nothing_is_left(&self) {
+        self.no_writer_is_busy().await;
+        let kept = self.downloads().await;
+        // Expiry gives what it discards a grace, and what is collected is remembered for a while.
+        for _ in 0..3 {
+            self.let_time_pass("400 days").await;
+            self.sweep();
+        }
+        let rows = self.objects_in_the_ledger("true").await;
+        assert_eq!(rows, self.objects_in_the_ledger("state = 'stored' and byte_offset is not null").await, "all rows are of files");
+        assert_eq!(self.store.list().await, rows, "the store (left) and the ledger (right)");
+        assert_eq!(self.store.half_done().await, 0, "half-done multipart uploads");
+        let stray: i64 = sqlx::query_scalar("select count(*) from upload where not exists (select from file where file.id = upload.id)")
+            .fetch_one(&self.pool)
+            .await
+            .unwrap();
+        assert_eq!(stray, 0, "uploads that are still remembered");
+        let left: Vec<_> = self.downloads().await;
+        assert!(left.iter().all(|it| kept.contains(it)), "a file has changed");
+    }
+
+    /// A writer whose client went away takes a moment to write that down.
+    pub async fn no_writer_is_busy(&self) {
+        let began = Instant::now();
+        loop {
+            let busy: i64 = sqlx::query_scalar("select count(*) from part where state = 'receiving'").fetch_one(&self.pool).await.unwrap();
+            if busy == 0 {
+                return;
+            }
+            assert!(began.elapsed() < Duration::from_secs(20), "{busy} parts are still being received");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Every file of both projects: its id and its bytes, as it is downloaded.
+    async fn downloads(&self) -> Vec<(String, Vec<u8>)> {
+        let mut downloads = Vec::new();
+        for client in [&self.client, &self.stranger] {
+            for file in client.get("/v1/files").await.ok()["data"].as_array().unwrap() {
+                let id = file["id"].as_str().unwrap().to_owned();
+                let bytes = client.download(&id).await;
+                assert_eq!(bytes.len() as u64, file["bytes"].as_u64().unwrap());
+                downloads.push((id, bytes));
+            }
+        }
+        downloads
+    }
+
+    async fn objects_in_the_ledger(&self, condition: &str) -> Vec<Listed> {
+        let statement = format!("select id, coalesce(bytes, -1) from part where {condition}");
+        let rows: Vec<(uuid::Uuid, i64)> = sqlx::query_as(AssertSqlSafe(statement)).fetch_all(&self.pool).await.unwrap();
+        let mut objects: Vec<_> = rows
+            .into_iter()
+            .map(|(id, bytes)| {
+                let id = format!("part_{}", id.simple());
+                (format!("parts/{}/{id}", &id[id.len() - 2..]), bytes.unsigned_abs())
+            })
+            .collect();
+        objects.sort();
+        objects
+    }
+}
+
+/// Moves everything that the ledger remembers into the past.
+pub async fn let_time_pass(pool: &PgPool, interval: &str) {
+    let statement = format!(
+        "begin;
+         set local session_replication_role = replica; -- no trigger: it is the clock that changes, not the rows
+         update upload set created_at = created_at - interval '{interval}', expires_at = expires_at - interval '{interval}',
+                           ended_at = ended_at - interval '{interval}';
+         update file set created_at = created_at - interval '{interval}', expires_at = expires_at - interval '{interval}',
+                         deleted_at = deleted_at - interval '{interval}';
+         update part set created_at = created_at - interval '{interval}', not_before = not_before - interval '{interval}';
+         commit"
+    );
+    pool.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await.unwrap();
+}

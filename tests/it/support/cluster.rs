@@ -1,0 +1,108 @@
+//! One real PostgreSQL for the run, a database for every test.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, PgPool};
+use windlass::db::Db;
+use windlass::embedded::{Postgres, Settings};
+
+use super::tools;
+
+const TEMPLATE: &str = "windlass_template";
+
+/// A database of one test's own.
+pub struct Database {
+    pub url: String,
+    pub pool: PgPool,
+}
+
+/// A new database with the schema in it.
+pub async fn database() -> Database {
+    from_template(Some(TEMPLATE)).await
+}
+
+/// A new database with nothing in it.
+pub async fn empty_database() -> Database {
+    from_template(None).await
+}
+
+async fn from_template(template: Option<&str>) -> Database {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    static READY: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
+    READY.get_or_init(make_template).await;
+    let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let template = template.unwrap_or("template0");
+    administer(&format!("create database {name} template {template}")).await;
+    connect(&name).await
+}
+
+async fn connect(name: &str) -> Database {
+    let url = url_of(name);
+    // Each statement of a test may use a connection; the schema's owner may switch triggers off.
+    let pool = PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(30)).connect(&url).await.unwrap();
+    Database { url, pool }
+}
+
+async fn make_template() {
+    administer("alter system set fsync = off").await;
+    administer("alter system set max_connections = 300").await;
+    administer("select pg_reload_conf()").await;
+    administer(&format!("create database {TEMPLATE}")).await;
+    let db = Db::connect(&url_of(TEMPLATE), 1, Duration::ZERO).await.unwrap();
+    windlass::db::migrate::run(&db).await.unwrap();
+    db.close().await;
+}
+
+async fn administer(statement: &str) {
+    let options: PgConnectOptions = server().parse().unwrap();
+    let mut connection: PgConnection = options.connect().await.unwrap();
+    connection.execute(AssertSqlSafe(statement.to_owned())).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+fn url_of(database: &str) -> String {
+    let (server, _) = server().rsplit_once('/').unwrap();
+    format!("{server}/{database}")
+}
+
+/// The server's URL. It is the product's own embedded one, and ends with this process.
+fn server() -> &'static str {
+    static SERVER: OnceLock<String> = OnceLock::new();
+    SERVER.get_or_init(|| {
+        remove_old_runs();
+        let (ready, url) = mpsc::channel();
+        // The server's life hangs on the thread that started it: this one never ends.
+        thread::spawn(move || {
+            let settings = Settings {
+                data_dir: tools::scratch().join("cluster"),
+                bin_dir: tools::pg_bin(),
+                path: tools::path(),
+                guard: PathBuf::from(env!("CARGO_BIN_EXE_windlass")),
+            };
+            let postgres = Postgres::start(&settings).unwrap();
+            ready.send(postgres.url().to_owned()).unwrap();
+            loop {
+                thread::park();
+            }
+        });
+        url.recv().unwrap()
+    })
+}
+
+/// What runs that are over have left.
+fn remove_old_runs() {
+    for entry in fs::read_dir(env!("CARGO_TARGET_TMPDIR")).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|it| it.strip_prefix("run-"));
+        if process.is_some_and(|it| !PathBuf::from(format!("/proc/{it}")).exists()) {
+            fs::remove_dir_all(entry.path()).ok();
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The harness: the real program on a database, a store and a port of its own.
+
+pub mod app;
+pub mod audit;
+pub mod client;
+pub mod cluster;
+pub mod program;
+pub mod store;
+pub mod tools;
+
+pub use app::TestApp;
+pub use client::{Answer, Client};
+pub use store::StoreKind;
+
+/// Runs each named test on a directory and on a real S3 server: `name(&TestApp)`, with settings
+/// (`NAME = "value"`) where it needs other ones. Every one ends with the question of [`audit`].
+#[macro_export]
+macro_rules! on_both_stores {
+    ($($name:ident $(($($setting:ident = $value:expr),*))?;)*) => {
+        $crate::on_both_stores!(@kind directory Directory $($name $(($($setting = $value),*))?;)*);
+        $crate::on_both_stores!(@kind bucket Bucket $($name $(($($setting = $value),*))?;)*);
+    };
+    (@kind $module:ident $kind:ident $($name:ident $(($($setting:ident = $value:expr),*))?;)*) => {
+        mod $module {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    let settings: &[(&str, &str)] = &[$($((stringify!($setting), $value)),*)?];
+                    let Some(app) = $crate::support::TestApp::start($crate::support::StoreKind::$kind, settings).await else { return };
+                    super::$name(&app).await;
+                    app.nothing_is_lost_and_nothing_is_left().await;
+                }
+            )*
+        }
+    };
+}

@@ -1,0 +1,83 @@
+//! The real program as a process: started, spoken to, ended by its process id.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A `windlass serve` that is listening.
+pub struct Program {
+    child: Child,
+    /// Such as `http://127.0.0.1:40123`.
+    pub address: String,
+    /// What it said on standard output after the first line, until it began to serve.
+    pub key_line: Option<String>,
+}
+
+/// A command that runs the program with these settings and no others.
+pub fn command(settings: &[(String, String)]) -> Command {
+    // The child ends with the thread that started it, should a test be killed.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_windlass")]);
+    command.env_clear().envs(settings.iter().cloned()).env("PATH", super::tools::path());
+    if let Some(bin) = super::tools::pg_bin() {
+        command.env("WINDLASS_PG_BIN", bin);
+    }
+    command
+}
+
+/// Runs a command of the program to its end.
+pub fn run(settings: &[(String, String)], arguments: &[&str]) -> Output {
+    command(settings).args(arguments).output().unwrap()
+}
+
+impl Program {
+    /// Starts `windlass serve` on a free port and waits until it listens.
+    pub fn serve(settings: &[(String, String)], log_path: &Path, wait_for_key: bool) -> Self {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(log_path).unwrap();
+        let mut child = command(&[("WINDLASS_LISTEN".to_owned(), "127.0.0.1:0".to_owned())])
+            .envs(settings.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = lines.next().and_then(Result::ok).unwrap_or_default();
+        let address = first.strip_prefix("listening on ").unwrap_or_else(|| panic!("it said '{first}': {}", std::fs::read_to_string(log_path).unwrap_or_default())).to_owned();
+        let key_line = if wait_for_key { lines.next().and_then(Result::ok) } else { None };
+        Self { child, address, key_line }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "it does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}

@@ -1,0 +1,37 @@
+//! What the tests need beside Cargo, and where `./dev` puts it.
+#![expect(clippy::disallowed_methods, reason = "the tests' own settings")]
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// The folder of the machine's own tools, made by `./dev`.
+pub fn dev_dir() -> PathBuf {
+    env::var_os("WINDLASS_DEV_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".dev"), PathBuf::from)
+}
+
+/// The directory of PostgreSQL's programs, where one is asked for.
+pub fn pg_bin() -> Option<PathBuf> {
+    env::var_os("WINDLASS_PG_BIN").filter(|it| !it.is_empty()).map(PathBuf::from)
+}
+
+/// The search path.
+pub fn path() -> OsString {
+    env::var_os("PATH").unwrap_or_default()
+}
+
+/// A tool that `./dev` installs; without it the test is passed over, but not under `./dev test`.
+pub fn tool(relative: &str) -> Option<PathBuf> {
+    let path = dev_dir().join(relative);
+    if path.exists() {
+        return Some(path);
+    }
+    assert!(env::var_os("WINDLASS_TEST_ALL").is_none(), "{} is missing", path.display());
+    eprintln!("passed over: {} is missing; `./dev test` gets it", path.display());
+    None
+}
+
+/// A folder for this run, below Cargo's own.
+pub fn scratch() -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("run-{}", std::process::id()))
+}
