@@ -140,15 +140,7 @@ async fn every_mistake_is_named_and_changes_nothing(app: &TestApp) {
     let (part, other) = (app.client.part(&pending, "four").await, app.client.part(&pending, "1").await);
     let foreign = app.client.part(&app.client.upload(1).await, "1").await;
     let expired = app.client.upload(1).await;
-    app.let_time_pass("59 minutes").await;
-    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
-        "begin; set local session_replication_role = replica;
-         update upload set created_at = now() - interval '2 hours', expires_at = now() - interval '1 hour' where id = '{}'; commit",
-        expired.replace("upload_", "")
-    )))
-    .execute(&app.pool)
-    .await
-    .unwrap();
+    app.expire(&expired).await;
     let (completed, cancelled) = (app.client.upload(0).await, app.client.upload(1).await);
     app.client.complete(&completed, &[]).await.ok();
     app.client.cancel(&cancelled).await.ok();

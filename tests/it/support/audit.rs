@@ -15,6 +15,17 @@ impl TestApp {
         let_time_pass(&self.pool, interval).await;
     }
 
+    /// Moves the clock ahead for one upload only, past its hour.
+    pub async fn expire(&self, upload: &str) {
+        let id = upload.replace("upload_", "");
+        let statement = format!(
+            "begin; set local session_replication_role = replica;
+             update upload set created_at = created_at - interval '2 hours', expires_at = expires_at - interval '2 hours' where id = '{id}';
+             commit"
+        );
+        self.pool.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await.unwrap();
+    }
+
     /// One `windlass sweep`.
     pub fn sweep(&self) -> String {
         let swept = self.run(&["sweep"]);

@@ -1,0 +1,63 @@
+//! Runs the suites of `tests/sdk/` against a real Windlass, each in its own SDK's language.
+
+use std::path::Path;
+
+use tokio::process::Command;
+
+use crate::support::{TestApp, tools};
+
+crate::on_both_stores! {
+    the_newest_python_sdk_works;
+    the_python_sdk_of_the_2_x_line_works;
+    pythons_own_generated_tests_pass;
+    the_node_sdk_works;
+}
+
+async fn the_newest_python_sdk_works(app: &TestApp) {
+    python(app, "venv", "test_windlass.py").await;
+}
+
+async fn the_python_sdk_of_the_2_x_line_works(app: &TestApp) {
+    python(app, "venv2", "test_windlass.py").await;
+}
+
+async fn pythons_own_generated_tests_pass(app: &TestApp) {
+    let Some(python) = tools::tool("venv/bin/python") else { return };
+    run(app, Command::new(python).arg(suites().join("python/run_generated.py"))).await;
+}
+
+async fn the_node_sdk_works(app: &TestApp) {
+    let (Some(node), Some(_)) = (tools::tool("node"), tools::tool("../tests/sdk/node/node_modules/openai")) else { return };
+    let node = &mut Command::new(node);
+    run(app, node.args(["--test", "--test-isolation=none", "windlass.test.mjs"]).current_dir(suites().join("node"))).await;
+}
+
+async fn python(app: &TestApp, venv: &str, suite: &str) {
+    let Some(python) = tools::tool(&format!("{venv}/bin/python")) else { return };
+    let arguments = ["-m", "pytest", "--quiet", "-p", "no:cacheprovider", "-p", "no:asyncio"];
+    run(app, Command::new(python).args(arguments).arg(suites().join("python").join(suite))).await;
+}
+
+fn suites() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk")
+}
+
+/// Runs a suite with what `tests/sdk/` needs to know, and shows what it said if it fails.
+async fn run(app: &TestApp, command: &mut Command) {
+    let expired = app.client.upload(1).await;
+    app.expire(&expired).await;
+    let output = command
+        .env("WINDLASS_BASE_URL", format!("{}/v1", app.client.address))
+        .env("WINDLASS_API_KEY", &app.client.key)
+        .env("WINDLASS_OTHER_API_KEY", &app.stranger.key)
+        .env("WINDLASS_EXPIRED_UPLOAD", expired)
+        .env("WINDLASS_SDK_CACHE", tools::dev_dir().join("sdk-cache"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    println!("{said}");
+}
