@@ -128,8 +128,9 @@ fn keep_first_key(data_dir: &Path, key: &ApiKey) -> Result<(), Error> {
         writeln!(file, "{}", key.reveal())?;
         file.sync_all()
     };
+    let written = write();
     announce(&format!("API key: {} (shown once; kept in {})", key.reveal(), path.display()));
-    write().map_err(|source| Error::KeyFile { path: path.display().to_string(), source })
+    written.map_err(|source| Error::KeyFile { path: path.display().to_string(), source })
 }
 
 /// A line on standard output. Nobody may be reading it; that is no reason to stop.

@@ -1,6 +1,7 @@
 //! The settings: as they are typed (flags, environment), and as they are meant. Nothing else reads
 //! the environment.
 
+#![expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
 #![expect(clippy::doc_markdown, reason = "the settings' docs are the text of --help")]
 
 use std::env;
@@ -39,6 +40,8 @@ pub enum Command {
     Migrate,
     /// Expire and collect all that is due now, print what was done, and end.
     Sweep,
+    /// Print the OpenAPI document, and end.
+    Openapi,
     /// Make, list and revoke API keys.
     #[command(subcommand)]
     Keys(KeysCommand),

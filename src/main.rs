@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use windlass::app;
 use windlass::config::{Command, CommandLine, Config, Database, KeysCommand};
 use windlass::embedded::{Postgres, guard};
+use windlass::http;
 use windlass::service::Service;
 use windlass::telemetry;
 
@@ -44,6 +45,10 @@ fn fail(error: &dyn Error) -> ExitCode {
 /// it down last.
 fn start(line: CommandLine) -> Result<(), Box<dyn Error>> {
     let command = line.command.unwrap_or(Command::Serve);
+    if let Command::Openapi = command {
+        writeln!(io::stdout(), "{}", http::document().to_pretty_json()?)?;
+        return Ok(());
+    }
     let config = Config::try_from(line.options)?;
     telemetry::init(&config.log, config.log_format)?;
     let postgres = match &config.database {
@@ -66,6 +71,7 @@ fn start(line: CommandLine) -> Result<(), Box<dyn Error>> {
 async fn run(command: Command, config: Config, url: &str) -> Result<(), Box<dyn Error>> {
     match command {
         Command::Serve => app::serve(config, url, stop_on_signals()?).await?,
+        Command::Openapi => {}
         Command::Migrate => drop(app::open_db(url, 2).await?),
         Command::Sweep => {
             let report = app::open(&config, url).await?.sweep_all().await?;

@@ -153,7 +153,8 @@ impl ObjectWriter {
     }
 
     pub(super) async fn write(&mut self, chunk: Vec<u8>) -> Result<Vec<u8>> {
-        let payload = Bytes::from(chunk).into();
+        let chunk = Bytes::from(chunk);
+        let payload = chunk.clone().into();
         match &self.multipart {
             Some(id) => {
                 let index = self.chunks.len();
@@ -161,7 +162,14 @@ impl ObjectWriter {
             }
             None => drop(self.store.objects.put(&self.path, payload).await?),
         }
-        Ok(Vec::new())
+        // The same memory takes the next chunk: freed and asked for again, it would pile up in the allocator.
+        Ok(chunk.try_into_mut().map_or_else(
+            |_| Vec::new(),
+            |mut buffer| {
+                buffer.clear();
+                buffer.into()
+            },
+        ))
     }
 
     pub(super) async fn finish(self) -> Result<()> {

@@ -12,9 +12,10 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use futures_util::stream;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::answers::ErrorBody;
 use super::auth::Asker;
 use super::error::ApiError;
-use super::wire::{ErrorBody, file_id};
+use super::requests::file_id;
 use crate::domain::{File, Filename};
 use crate::service::{ByteRange, Content, Service};
 
@@ -41,6 +42,7 @@ const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
         (status = 200, description = "All of it.", content_type = "application/octet-stream", body = inline(Vec<u8>)),
         (status = 206, description = "Extension: the range that was asked for.", content_type = "application/octet-stream"),
         (status = 304, description = "Extension: the client has it already."),
+        (status = 400, description = "Never sent here, where Files of every purpose can be downloaded.", body = ErrorBody),
         (status = 404, description = "The File was not found.", body = ErrorBody),
         (status = 416, description = "Extension: the range is outside the File.", body = ErrorBody),
     )

@@ -9,7 +9,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 
-use super::wire::{ErrorBody, ErrorDetail};
+use super::answers::{ErrorBody, ErrorDetail};
 use crate::db;
 use crate::domain::BadDeclaration;
 use crate::service;

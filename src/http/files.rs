@@ -3,12 +3,13 @@
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json, Path, Payload};
 
+use super::answers::{DeletedFileBody, ErrorBody, FileBody, ListBody};
 use super::auth::Asker;
 use super::error::ApiError;
 use super::form::{Field, Form};
 use super::query::Query;
+use super::requests::{CreateFileForm, file_id, file_lifetime};
 use super::uploads::content_length;
-use super::wire::{CreateFileForm, DeletedFileBody, ErrorBody, FileBody, ListBody, file_id, file_lifetime};
 use crate::domain::{Declaration, FileLifetime, Filename, Limits, MimeType, Purpose};
 use crate::service::{Error, FormIntake, Service};
 

@@ -2,6 +2,7 @@
 //!
 //! Handlers parse, call the service once, and render. Only this module knows status codes.
 
+mod answers;
 mod auth;
 mod body;
 mod content;
@@ -12,9 +13,9 @@ mod health;
 mod json;
 mod openapi;
 mod query;
+mod requests;
 mod stamp;
 mod uploads;
-mod wire;
 
 use std::net::TcpListener;
 use std::time::Duration;

@@ -4,14 +4,13 @@ use actix_web::HttpRequest;
 use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::web::{Data, Json, Path, Payload};
 
+use super::answers::{ErrorBody, ListBody, PartBody, UploadBody};
 use super::auth::Asker;
 use super::body::read_small;
 use super::error::ApiError;
 use super::form::Form;
 use super::query::Query;
-use super::wire::{
-    AddUploadPartForm, CompleteUploadBody, CreateUploadBody, ErrorBody, ListBody, PartBody, UploadBody, upload_id,
-};
+use super::requests::{AddUploadPartForm, CompleteUploadBody, CreateUploadBody, upload_id};
 use crate::domain::{Limits, NewUpload};
 use crate::service::{Error, Service};
 

@@ -5,11 +5,42 @@ use std::path::{Path, PathBuf};
 
 /// What each place may not name: imports point down, and each outside technology has one home.
 const FORBIDDEN: &[(&str, &[&str])] = &[
-    ("src/domain", &["crate::app", "crate::db", "crate::blobs", "crate::service", "crate::http", "crate::config", "actix_web", "object_store", "tokio"]),
-    ("src/db", &["crate::app", "crate::blobs", "crate::service", "crate::http", "crate::config", "actix_web", "object_store"]),
+    (
+        "src/domain",
+        &[
+            "crate::app",
+            "crate::db",
+            "crate::blobs",
+            "crate::service",
+            "crate::http",
+            "crate::config",
+            "actix_web",
+            "object_store",
+            "tokio",
+        ],
+    ),
+    (
+        "src/db",
+        &["crate::app", "crate::blobs", "crate::service", "crate::http", "crate::config", "actix_web", "object_store"],
+    ),
     ("src/blobs", &["crate::app", "crate::db", "crate::service", "crate::http", "crate::config", "actix_web", "sqlx"]),
-    ("src/service", &["crate::app", "crate::http", "crate::config", "crate::sweeper", "actix_web", "sqlx", "object_store"]),
-    ("src/sweeper.rs", &["crate::app", "crate::db", "crate::blobs", "crate::http", "crate::config", "actix_web", "sqlx", "object_store"]),
+    (
+        "src/service",
+        &["crate::app", "crate::http", "crate::config", "crate::sweeper", "actix_web", "sqlx", "object_store"],
+    ),
+    (
+        "src/sweeper.rs",
+        &[
+            "crate::app",
+            "crate::db",
+            "crate::blobs",
+            "crate::http",
+            "crate::config",
+            "actix_web",
+            "sqlx",
+            "object_store",
+        ],
+    ),
     ("src/http", &["crate::app", "crate::blobs", "crate::config", "crate::sweeper", "sqlx::", "object_store"]),
     ("src/embedded", &["crate::", "tokio::", "actix_web", "sqlx", "object_store"]),
     ("src/app.rs", &["actix_web", "sqlx", "object_store"]),

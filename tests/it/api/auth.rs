@@ -13,14 +13,24 @@ crate::on_both_stores! {
 
 async fn no_key_and_a_wrong_key_are_401_before_anything_else(app: &TestApp) {
     let http = reqwest::Client::new();
-    for (method, path) in [("POST", "/v1/uploads"), ("GET", "/v1/files"), ("GET", "/v1/files/file-x/content"), ("POST", "/v1/uploads/u/parts"), ("GET", "/v1/nothing")] {
-        let request = || http.request(method.parse().unwrap(), format!("{}{path}", app.client.address)).body("not json");
+    for (method, path) in [
+        ("POST", "/v1/uploads"),
+        ("GET", "/v1/files"),
+        ("GET", "/v1/files/file-x/content"),
+        ("POST", "/v1/uploads/u/parts"),
+        ("GET", "/v1/nothing"),
+    ] {
+        let request =
+            || http.request(method.parse().unwrap(), format!("{}{path}", app.client.address)).body("not json");
         for header in [None, Some("Basic dXNlcjpwYXNz"), Some("Bearer"), Some("test-key-of-the-default-project")] {
             let request = header.into_iter().fold(request(), |request, header| request.header("authorization", header));
             let answer = Answer::from(request.send().await.unwrap()).await;
             let error = answer.error(401, None);
             assert_eq!((&error["type"], &error["code"]), (&json!("invalid_request_error"), &json!(null)));
-            assert_eq!((answer.header("www-authenticate"), answer.header("x-should-retry")), (Some("Bearer"), Some("false")));
+            assert_eq!(
+                (answer.header("www-authenticate"), answer.header("x-should-retry")),
+                (Some("Bearer"), Some("false"))
+            );
             assert!(answer.header("x-request-id").is_some());
         }
         for key in ["wrong", "test-key-of-the-default-projec", "test-key-of-the-default-project2"] {
@@ -45,7 +55,9 @@ async fn another_projects_things_do_not_exist(app: &TestApp) {
     }
     them.add_part(&upload, "x").await.error(404, Some("upload_id"));
     them.complete(&upload, &[&part]).await.error(404, Some("upload_id"));
-    them.post(&format!("/v1/uploads/{upload}/complete"), &json!({"part_ids": [part], "md5": "0".repeat(32)})).await.error(404, Some("upload_id"));
+    them.post(&format!("/v1/uploads/{upload}/complete"), &json!({"part_ids": [part], "md5": "0".repeat(32)}))
+        .await
+        .error(404, Some("upload_id"));
     them.cancel(&upload).await.error(404, Some("upload_id"));
     for path in [format!("/v1/files/{file}"), format!("/v1/files/{file}/content")] {
         them.get(&path).await.error(404, Some("id"));
@@ -75,7 +87,10 @@ async fn a_revoked_key_opens_nothing(app: &TestApp) {
 }
 
 async fn keys_are_kept_as_hashes(app: &TestApp) {
-    let rows: Vec<String> = sqlx::query_scalar("select api_key::text || encode(hash, 'escape') from api_key").fetch_all(&app.pool).await.unwrap();
+    let rows: Vec<String> = sqlx::query_scalar("select api_key::text || encode(hash, 'escape') from api_key")
+        .fetch_all(&app.pool)
+        .await
+        .unwrap();
     assert_eq!(rows.len(), 2);
     assert!(rows.iter().all(|row| !row.contains(&app.client.key) && !row.contains(&app.stranger.key)));
 }

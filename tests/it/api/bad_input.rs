@@ -145,10 +145,16 @@ async fn every_mistake_is_named_and_changes_nothing(app: &TestApp) {
     app.client.complete(&completed, &[]).await.ok();
     app.client.cancel(&cancelled).await.ok();
     let fill = |text: &str| {
-        [("{pending}", &pending), ("{completed}", &completed), ("{cancelled}", &cancelled), ("{expired}", &expired), ("{part}", &part)]
-            .into_iter()
-            .chain([("{other}", &other), ("{foreign}", &foreign)])
-            .fold(text.to_owned(), |text, (name, id)| text.replace(name, id))
+        [
+            ("{pending}", &pending),
+            ("{completed}", &completed),
+            ("{cancelled}", &cancelled),
+            ("{expired}", &expired),
+            ("{part}", &part),
+        ]
+        .into_iter()
+        .chain([("{other}", &other), ("{foreign}", &foreign)])
+        .fold(text.to_owned(), |text, (name, id)| text.replace(name, id))
     };
     let before = state(app, &pending).await;
     for (path, send, status, param, words) in MISTAKES {
@@ -174,7 +180,9 @@ async fn every_mistake_is_named_and_changes_nothing(app: &TestApp) {
 }
 
 fn form(fields: &[(&str, &str)]) -> String {
-    let fields = fields.iter().map(|(head, content)| format!("--B\r\nContent-Disposition: form-data; {head}\r\n\r\n{content}\r\n"));
+    let fields = fields
+        .iter()
+        .map(|(head, content)| format!("--B\r\nContent-Disposition: form-data; {head}\r\n\r\n{content}\r\n"));
     fields.collect::<String>() + "--B--\r\n"
 }
 
@@ -192,14 +200,32 @@ async fn absurd_file_names_are_kept_or_refused_by_rule(app: &TestApp) {
         let asked = serde_json::json!({"filename": name, "purpose": "evals", "bytes": 0, "mime_type": "x"});
         app.client.post(UPLOADS, &asked).await
     };
-    for kept in ["../../etc/passwd", "/etc/passwd", "C:\\x", ".", "..", "🦀🦀", "a\"b';--", "%00", "x\u{202e}y", &"x".repeat(512), "CON"] {
+    for kept in [
+        "../../etc/passwd",
+        "/etc/passwd",
+        "C:\\x",
+        ".",
+        "..",
+        "🦀🦀",
+        "a\"b';--",
+        "%00",
+        "x\u{202e}y",
+        &"x".repeat(512),
+        "CON",
+    ] {
         let upload = create(kept).await.ok();
         let file = app.client.complete(&id(&upload), &[]).await.ok()["file"].clone();
         assert_eq!(file["filename"], kept);
         let answer = app.client.get(&format!("/v1/files/{}/content", id(&file))).await;
         assert!(!answer.header("content-disposition").unwrap().contains(['/', '\\']), "{answer:?}");
     }
-    for (refused, words) in [("", "empty"), ("a\u{0}b", "U+0000"), ("a\r\nSet-Cookie: x", "U+000D"), ("\u{7f}", "U+007F"), (&*"x".repeat(1000), "has 1000")] {
+    for (refused, words) in [
+        ("", "empty"),
+        ("a\u{0}b", "U+0000"),
+        ("a\r\nSet-Cookie: x", "U+000D"),
+        ("\u{7f}", "U+007F"),
+        (&*"x".repeat(1000), "has 1000"),
+    ] {
         let error = create(refused).await.error(400, Some("filename"));
         assert!(error["message"].as_str().unwrap().contains(words), "{error}");
     }

@@ -30,7 +30,8 @@ async fn a_download_is_an_attachment_of_plain_bytes(app: &TestApp) {
 
 async fn head_tells_what_get_would_send(app: &TestApp) {
     let path = format!("/v1/files/{}/content", app.client.file("0123456789").await);
-    let (head, get) = (app.client.send(app.client.request("HEAD".parse().unwrap(), &path)).await, app.client.get(&path).await);
+    let (head, get) =
+        (app.client.send(app.client.request("HEAD".parse().unwrap(), &path)).await, app.client.get(&path).await);
     assert_eq!((head.status, &*head.body), (get.status, &b""[..]));
     for name in ["content-length", "content-type", "etag", "content-disposition", "accept-ranges"] {
         assert!(head.header(name).is_some(), "{name}");
@@ -74,7 +75,9 @@ async fn ranges_across_parts_are_the_bytes_asked_for(app: &TestApp) {
 
 async fn a_range_outside_the_file_is_416(app: &TestApp) {
     let (file, empty) = (app.client.file("0123456789").await, app.client.file("").await);
-    for (file, asked, range) in [(&file, "bytes=10-", "bytes */10"), (&file, "bytes=-0", "bytes */10"), (&empty, "bytes=0-", "bytes */0")] {
+    for (file, asked, range) in
+        [(&file, "bytes=10-", "bytes */10"), (&file, "bytes=-0", "bytes */10"), (&empty, "bytes=0-", "bytes */0")]
+    {
         let answer = get(app, file, &[("range", asked)]).await;
         answer.error(416, Some("range"));
         assert_eq!(answer.header("content-range"), Some(range));

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::support::client::id;
 use crate::support::TestApp;
+use crate::support::client::id;
 
 crate::on_both_stores! {
     an_upload_past_its_hour_is_expired_to_everyone_at_once;
@@ -21,7 +21,10 @@ async fn is_expired_on_every_route(app: &TestApp, upload: &str, part: &str) {
     let error = app.client.add_part(upload, "late").await.error(410, Some("upload_id"));
     assert_eq!(error["code"], "upload_expired");
     app.client.complete(upload, &[part]).await.error(410, Some("upload_id"));
-    app.client.post(&format!("/v1/uploads/{upload}/complete"), &json!({"part_ids": [part], "md5": "0".repeat(32)})).await.error(410, Some("upload_id"));
+    app.client
+        .post(&format!("/v1/uploads/{upload}/complete"), &json!({"part_ids": [part], "md5": "0".repeat(32)}))
+        .await
+        .error(410, Some("upload_id"));
     app.client.cancel(upload).await.error(410, Some("upload_id"));
 }
 
@@ -94,13 +97,16 @@ async fn sweepers_work_side_by_side(app: &TestApp) {
     }
     app.let_time_pass("1 hour").await;
     let count = |reports: &[String], what: &str| -> u64 {
-        let number = |report: &String| report.split(", ").find_map(|it| it.trim().strip_prefix(what)?.parse::<u64>().ok());
+        let number =
+            |report: &String| report.split(", ").find_map(|it| it.trim().strip_prefix(what)?.parse::<u64>().ok());
         reports.iter().filter_map(number).sum()
     };
-    let sweep_by_three = || std::thread::scope(|scope| {
-        let sweepers: Vec<_> = (0..3).map(|_| scope.spawn(|| app.sweep())).collect();
-        sweepers.into_iter().map(|it| it.join().unwrap()).collect::<Vec<_>>()
-    });
+    let sweep_by_three = || {
+        std::thread::scope(|scope| {
+            let sweepers: Vec<_> = (0..3).map(|_| scope.spawn(|| app.sweep())).collect();
+            sweepers.into_iter().map(|it| it.join().unwrap()).collect::<Vec<_>>()
+        })
+    };
     assert_eq!(count(&sweep_by_three(), "uploads expired: "), 30, "each upload once");
     app.let_time_pass("10 minutes").await;
     assert_eq!(count(&sweep_by_three(), "objects deleted: "), 30, "each object once");

@@ -28,10 +28,23 @@ async fn a_file_in_one_request_comes_back_whole(app: &TestApp) {
 async fn a_file_is_answered_as_the_contract_has_it(app: &TestApp) {
     let file = app.client.create_file("batch", "{}\n").await.ok();
     let keys: Vec<_> = file.as_object().unwrap().keys().take(9).collect();
-    assert_eq!(keys, ["object", "id", "purpose", "filename", "bytes", "created_at", "expires_at", "status", "status_details"]);
-    assert_eq!((&file["object"], &file["purpose"], &file["filename"]), (&json!("file"), &json!("batch"), &json!("data.bin")));
-    assert_eq!((&file["bytes"], &file["status"], &file["status_details"]), (&json!(3), &json!("processed"), &json!(null)));
-    assert_eq!(file["expires_at"].as_i64().unwrap() - file["created_at"].as_i64().unwrap(), 2_592_000, "batch files live 30 days");
+    assert_eq!(
+        keys,
+        ["object", "id", "purpose", "filename", "bytes", "created_at", "expires_at", "status", "status_details"]
+    );
+    assert_eq!(
+        (&file["object"], &file["purpose"], &file["filename"]),
+        (&json!("file"), &json!("batch"), &json!("data.bin"))
+    );
+    assert_eq!(
+        (&file["bytes"], &file["status"], &file["status_details"]),
+        (&json!(3), &json!("processed"), &json!(null))
+    );
+    assert_eq!(
+        file["expires_at"].as_i64().unwrap() - file["created_at"].as_i64().unwrap(),
+        2_592_000,
+        "batch files live 30 days"
+    );
     assert_eq!(app.client.get(&format!("/v1/files/{}", id(&file))).await.ok(), file);
     assert_eq!(app.client.create_file("evals", "x").await.ok()["expires_at"], json!(null));
 }
@@ -67,14 +80,18 @@ async fn an_expiry_is_two_bracketed_fields(app: &TestApp) {
         let form = Form::new().text("purpose", "user_data").part("file", Part::bytes(&b"x"[..]).file_name("f"));
         fields.iter().fold(form, |form, (name, value)| form.text(*name, *value))
     };
-    let send = |fields| app.client.send(app.client.request("POST".parse().unwrap(), "/v1/files").multipart(form(fields)));
+    let send =
+        |fields| app.client.send(app.client.request("POST".parse().unwrap(), "/v1/files").multipart(form(fields)));
     let file = send(&[("expires_after[anchor]", "created_at"), ("expires_after[seconds]", "3600")]).await.ok();
     assert_eq!(file["expires_at"].as_i64().unwrap() - file["created_at"].as_i64().unwrap(), 3600);
     send(&[("expires_after[seconds]", "3600")]).await.error(400, Some("expires_after[anchor]"));
     send(&[("expires_after[anchor]", "created_at")]).await.error(400, Some("expires_after[seconds]"));
-    send(&[("expires_after[anchor]", "now"), ("expires_after[seconds]", "3600")]).await.error(400, Some("expires_after[anchor]"));
+    send(&[("expires_after[anchor]", "now"), ("expires_after[seconds]", "3600")])
+        .await
+        .error(400, Some("expires_after[anchor]"));
     for seconds in ["3599", "2592001", "1.5", "-1", "an hour", ""] {
-        let fields: &'static [(&str, &str)] = Box::leak(Box::new([("expires_after[anchor]", "created_at"), ("expires_after[seconds]", seconds)]));
+        let fields: &'static [(&str, &str)] =
+            Box::leak(Box::new([("expires_after[anchor]", "created_at"), ("expires_after[seconds]", seconds)]));
         send(fields).await.error(400, Some("expires_after[seconds]"));
     }
     send(&[("expires_after", "{\"anchor\":\"created_at\",\"seconds\":3600}")]).await.error(400, Some("expires_after"));
@@ -84,7 +101,9 @@ async fn a_deleted_file_is_gone_at_once_and_its_bytes_after_a_grace(app: &TestAp
     let file = app.client.file("abc").await;
     let path = format!("/v1/files/{file}");
     assert_eq!(app.client.delete(&path).await.ok(), json!({"object": "file", "deleted": true, "id": file}));
-    for answer in [app.client.get(&path).await, app.client.delete(&path).await, app.client.get(&format!("{path}/content")).await] {
+    for answer in
+        [app.client.get(&path).await, app.client.delete(&path).await, app.client.get(&format!("{path}/content")).await]
+    {
         let error = answer.error(404, Some("id"));
         assert_eq!(error["message"], format!("No such File object: {file}"));
     }

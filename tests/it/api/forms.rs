@@ -19,10 +19,15 @@ crate::on_both_stores! {
 
 /// Sends a form as it is written, in chunks of so many bytes; without a length if `chunked`.
 async fn send(app: &TestApp, path: &str, boundary: &str, form: &[u8], chunked: Option<usize>) -> Answer {
-    let request = app.client.request("POST".parse().unwrap(), path).header("content-type", format!("multipart/form-data; boundary={boundary}"));
+    let request = app
+        .client
+        .request("POST".parse().unwrap(), path)
+        .header("content-type", format!("multipart/form-data; boundary={boundary}"));
     let body = match chunked {
         None => Body::from(form.to_vec()),
-        Some(size) => Body::wrap_stream(stream::iter(form.chunks(size).map(|it| Ok::<_, std::io::Error>(it.to_vec())).collect::<Vec<_>>())),
+        Some(size) => Body::wrap_stream(stream::iter(
+            form.chunks(size).map(|it| Ok::<_, std::io::Error>(it.to_vec())).collect::<Vec<_>>(),
+        )),
     };
     app.client.send(request.body(body)).await
 }
@@ -33,8 +38,13 @@ fn field(head: &str, content: &str) -> String {
 
 async fn fields_may_come_in_any_order_with_or_without_a_length(app: &TestApp) {
     let (file, purpose) = (field("name=\"file\"; filename=\"f\"", "abc"), field("name=\"purpose\"", "vision"));
-    let expiry = field("name=\"expires_after[anchor]\"", "created_at") + &field("name=\"expires_after[seconds]\"", "3600");
-    for form in [format!("{file}{purpose}{expiry}--B--\r\n"), format!("{expiry}{purpose}{file}--B--"), format!("{purpose}{file}{expiry}--B--\r\n")] {
+    let expiry =
+        field("name=\"expires_after[anchor]\"", "created_at") + &field("name=\"expires_after[seconds]\"", "3600");
+    for form in [
+        format!("{file}{purpose}{expiry}--B--\r\n"),
+        format!("{expiry}{purpose}{file}--B--"),
+        format!("{purpose}{file}{expiry}--B--\r\n"),
+    ] {
         for chunked in [None, Some(7)] {
             let file = send(app, "/v1/files", "B", form.as_bytes(), chunked).await.ok();
             assert_eq!((&file["purpose"], &file["bytes"]), (&json!("vision"), &json!(3)));
@@ -45,16 +55,28 @@ async fn fields_may_come_in_any_order_with_or_without_a_length(app: &TestApp) {
 
 async fn a_boundary_may_be_quoted_and_odd(app: &TestApp) {
     let upload = app.client.upload(1).await;
-    for (header, boundary) in [("\"jm8Jp==_=CVu\"", "jm8Jp==_=CVu"), ("-----------RubyMultipartPost-1a2b", "-----------RubyMultipartPost-1a2b")] {
-        let form = format!("--{boundary}\r\nContent-Disposition: form-data; name=\"data\"; filename=\"x\"\r\n\r\nz\r\n--{boundary}--\r\n");
+    for (header, boundary) in [
+        ("\"jm8Jp==_=CVu\"", "jm8Jp==_=CVu"),
+        ("-----------RubyMultipartPost-1a2b", "-----------RubyMultipartPost-1a2b"),
+    ] {
+        let form = format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"data\"; filename=\"x\"\r\n\r\nz\r\n--{boundary}--\r\n"
+        );
         let part = send(app, &format!("/v1/uploads/{upload}/parts"), header, form.as_bytes(), None).await.ok();
         assert_eq!(part["bytes"], 1);
     }
 }
 
 async fn a_part_may_have_no_content_type_or_an_empty_one(app: &TestApp) {
-    for extra in ["", "\r\nContent-Type:", "\r\nContent-Type: ", "\r\nContent-Transfer-Encoding: binary\r\nContent-Type: text/x-c++"] {
-        let form = field("name=\"purpose\"", "evals") + &field(&format!("name=\"file\"; filename=\"f\"{extra}"), "abc") + "--B--\r\n";
+    for extra in [
+        "",
+        "\r\nContent-Type:",
+        "\r\nContent-Type: ",
+        "\r\nContent-Transfer-Encoding: binary\r\nContent-Type: text/x-c++",
+    ] {
+        let form = field("name=\"purpose\"", "evals")
+            + &field(&format!("name=\"file\"; filename=\"f\"{extra}"), "abc")
+            + "--B--\r\n";
         assert_eq!(send(app, "/v1/files", "B", form.as_bytes(), None).await.ok()["bytes"], 3, "{extra:?}");
     }
 }
@@ -69,8 +91,12 @@ async fn a_lying_inner_length_is_ignored(app: &TestApp) {
 }
 
 async fn names_are_utf_8_with_three_escapes(app: &TestApp) {
-    for (sent, kept) in [("你好.txt", "你好.txt"), ("a%22b", "a\"b"), ("100%.txt", "100%.txt"), ("../../x", "../../x"), ("🦀", "🦀")] {
-        let form = field("name=\"purpose\"", "evals") + &field(&format!("name=\"file\"; filename=\"{sent}\""), "abc") + "--B--\r\n";
+    for (sent, kept) in
+        [("你好.txt", "你好.txt"), ("a%22b", "a\"b"), ("100%.txt", "100%.txt"), ("../../x", "../../x"), ("🦀", "🦀")]
+    {
+        let form = field("name=\"purpose\"", "evals")
+            + &field(&format!("name=\"file\"; filename=\"{sent}\""), "abc")
+            + "--B--\r\n";
         let file = send(app, "/v1/files", "B", form.as_bytes(), None).await.ok();
         assert_eq!(file["filename"], kept);
         assert_eq!(app.client.download(&id(&file)).await, b"abc");

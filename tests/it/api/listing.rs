@@ -22,7 +22,13 @@ async fn pages(client: &Client, path: &str) -> Vec<String> {
         let page = client.get(&format!("{path}{after}")).await.ok();
         let data = page["data"].as_array().unwrap();
         assert_eq!(page["object"], "list");
-        assert_eq!((&page["first_id"], &page["last_id"]), (&data.first().map_or(Value::Null, |it| it["id"].clone()), &data.last().map_or(Value::Null, |it| it["id"].clone())));
+        assert_eq!(
+            (&page["first_id"], &page["last_id"]),
+            (
+                &data.first().map_or(Value::Null, |it| it["id"].clone()),
+                &data.last().map_or(Value::Null, |it| it["id"].clone())
+            )
+        );
         ids.extend(data.iter().map(id));
         if page["has_more"] == json!(false) {
             return ids;
@@ -32,7 +38,9 @@ async fn pages(client: &Client, path: &str) -> Vec<String> {
 }
 
 async fn of_one_moment(app: &TestApp, table: &str) {
-    let statement = format!("begin; set local session_replication_role = replica; update {table} set created_at = date_trunc('day', now()); commit");
+    let statement = format!(
+        "begin; set local session_replication_role = replica; update {table} set created_at = date_trunc('day', now()); commit"
+    );
     sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&app.pool).await.unwrap();
 }
 
@@ -106,7 +114,9 @@ async fn bad_pages_are_refused(app: &TestApp) {
         }
         app.client.get(&format!("{list}?limit=10000")).await.ok();
         app.client.get(&format!("{list}?order=newest")).await.error(400, Some("order"));
-        for after in ["nonsense", "", "file-00000000000000000000000000000000", "upload_00000000000000000000000000000000"] {
+        for after in
+            ["nonsense", "", "file-00000000000000000000000000000000", "upload_00000000000000000000000000000000"]
+        {
             app.client.get(&format!("{list}?after={after}")).await.error(404, Some("after"));
         }
     }

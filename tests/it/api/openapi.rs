@@ -2,9 +2,11 @@
 
 use serde_json::Value;
 
+type Operation = (&'static str, &'static str, &'static str, bool, &'static [&'static str], &'static [&'static str]);
+
 /// Every operation: method, path, id, whether it is an extension, its parameters, its answers.
 #[rustfmt::skip]
-const OPERATIONS: &[(&str, &str, &str, bool, &[&str], &[&str])] = &[
+const OPERATIONS: &[Operation] = &[
     ("post", "/uploads", "createUpload", false, &[], &["200", "400"]),
     ("get", "/uploads", "listUploads", true, &["limit", "order", "after"], &["200", "400", "404"]),
     ("get", "/uploads/{upload_id}", "retrieveUpload", true, &["upload_id"], &["200", "404"]),
@@ -48,13 +50,15 @@ fn names(object: &Value) -> Vec<&str> {
 #[test]
 fn the_document_has_the_contracts_operations_and_marks_the_others() {
     let document = document();
-    let documented: usize = names(&document["paths"]).into_iter().map(|path| names(&document["paths"][path]).len()).sum();
+    let documented: usize =
+        names(&document["paths"]).into_iter().map(|path| names(&document["paths"][path]).len()).sum();
     assert_eq!(documented, OPERATIONS.len(), "an operation is documented that is not in the table");
     for (method, path, id, extension, parameters, answers) in OPERATIONS {
         let operation = &document["paths"][path][method];
         assert_eq!(operation["operationId"], *id, "{method} {path}");
         assert_eq!(operation["x-windlass-extension"] == true, *extension, "{id}");
-        let found: Vec<_> = operation["parameters"].as_array().into_iter().flatten().map(|it| it["name"].as_str().unwrap()).collect();
+        let found: Vec<_> =
+            operation["parameters"].as_array().into_iter().flatten().map(|it| it["name"].as_str().unwrap()).collect();
         assert_eq!(&found, parameters, "{id}");
         for answer in *answers {
             assert!(operation["responses"][answer].is_object(), "{id} {answer}");
@@ -80,7 +84,10 @@ fn the_document_has_the_contracts_fields_and_marks_the_others() {
             let (optional, extension) = (kind.contains('?'), kind.contains('+'));
             let kind = kind.trim_end_matches(['?', '+']);
             let text = property.to_string();
-            assert!(text.contains(&format!("\"{kind}\"")) || text.contains(&format!("schemas/{kind}\"")), "{name}.{field}: {text}");
+            assert!(
+                text.contains(&format!("\"{kind}\"")) || text.contains(&format!("schemas/{kind}\"")),
+                "{name}.{field}: {text}"
+            );
             let required = schema["required"].as_array().is_some_and(|it| it.contains(&(*field).into()));
             assert_eq!(required && !text.contains("\"null\""), !optional, "{name}.{field}: {text}");
             let marked = property["description"].as_str().is_some_and(|it| it.starts_with("Extension"));

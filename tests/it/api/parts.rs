@@ -63,7 +63,8 @@ async fn a_part_that_is_too_large_is_refused_as_it_passes(app: &TestApp) {
 
 async fn parts_of_all_sizes_around_the_chunks_come_back_whole(app: &TestApp) {
     let chunks = [MIB, 5 * MIB];
-    let sizes = chunks.into_iter().flat_map(|chunk| [chunk - 1, chunk, chunk + 1, 2 * chunk, 2 * chunk + 1]).chain([1, 2]);
+    let sizes =
+        chunks.into_iter().flat_map(|chunk| [chunk - 1, chunk, chunk + 1, 2 * chunk, 2 * chunk + 1]).chain([1, 2]);
     for size in sizes {
         let whole = noise(size);
         let upload = app.client.upload(size).await;

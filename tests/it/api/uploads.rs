@@ -35,8 +35,14 @@ async fn an_upload_is_answered_as_the_contract_has_it(app: &TestApp) {
     let answer = app.client.post("/v1/uploads", &asked).await;
     let upload = answer.ok();
     let keys: Vec<_> = upload.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["id", "object", "bytes", "created_at", "filename", "purpose", "status", "expires_at", "mime_type"]);
-    assert_eq!((&upload["object"], &upload["bytes"], &upload["status"]), (&json!("upload"), &json!(4), &json!("pending")));
+    assert_eq!(
+        keys,
+        ["id", "object", "bytes", "created_at", "filename", "purpose", "status", "expires_at", "mime_type"]
+    );
+    assert_eq!(
+        (&upload["object"], &upload["bytes"], &upload["status"]),
+        (&json!("upload"), &json!(4), &json!("pending"))
+    );
     assert_eq!(upload["expires_at"].as_i64().unwrap() - upload["created_at"].as_i64().unwrap(), 3600);
     assert!(id(&upload).starts_with("upload_") && id(&upload).len() == 39);
     assert!(answer.header("x-request-id").unwrap().starts_with("req_"));
@@ -50,7 +56,10 @@ async fn an_upload_is_answered_as_the_contract_has_it(app: &TestApp) {
     let completed = app.client.complete(&id(&upload), &[&id(&part)]).await.ok();
     let file = &completed["file"];
     assert_eq!((&completed["status"], &completed["expires_at"]), (&json!("completed"), &upload["expires_at"]));
-    assert_eq!((&file["object"], &file["bytes"], &file["filename"]), (&json!("file"), &json!(4), &json!("training.jsonl")));
+    assert_eq!(
+        (&file["object"], &file["bytes"], &file["filename"]),
+        (&json!("file"), &json!(4), &json!("training.jsonl"))
+    );
     assert_eq!((&file["purpose"], &file["status"]), (&json!("fine-tune"), &json!("processed")));
     assert_eq!((&file["expires_at"], &file["status_details"]), (&json!(null), &json!(null)));
     assert_eq!(file["created_at"], upload["created_at"], "as OpenAI's: not the time of completion");
@@ -70,7 +79,10 @@ async fn completing_twice_gives_the_same_file(app: &TestApp) {
     let first = app.client.complete(&upload, &[&part]).await.ok();
     assert_eq!(app.client.complete(&upload, &[&part]).await.ok(), first);
     let md5 = json!({"part_ids": [part], "md5": "900150983cd24fb0d6963f7d28e17f72"});
-    assert_eq!(app.client.post(&format!("/v1/uploads/{upload}/complete"), &md5).await.ok()["file"]["id"], first["file"]["id"]);
+    assert_eq!(
+        app.client.post(&format!("/v1/uploads/{upload}/complete"), &md5).await.ok()["file"]["id"],
+        first["file"]["id"]
+    );
 }
 
 async fn a_completed_upload_refuses_another_list(app: &TestApp) {
@@ -111,7 +123,8 @@ async fn many_completions_at_once_make_one_file(app: &TestApp) {
     let upload = app.client.upload(2).await;
     let (a, b) = (app.client.part(&upload, "a").await, app.client.part(&upload, "b").await);
     let orders = [[&*a, &*b], [&*b, &*a]];
-    let answers = futures_util::future::join_all((0..8).map(|it| app.client.complete(&upload, &orders[it % 2][..]))).await;
+    let answers =
+        futures_util::future::join_all((0..8).map(|it| app.client.complete(&upload, &orders[it % 2][..]))).await;
     let won = answers.iter().filter(|it| it.status == 200).count();
     assert_eq!(won, 4, "those who gave the same order as the first");
     assert!(answers.iter().all(|it| it.status == 200 || it.status == 400));
@@ -123,7 +136,8 @@ async fn complete_and_cancel_at_once_have_one_winner(app: &TestApp) {
         let upload = app.client.upload(1).await;
         let part = app.client.part(&upload, "a").await;
         let listed = [&*part];
-        let (completed, cancelled) = futures_util::future::join(app.client.complete(&upload, &listed), app.client.cancel(&upload)).await;
+        let (completed, cancelled) =
+            futures_util::future::join(app.client.complete(&upload, &listed), app.client.cancel(&upload)).await;
         let status = app.client.get(&format!("/v1/uploads/{upload}")).await.ok()["status"].clone();
         match (completed.status.as_u16(), cancelled.status.as_u16()) {
             (200, 400) => assert_eq!(status, "completed"),
@@ -145,9 +159,12 @@ async fn a_cancelled_upload_takes_no_parts_and_is_not_completed(app: &TestApp) {
 }
 
 async fn cancel_takes_any_body_or_none(app: &TestApp) {
-    for (content_type, body) in [(None, ""), (Some("application/json"), ""), (Some("application/json"), "{}"), (None, "nonsense")] {
+    for (content_type, body) in
+        [(None, ""), (Some("application/json"), ""), (Some("application/json"), "{}"), (None, "nonsense")]
+    {
         let upload = app.client.upload(1).await;
-        let mut request = app.client.request("POST".parse().unwrap(), &format!("/v1/uploads/{upload}/cancel")).body(body);
+        let mut request =
+            app.client.request("POST".parse().unwrap(), &format!("/v1/uploads/{upload}/cancel")).body(body);
         if let Some(content_type) = content_type {
             request = request.header("content-type", content_type);
         }

@@ -5,8 +5,12 @@ use async_openai::config::OpenAIConfig;
 use async_openai::error::OpenAIError;
 use async_openai::traits::RequestOptionsBuilder as _;
 use async_openai::types::InputSource;
-use async_openai::types::files::{CreateFileRequest, FileExpirationAfter, FileExpirationAfterAnchor, FileInput, FilePurpose};
-use async_openai::types::uploads::{AddUploadPartRequest, CompleteUploadRequest, CreateUploadRequest, UploadPurpose, UploadStatus};
+use async_openai::types::files::{
+    CreateFileRequest, FileExpirationAfter, FileExpirationAfterAnchor, FileInput, FilePurpose,
+};
+use async_openai::types::uploads::{
+    AddUploadPartRequest, CompleteUploadRequest, CreateUploadRequest, UploadPurpose, UploadStatus,
+};
 
 use crate::support::TestApp;
 
@@ -40,9 +44,12 @@ fn failure<T: std::fmt::Debug>(answer: Result<T, OpenAIError>) -> (u16, Option<S
 async fn parts_in_parallel_are_completed_in_another_order(app: &TestApp) {
     let client = client(app, &app.client.key);
     let created = client.uploads().create(upload(9)).await.unwrap();
-    let add = async |data| client.uploads().add_part(&created.id, AddUploadPartRequest { data: source(data) }).await.unwrap().id;
+    let add = async |data| {
+        client.uploads().add_part(&created.id, AddUploadPartRequest { data: source(data) }).await.unwrap().id
+    };
     let (c, a, b) = futures_util::join!(add("ghi"), add("abc"), add("def"));
-    let request = CompleteUploadRequest { part_ids: vec![a, b, c], md5: Some("8aa99b1f439ff71293e95357bac6fd94".to_owned()) };
+    let request =
+        CompleteUploadRequest { part_ids: vec![a, b, c], md5: Some("8aa99b1f439ff71293e95357bac6fd94".to_owned()) };
     let completed = client.uploads().complete(&created.id, request).await.unwrap();
     assert!(matches!(completed.status, UploadStatus::Completed));
     let file = completed.file.unwrap();
@@ -57,7 +64,11 @@ async fn files_are_created_listed_retrieved_read_and_deleted(app: &TestApp) {
     let expires_after = Some(FileExpirationAfter { anchor: FileExpirationAfterAnchor::CreatedAt, seconds: 3600 });
     let mut made = Vec::new();
     for source in [source("from bytes"), InputSource::Path { path }] {
-        let request = CreateFileRequest { file: FileInput { source }, purpose: FilePurpose::UserData, expires_after: expires_after.clone() };
+        let request = CreateFileRequest {
+            file: FileInput { source },
+            purpose: FilePurpose::UserData,
+            expires_after: expires_after.clone(),
+        };
         made.push(client.files().create(request).await.unwrap());
     }
     assert_eq!((made[0].filename.as_str(), made[1].filename.as_str()), ("données.txt", "on disk.txt"));
@@ -65,7 +76,10 @@ async fn files_are_created_listed_retrieved_read_and_deleted(app: &TestApp) {
     let listed = client.files().query(&[("order", "asc"), ("purpose", "user_data")]).unwrap().list().await.unwrap();
     assert_eq!(listed.data, made);
     let first = client.files().query(&[("limit", "1")]).unwrap().list().await.unwrap();
-    assert_eq!((first.data, first.has_more, first.last_id.as_deref()), (vec![made[1].clone()], true, Some(&*made[1].id)));
+    assert_eq!(
+        (first.data, first.has_more, first.last_id.as_deref()),
+        (vec![made[1].clone()], true, Some(&*made[1].id))
+    );
     assert_eq!(client.files().retrieve(&made[0].id).await.unwrap(), made[0]);
     assert_eq!(client.files().content(&made[1].id).await.unwrap(), "from a path");
     assert!(client.files().delete(&made[0].id).await.unwrap().deleted);

@@ -27,9 +27,12 @@ async fn pythons_own_generated_tests_pass(app: &TestApp) {
 }
 
 async fn the_node_sdk_works(app: &TestApp) {
-    let (Some(node), Some(_)) = (tools::tool("node"), tools::tool("../tests/sdk/node/node_modules/openai")) else { return };
+    let (Some(node), Some(_)) = (tools::tool("node"), tools::tool("../tests/sdk/node/node_modules/openai")) else {
+        return;
+    };
     let node = &mut Command::new(node);
-    run(app, node.args(["--test", "--test-isolation=none", "windlass.test.mjs"]).current_dir(suites().join("node"))).await;
+    run(app, node.args(["--test", "--test-isolation=none", "windlass.test.mjs"]).current_dir(suites().join("node")))
+        .await;
 }
 
 async fn python(app: &TestApp, venv: &str, suite: &str) {

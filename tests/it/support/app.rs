@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use nix::sys::signal::Signal;
 use sqlx::PgPool;
 use tempfile::TempDir;
 
@@ -67,11 +68,18 @@ impl TestApp {
         act(&mut self.program.lock().unwrap())
     }
 
-    /// Ends the process at once and starts another on the same database, store and address.
+    /// Ends the process at once and starts another.
     pub fn kill_and_restart(&self) {
+        self.program(|it| {
+            it.signal(Signal::SIGKILL);
+            it.wait();
+        });
+        self.restart();
+    }
+
+    /// Starts another process, on the same database, store and address, after the one before has ended.
+    pub fn restart(&self) {
         let mut program = self.program.lock().unwrap();
-        program.signal(nix::sys::signal::Signal::SIGKILL);
-        program.wait();
         let mut settings = self.settings.clone();
         settings.push(("WINDLASS_LISTEN".to_owned(), program.address.replace("http://", "")));
         *program = Program::serve(&settings, &self.data_dir.path().join("log"), false);

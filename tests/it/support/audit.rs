@@ -43,13 +43,19 @@ impl TestApp {
             self.sweep();
         }
         let rows = self.objects_in_the_ledger("true").await;
-        assert_eq!(rows, self.objects_in_the_ledger("state = 'stored' and byte_offset is not null").await, "all rows are of files");
+        assert_eq!(
+            rows,
+            self.objects_in_the_ledger("state = 'stored' and byte_offset is not null").await,
+            "all rows are of files"
+        );
         assert_eq!(self.store.list().await, rows, "the store (left) and the ledger (right)");
         assert_eq!(self.store.half_done().await, 0, "half-done multipart uploads");
-        let stray: i64 = sqlx::query_scalar("select count(*) from upload where not exists (select from file where file.id = upload.id)")
-            .fetch_one(&self.pool)
-            .await
-            .unwrap();
+        let stray: i64 = sqlx::query_scalar(
+            "select count(*) from upload where not exists (select from file where file.id = upload.id)",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .unwrap();
         assert_eq!(stray, 0, "uploads that are still remembered");
         let left: Vec<_> = self.downloads().await;
         assert!(left.iter().all(|it| kept.contains(it)), "a file has changed");
@@ -59,7 +65,10 @@ impl TestApp {
     pub async fn no_writer_is_busy(&self) {
         let began = Instant::now();
         loop {
-            let busy: i64 = sqlx::query_scalar("select count(*) from part where state = 'receiving'").fetch_one(&self.pool).await.unwrap();
+            let busy: i64 = sqlx::query_scalar("select count(*) from part where state = 'receiving'")
+                .fetch_one(&self.pool)
+                .await
+                .unwrap();
             if busy == 0 {
                 return;
             }
@@ -84,7 +93,8 @@ impl TestApp {
 
     async fn objects_in_the_ledger(&self, condition: &str) -> Vec<Listed> {
         let statement = format!("select id, coalesce(bytes, -1) from part where {condition}");
-        let rows: Vec<(uuid::Uuid, i64)> = sqlx::query_as(AssertSqlSafe(statement)).fetch_all(&self.pool).await.unwrap();
+        let rows: Vec<(uuid::Uuid, i64)> =
+            sqlx::query_as(AssertSqlSafe(statement)).fetch_all(&self.pool).await.unwrap();
         let mut objects: Vec<_> = rows
             .into_iter()
             .map(|(id, bytes)| {

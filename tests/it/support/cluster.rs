@@ -46,7 +46,8 @@ async fn from_template(template: Option<&str>) -> Database {
 async fn connect(name: &str) -> Database {
     let url = url_of(name);
     // Each statement of a test may use a connection; the schema's owner may switch triggers off.
-    let pool = PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(30)).connect(&url).await.unwrap();
+    let pool =
+        PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(30)).connect(&url).await.unwrap();
     Database { url, pool }
 }
 

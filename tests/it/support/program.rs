@@ -22,6 +22,10 @@ pub fn command(settings: &[(String, String)]) -> Command {
     // The child ends with the thread that started it, should a test be killed.
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_windlass")]);
+    with(command, settings)
+}
+
+fn with(mut command: Command, settings: &[(String, String)]) -> Command {
     command.env_clear().envs(settings.iter().cloned()).env("PATH", super::tools::path());
     if let Some(bin) = super::tools::pg_bin() {
         command.env("WINDLASS_PG_BIN", bin);
@@ -37,8 +41,19 @@ pub fn run(settings: &[(String, String)], arguments: &[&str]) -> Output {
 impl Program {
     /// Starts `windlass serve` on a free port and waits until it listens.
     pub fn serve(settings: &[(String, String)], log_path: &Path, wait_for_key: bool) -> Self {
+        Self::listening(command(settings), settings, log_path, wait_for_key)
+    }
+
+    /// The same from a thread that ends before the program does.
+    pub fn serve_here(settings: &[(String, String)], log_path: &Path) -> Self {
+        let command = with(Command::new(env!("CARGO_BIN_EXE_windlass")), settings);
+        Self::listening(command, settings, log_path, false)
+    }
+
+    fn listening(mut command: Command, settings: &[(String, String)], log_path: &Path, wait_for_key: bool) -> Self {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log_path).unwrap();
-        let mut child = command(&[("WINDLASS_LISTEN".to_owned(), "127.0.0.1:0".to_owned())])
+        let mut child = command
+            .env("WINDLASS_LISTEN", "127.0.0.1:0")
             .envs(settings.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -47,7 +62,10 @@ impl Program {
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let first = lines.next().and_then(Result::ok).unwrap_or_default();
-        let address = first.strip_prefix("listening on ").unwrap_or_else(|| panic!("it said '{first}': {}", std::fs::read_to_string(log_path).unwrap_or_default())).to_owned();
+        let address = first
+            .strip_prefix("listening on ")
+            .unwrap_or_else(|| panic!("it said '{first}': {}", std::fs::read_to_string(log_path).unwrap_or_default()))
+            .to_owned();
         let key_line = if wait_for_key { lines.next().and_then(Result::ok) } else { None };
         Self { child, address, key_line }
     }
@@ -69,7 +87,7 @@ impl Program {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(began.elapsed() < Duration::from_secs(60), "it does not end");
+            assert!(began.elapsed() < Duration::from_mins(1), "it does not end");
             std::thread::sleep(Duration::from_millis(10));
         }
     }

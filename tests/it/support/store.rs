@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -80,7 +80,10 @@ impl Store {
             Self::Bucket { prefix, objects, .. } => {
                 let prefix = path::Path::from(prefix.as_str());
                 let found: Vec<_> = objects.list(Some(&prefix)).try_collect().await.unwrap();
-                found.into_iter().map(|it| (it.location.as_ref()[prefix.as_ref().len() + 1..].to_owned(), it.size)).collect()
+                found
+                    .into_iter()
+                    .map(|it| (it.location.as_ref()[prefix.as_ref().len() + 1..].to_owned(), it.size))
+                    .collect()
             }
         };
         listed.sort();
@@ -92,7 +95,8 @@ impl Store {
         let Self::Bucket { prefix, objects, .. } = self else { return 0 };
         let options = SignedUrlOptions::new().with_query([("uploads", "")]);
         let root = path::Path::default();
-        let url = objects.signed_url_opts("GET".parse().unwrap(), &root, Duration::from_secs(60), &options).await.unwrap();
+        let url =
+            objects.signed_url_opts("GET".parse().unwrap(), &root, Duration::from_mins(1), &options).await.unwrap();
         let answer = reqwest::get(url).await.unwrap();
         assert!(answer.status().is_success(), "{answer:?}");
         answer.text().await.unwrap().matches(&format!("<Key>{prefix}/")).count()
@@ -129,23 +133,22 @@ fn seaweedfs() -> Option<&'static str> {
             let weed = tools::tool("venv/bin/weed")?;
             let (ready, endpoint) = mpsc::channel();
             thread::spawn(move || {
-                let endpoint = start_seaweedfs(&weed);
+                let (endpoint, mut server) = start_seaweedfs(&weed);
                 ready.send(endpoint).unwrap();
-                loop {
-                    thread::park();
-                }
+                // The server's life hangs on the thread that started it: this one never ends before it.
+                server.wait().unwrap();
             });
             Some(endpoint.recv().unwrap())
         })
         .as_deref()
 }
 
-fn start_seaweedfs(weed: &PathBuf) -> String {
+fn start_seaweedfs(weed: &PathBuf) -> (String, Child) {
     let directory = tools::scratch().join("seaweedfs");
     fs::create_dir_all(&directory).unwrap();
     let port = free_ports();
     let log = fs::File::create(directory.join("log")).unwrap();
-    Command::new("setpriv")
+    let server = Command::new("setpriv")
         .args(["--pdeathsig", "KILL"])
         .arg(weed)
         .args(["mini", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-admin.ui=false", "-webdav=false"])
@@ -161,12 +164,12 @@ fn start_seaweedfs(weed: &PathBuf) -> String {
         .unwrap();
     let began = Instant::now();
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(began.elapsed() < Duration::from_secs(60), "SeaweedFS does not start: see {}", directory.display());
+        assert!(began.elapsed() < Duration::from_mins(1), "SeaweedFS does not start: see {}", directory.display());
         thread::sleep(Duration::from_millis(50));
     }
     // It listens before it can keep anything.
     thread::sleep(Duration::from_secs(2));
-    format!("http://127.0.0.1:{port}")
+    (format!("http://127.0.0.1:{port}"), server)
 }
 
 /// The first of five ports that are free, as are those ten thousand above (SeaweedFS uses both).

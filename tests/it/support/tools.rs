@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 /// The folder of the machine's own tools, made by `./dev`.
 pub fn dev_dir() -> PathBuf {
-    env::var_os("WINDLASS_DEV_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".dev"), PathBuf::from)
+    env::var_os("WINDLASS_DEV_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".dev"), PathBuf::from)
 }
 
 /// The directory of PostgreSQL's programs, where one is asked for.

@@ -1,0 +1,205 @@
+"""The main job on real input: a file of over 1 GiB goes up through OpenAI's own SDK and comes back the same.
+
+Run it as `./dev main-job`. On a directory and on a real SeaweedFS, the file (this machine's Rust toolchain in a tar)
+goes up by the SDK's `upload_file_chunked`, and again as eight parallel part uploads that are completed in the file's
+order although they arrived in another; it is downloaded whole and in random ranges, and compared. Prints the time of
+each step and the service's peak memory (VmHWM of its own process, without its database).
+"""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from openai import OpenAI
+
+ROOT = Path(__file__).resolve().parent.parent
+PART = 64 * 1024 * 1024
+GIB = 1024**3
+RANGES = 200
+PEAK_MIB = 150
+
+
+def real_file(folder):
+    """The Rust toolchain in a tar, again if once is less than 1 GiB, and some bytes that end no part evenly."""
+    sysroot = Path(subprocess.check_output(["rustc", "--print", "sysroot"], text=True, cwd=ROOT).strip())
+    path = Path(folder) / "toolchain.tar"
+    with path.open("wb") as file:
+        while file.tell() < GIB:
+            subprocess.run(["tar", "-C", sysroot.parent, "-cf", "-", sysroot.name], stdout=file, check=True)
+            file.seek(0, os.SEEK_END)
+        file.write(b"the end, not on a boundary")
+    return path
+
+
+def free_port(count=5):
+    """The first of some free ports, as are those ten thousand above, which SeaweedFS takes too."""
+    while True:
+        first = random.randrange(20_000, 40_000)
+        try:
+            for port in [*range(first, first + count), *range(first + 10_000, first + 10_000 + count)]:
+                with socket.socket() as it:
+                    it.bind(("127.0.0.1", port))
+            return first
+        except OSError:
+            continue
+
+
+@contextmanager
+def process(arguments, log, environment):
+    with open(log, "ab") as out:
+        child = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=out, env={**os.environ, **environment})
+    try:
+        yield child
+    finally:
+        child.send_signal(signal.SIGINT)
+        try:
+            child.wait(60)
+        except subprocess.TimeoutExpired:
+            child.kill()
+
+
+@contextmanager
+def seaweedfs(folder):
+    port = free_port()
+    ports = ["s3.port", "master.port", "volume.port", "filer.port", "admin.port"]
+    keys = {"AWS_ACCESS_KEY_ID": "main", "AWS_SECRET_ACCESS_KEY": "job", "GOMEMLIMIT": "600MiB", "GOGC": "50"}
+    weed = [Path(sys.executable).parent / "weed", "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    weed += ["-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
+    weed += [f"-{name}={port + number}" for number, name in enumerate(ports)]
+    with open(Path(folder) / "log", "ab") as log:
+        child = subprocess.Popen(weed, stdout=log, stderr=log, env={**os.environ, **keys})
+    try:
+        time.sleep(4)
+        endpoint = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_REGION": "us-east-1"}
+        yield {**keys, **endpoint, "WINDLASS_STORE": "s3://main-job/objects"}
+    finally:
+        child.kill()
+
+
+@contextmanager
+def windlass(folder, environment):
+    settings = {"WINDLASS_DATA_DIR": str(Path(folder) / "data"), "WINDLASS_LISTEN": "127.0.0.1:0"}
+    program = ROOT / "target/release/windlass"
+    with process([program], Path(folder) / "windlass.log", {**settings, **environment}) as child:
+        address = child.stdout.readline().decode().removeprefix("listening on ").strip()
+        assert address, (Path(folder) / "windlass.log").read_text()
+        child.stdout.readline()
+        key = (Path(folder) / "data/api-key").read_text().strip()
+        yield OpenAI(base_url=f"{address}/v1", api_key=key), child.pid
+
+
+def peak_mib(pid):
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+@contextmanager
+def timed(what, size):
+    began = time.monotonic()
+    yield
+    seconds = time.monotonic() - began
+    print(f"  {what:<44} {seconds:7.2f} s  {size / seconds / 1e6:7.0f} MB/s", flush=True)
+
+
+def upload_in_sequence(client, path):
+    return client.uploads.upload_file_chunked(file=path, mime_type="application/x-tar", purpose="user_data").file
+
+
+def upload_in_parallel(client, path):
+    size = path.stat().st_size
+    upload = client.uploads.create(
+        filename=path.name, purpose="user_data", bytes=size, mime_type="application/x-tar"
+    )
+
+    def send(offset):
+        with path.open("rb") as file:
+            file.seek(offset)
+            return offset, client.uploads.parts.create(upload.id, data=file.read(PART)).id
+
+    offsets = list(range(0, size, PART))
+    random.shuffle(offsets)
+    with ThreadPoolExecutor(8) as pool:
+        parts = sorted(pool.map(send, offsets))
+    return client.uploads.complete(upload.id, part_ids=[part for _, part in parts]).file
+
+
+def sha256(pieces):
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def pieces_of(path):
+    with path.open("rb") as file:
+        while piece := file.read(1024 * 1024):
+            yield piece
+
+
+def check_whole(client, file, path):
+    with client.files.with_streaming_response.content(file.id) as answer:
+        assert sha256(answer.iter_bytes(1024 * 1024)) == sha256(pieces_of(path)), "the file has changed"
+
+
+def check_ranges(client, file, path):
+    size = path.stat().st_size
+    with path.open("rb") as local:
+        for _ in range(RANGES):
+            start = random.randrange(size)
+            end = min(size, start + random.choice([1, 1000, 10**6, PART]))
+            request = urllib.request.Request(
+                f"{client.base_url}files/{file.id}/content",
+                headers={"Authorization": f"Bearer {client.api_key}", "Range": f"bytes={start}-{end - 1}"},
+            )
+            local.seek(start)
+            assert urllib.request.urlopen(request).read() == local.read(end - start), (start, end)
+
+
+def main_job(name, client, pid, path):
+    size = path.stat().st_size
+    print(f"{name}: {size} bytes")
+    for what, upload in [("upload_file_chunked", upload_in_sequence), ("8 parallel, completed in file order", upload_in_parallel)]:
+        with timed(what, size):
+            file = upload(client, path)
+        assert file.bytes == size, file
+        with timed("  whole download, compared", size):
+            check_whole(client, file, path)
+        check_ranges(client, file, path)
+        print(f"    {RANGES} random ranges, compared")
+        client.files.delete(file.id)
+    peak = peak_mib(pid)
+    print(f"  peak memory of the service: {peak:.0f} MiB")
+    return peak
+
+
+def main():
+    peaks = {}
+    with tempfile.TemporaryDirectory(dir=ROOT / "target") as folder:
+        path = real_file(folder)
+        for name in sys.argv[1:] or ["directory", "seaweedfs"]:
+            place = Path(folder) / name
+            place.mkdir()
+            if name == "directory":
+                with windlass(place, {}) as (client, pid):
+                    peaks[name] = main_job(name, client, pid, path)
+            else:
+                with tempfile.TemporaryDirectory(dir=place) as objects, seaweedfs(objects) as settings:
+                    with windlass(place, settings) as (client, pid):
+                        peaks[name] = main_job(name, client, pid, path)
+    print(json.dumps({"peak_mib": peaks, "allowed_mib": PEAK_MIB}))
+    return 0 if max(peaks.values()) < PEAK_MIB else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+//! The command line: its manual, its settings, its exit codes.
+
+use std::collections::BTreeSet;
+
+use nix::sys::signal::Signal;
+
+use crate::support::cluster;
+use crate::support::program::{self, Program};
+
+/// The settings that operators rely on, each a flag and an environment variable.
+const SETTINGS: &[&str] = &[
+    "DATABASE_URL",
+    "WINDLASS_LISTEN",
+    "WINDLASS_DATA_DIR",
+    "WINDLASS_STORE",
+    "WINDLASS_API_KEY",
+    "WINDLASS_UPLOAD_LIFETIME",
+    "WINDLASS_SWEEP_INTERVAL",
+    "WINDLASS_MAX_PART_BYTES",
+    "WINDLASS_MAX_UPLOAD_BYTES",
+    "WINDLASS_MAX_FILE_BYTES",
+    "WINDLASS_MIME_POLICY",
+];
+
+#[test]
+fn the_manual_names_every_command_and_setting_and_shows_no_secret() {
+    let secrets = [("WINDLASS_API_KEY", "a-secret-key"), ("DATABASE_URL", "postgres://u:a-secret@h/d")];
+    let secrets: Vec<_> = secrets.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let help = String::from_utf8(program::run(&secrets, &["--help"]).stdout).unwrap();
+    for word in SETTINGS.iter().chain(&["serve", "migrate", "sweep", "keys"]) {
+        assert!(help.contains(word), "{word}");
+    }
+    for setting in &SETTINGS[1..] {
+        let flag = setting.strip_prefix("WINDLASS_").unwrap().to_lowercase().replace('_', "-");
+        assert!(help.contains(&format!("--{flag} ")), "{flag}");
+    }
+    assert!(!help.contains("a-secret"), "{help}");
+}
+
+#[test]
+fn a_setting_that_cannot_be_is_refused_with_what_would_be_right() {
+    let wrong = [
+        ("WINDLASS_STORE", "/var/objects", "file:///path"),
+        ("WINDLASS_UPLOAD_LIFETIME", "1", "1h"),
+        ("WINDLASS_SWEEP_INTERVAL", "0s", "30s"),
+        ("WINDLASS_MAX_PART_BYTES", "0", "1.."),
+        ("WINDLASS_MIME_POLICY", "strict", "contract"),
+        ("WINDLASS_LISTEN", "8080", "address"),
+        ("WINDLASS_API_KEY", "two words", "no spaces"),
+    ];
+    for (name, value, right) in wrong {
+        let refused = program::run(&[(name.to_owned(), value.to_owned())], &["serve"]);
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{name}: {said}");
+        assert!(said.contains(right), "{name}: '{right}' is not in {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_refuses_is_named_as_the_reason() {
+    let database = cluster::empty_database().await;
+    let url = database.url.replace("windlass:", "nobody:");
+    let refused = program::run(&[("DATABASE_URL".to_owned(), url)], &["migrate"]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && said.contains("the database cannot be used"), "{said}");
+    assert!(!said.contains(database.url.split(':').nth(2).unwrap().split('@').next().unwrap()), "a password is shown");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn eight_first_starts_at_once_all_serve_and_one_shows_a_key() {
+    let database = cluster::empty_database().await;
+    let place = tempfile::tempdir().unwrap();
+    let programs: Vec<Program> = std::thread::scope(|scope| {
+        let starting: Vec<_> = (0..8)
+            .map(|number| {
+                let (url, directory) = (database.url.clone(), place.path().join(number.to_string()));
+                scope.spawn(move || {
+                    std::fs::create_dir(&directory).unwrap();
+                    let settings = [
+                        ("DATABASE_URL", url),
+                        ("WINDLASS_DATA_DIR", directory.display().to_string()),
+                        ("WINDLASS_DATABASE_CONNECTIONS", "2".to_owned()),
+                    ];
+                    Program::serve_here(&settings.map(|(name, value)| (name.to_owned(), value)), &directory.join("log"))
+                })
+            })
+            .collect();
+        starting.into_iter().map(|it| it.join().unwrap()).collect()
+    });
+    let addresses: BTreeSet<_> = programs.iter().map(|it| it.address.clone()).collect();
+    assert_eq!(addresses.len(), 8);
+    for program in programs {
+        assert_eq!(reqwest::get(format!("{}/readyz", program.address)).await.unwrap().status(), 200);
+        program.signal(Signal::SIGTERM);
+    }
+    let kept = (0..8).filter(|it| place.path().join(it.to_string()).join("api-key").exists()).count();
+    assert_eq!(kept, 1, "of many first starts one makes the key");
+}

@@ -1,0 +1,169 @@
+//! With nothing set up: a private PostgreSQL below the data directory, which comes and goes with
+//! the program.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::support::Client;
+use crate::support::program::{self, Program};
+
+fn settings(data_dir: &Path) -> Vec<(String, String)> {
+    vec![("WINDLASS_DATA_DIR".to_owned(), data_dir.display().to_string())]
+}
+
+fn start(data_dir: &Path, first: bool) -> (Program, Client) {
+    let log = data_dir.parent().unwrap().join("log");
+    let program = Program::serve(&settings(data_dir), &log, first);
+    let key = fs::read_to_string(data_dir.join("api-key")).unwrap();
+    let client = Client::new(&program.address, key.trim());
+    (program, client)
+}
+
+/// A place for a data directory that does not exist yet.
+fn place() -> (TempDir, PathBuf) {
+    let outer = tempfile::tempdir().unwrap();
+    let data_dir = outer.path().join("a place with spaces");
+    (outer, data_dir)
+}
+
+fn postmaster(data_dir: &Path) -> PathBuf {
+    let pid = fs::read_to_string(data_dir.join("postgres/postmaster.pid")).unwrap();
+    PathBuf::from(format!("/proc/{}", pid.lines().next().unwrap()))
+}
+
+fn stop(mut program: Program) {
+    program.signal(Signal::SIGINT);
+    assert!(program.wait().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_start_makes_everything_and_shows_a_key_and_the_next_one_keeps_it() {
+    let (_outer, data_dir) = place();
+    let (program, client) = start(&data_dir, true);
+    assert!(program.key_line.as_ref().unwrap().contains(&client.key), "the key is shown");
+    let key_file = data_dir.join("api-key");
+    assert_eq!(fs::metadata(&key_file).unwrap().permissions().mode() & 0o777, 0o600);
+    let file = client.file("kept").await;
+    let postgres = postmaster(&data_dir);
+    assert!(postgres.exists());
+    stop(program);
+    assert!(!postgres.exists(), "the database ended with the program");
+
+    let (program, client) = start(&data_dir, false);
+    assert_eq!(client.download(&file).await, b"kept");
+    stop(program);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_dies_with_the_program_even_after_kill_9() {
+    let (_outer, data_dir) = place();
+    let (mut program, client) = start(&data_dir, true);
+    let file = client.file("kept").await;
+    let postgres = postmaster(&data_dir);
+    program.signal(Signal::SIGKILL);
+    program.wait();
+    let began = Instant::now();
+    while postgres.exists() {
+        assert!(began.elapsed() < Duration::from_secs(20), "the database outlived the program");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let (program, client) = start(&data_dir, false);
+    assert_eq!(client.download(&file).await, b"kept");
+    stop(program);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_right_after_kill_9_waits_for_the_old_database_to_end() {
+    let (_outer, data_dir) = place();
+    let (mut program, client) = start(&data_dir, true);
+    let mut files = vec![client.file("kept").await];
+    for _ in 0..3 {
+        program.signal(Signal::SIGKILL);
+        program.wait();
+        let (next, client) = start(&data_dir, false);
+        program = next;
+        files.push(client.file("kept").await);
+        for file in &files {
+            assert_eq!(client.download(file).await, b"kept");
+        }
+    }
+    stop(program);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_lock_file_that_names_a_living_process_is_no_obstacle() {
+    let (_outer, data_dir) = place();
+    stop(start(&data_dir, true).0);
+    let stale = format!("{}\n{}\n1\n1\n\n\n\n", std::process::id(), data_dir.join("postgres").display());
+    let path = data_dir.join("postgres/postmaster.pid");
+    fs::write(&path, stale).unwrap();
+    let owner = fs::metadata(data_dir.join("postgres")).unwrap();
+    chown(&path, Some(std::os::unix::fs::MetadataExt::uid(&owner)), None).unwrap();
+    stop(start(&data_dir, false).0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_service_on_the_same_directory_is_told_so_but_commands_work_beside_the_first() {
+    let (_outer, data_dir) = place();
+    let (program, client) = start(&data_dir, true);
+    let second = program::run(&settings(&data_dir), &["serve", "--listen", "127.0.0.1:0"]);
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8(second.stderr).unwrap().contains("another windlass process is using the data directory"));
+    let key = program::run(&settings(&data_dir), &["keys", "create", "--project", "other", "--name", "ci"]);
+    let other = Client::new(&program.address, String::from_utf8(key.stdout).unwrap().trim());
+    other.get("/v1/files").await.ok();
+    assert!(program::run(&settings(&data_dir), &["sweep"]).status.success());
+    client.get("/v1/files").await.ok();
+    stop(program);
+    assert!(program::run(&settings(&data_dir), &["keys", "list"]).status.success(), "also with no service there");
+}
+
+#[test]
+fn a_closed_directory_around_the_data_is_no_obstacle() {
+    let (outer, data_dir) = place();
+    fs::set_permissions(outer.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    stop(start(&data_dir, true).0);
+}
+
+#[test]
+fn an_ordinary_user_needs_no_help() {
+    if !nix::unistd::geteuid().is_root() {
+        return; // Every other test here shows it then.
+    }
+    let place = tempfile::tempdir().unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = place.path().join("windlass");
+    fs::copy(env!("CARGO_BIN_EXE_windlass"), &program).unwrap();
+    let data_dir = place.path().join("data");
+    fs::create_dir(&data_dir).unwrap();
+    chown(&data_dir, Some(65534), Some(65534)).unwrap();
+    let made = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&program)
+        .args(["keys", "create"])
+        .env_clear()
+        // The tests' own PostgreSQL may lie where that user cannot go; the system's does not.
+        .env("PATH", "/usr/bin:/bin")
+        .env("WINDLASS_DATA_DIR", &data_dir)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&made.stderr);
+    assert!(made.status.success() || said.contains("no PostgreSQL was found"), "{said}");
+}
+
+#[test]
+fn without_postgres_there_is_one_clear_message() {
+    let (outer, data_dir) = place();
+    let mut settings = settings(&data_dir);
+    settings.push(("WINDLASS_PG_BIN".to_owned(), outer.path().display().to_string()));
+    let said = program::command(&settings).env("WINDLASS_PG_BIN", outer.path()).arg("serve").output().unwrap();
+    assert_eq!(said.status.code(), Some(1));
+    let said = String::from_utf8(said.stderr).unwrap();
+    assert!(said.contains("WINDLASS_PG_BIN is") && said.contains("no `initdb` and `postgres`"), "{said}");
+}
