@@ -80,7 +80,12 @@ pub async fn open(config: &Config, database_url: &str) -> Result<Service, Error>
 pub async fn serve(config: Config, database_url: &str, stop: CancellationToken) -> Result<(), Error> {
     let service = open(&config, database_url).await?;
     let first_key = match config.api_key {
-        Some(key) => service.clone().ensure_key(key.0).await.map(|()| None)?,
+        Some(key) => {
+            if !service.clone().ensure_key(key.0).await? {
+                tracing::warn!("the key in WINDLASS_API_KEY was revoked and opens nothing");
+            }
+            None
+        }
         None => service.clone().create_first_key().await?,
     };
     let listen = |source| Error::Listen { address: config.listen.to_string(), source };

@@ -4,6 +4,8 @@
 //! Order of a write: create, write, sync the file, sync its directory. Only then does the caller
 //! commit the row. A file from a process that died is named by a row, which the sweeper collects.
 
+use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
@@ -91,32 +93,39 @@ impl Directory {
         }
     }
 
+    /// Deletes files, and syncs their directories: a row may go only once its file cannot come back.
     pub(super) async fn delete(&self, keys: Vec<BlobKey>) -> Vec<(BlobKey, Error)> {
-        let this = self.clone();
-        let doomed = keys.clone();
-        let outcome = blocking(&self.root, move || {
-            Ok(doomed
-                .into_iter()
-                .filter_map(|key| {
-                    let path = this.path(key);
-                    match fs::remove_file(&path) {
-                        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                            Some((key, Error::Disk { path: path.to_path_buf(), source }))
+        let deleted = keys.into_iter().map(|key| (self.path(key), key));
+        let mut by_directory: BTreeMap<Option<PathBuf>, Vec<(Arc<Path>, BlobKey)>> = BTreeMap::new();
+        for (path, key) in deleted {
+            by_directory.entry(path.parent().map(Path::to_path_buf)).or_default().push((path, key));
+        }
+        let mut failed = Vec::new();
+        for (directory, files) in by_directory {
+            let paths: Vec<_> = files.iter().map(|(path, _)| Arc::clone(path)).collect();
+            let removed = blocking(&self.root, move || {
+                let outcomes: Vec<_> = paths.iter().map(remove).collect();
+                directory.as_deref().map_or(Ok(()), sync_directory)?;
+                Ok(outcomes)
+            })
+            .await;
+            match removed {
+                Ok(outcomes) => {
+                    for ((path, key), outcome) in files.into_iter().zip(outcomes) {
+                        if let Err(source) = outcome {
+                            failed.push((key, Error::Disk { path: path.to_path_buf(), source }));
                         }
-                        Ok(()) | Err(_) => None,
                     }
-                })
-                .collect())
-        })
-        .await;
-        outcome.unwrap_or_else(|error| {
-            let reason = error.to_string();
-            keys.into_iter()
-                .map(|key| {
-                    (key, Error::Disk { path: self.root.to_path_buf(), source: io::Error::other(reason.clone()) })
-                })
-                .collect()
-        })
+                }
+                Err(error) => {
+                    let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+                    failed.extend(files.into_iter().map(|(path, key)| {
+                        (key, Error::Disk { path: path.to_path_buf(), source: io::Error::other(reason.clone()) })
+                    }));
+                }
+            }
+        }
+        failed
     }
 
     pub(super) async fn ping(&self) -> Result<()> {
@@ -168,6 +177,14 @@ impl FileReader {
             }
             read => read,
         }
+    }
+}
+
+/// What is not there counts as removed.
+fn remove(path: &Arc<Path>) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
     }
 }
 

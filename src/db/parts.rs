@@ -102,11 +102,12 @@ pub async fn mark_stored(db: impl PgExecutor<'_>, part: &Part) -> Result<bool> {
     Ok(outcome.rows_affected() == 1)
 }
 
-/// Gives up an object that did not become a stored Part.
+/// Gives up an object that did not become a stored Part, sooner than whoever discarded it meanwhile
+/// would: its writer is not there any more.
 pub async fn abandon(db: impl PgExecutor<'_>, part: PartId, grace: Duration) -> Result<()> {
     sqlx::query!(
-        "update part set state = 'garbage', not_before = now() + make_interval(secs => $2)
-         where id = $1 and state = 'receiving'",
+        "update part set state = 'garbage', not_before = least(not_before, now() + make_interval(secs => $2))
+         where id = $1 and state in ('receiving', 'garbage')",
         part as PartId,
         seconds(grace),
     )

@@ -33,6 +33,10 @@ use crate::service::Service;
 /// client sees the answer and not a broken pipe.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// How long an idle connection is kept: longer than balancers keep theirs, so that they are the ones
+/// to close it, and no request is sent into a connection that is being closed.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
 fn routes(config: &mut ServiceConfig) {
     let not_allowed = || web::to(method_not_allowed);
     config
@@ -103,6 +107,7 @@ pub async fn serve(
     // The database and the store have threads of their own; these only move bytes.
     .workers(std::thread::available_parallelism().map_or(2, usize::from))
     .worker_max_blocking_threads(1)
+    .keep_alive(KEEP_ALIVE)
     .client_disconnect_timeout(LINGER)
     .shutdown_timeout(patience.as_secs())
     .shutdown_signal(stop.cancelled_owned())

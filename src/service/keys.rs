@@ -24,14 +24,15 @@ impl Service {
         Ok((id, key))
     }
 
-    /// Sees to it that this key exists in the project `default`, unless it was revoked.
+    /// Sees to it that this key exists, in the project `default` if it is new. Gives whether it is
+    /// valid: a key that was revoked stays so.
     ///
     /// # Errors
     /// When the ledger fails.
-    pub async fn ensure_key(self, key: ApiKey) -> Result<()> {
+    pub async fn ensure_key(self, key: ApiKey) -> Result<bool> {
         keys::insert_project_if_missing(self.db.pool(), "default").await?;
         keys::insert(self.db.pool(), "default", KeyId::generate(), "from WINDLASS_API_KEY", &key.hash()).await?;
-        Ok(())
+        Ok(keys::find_caller(self.db.pool(), &key.hash()).await?.is_some())
     }
 
     /// Makes a key in the project `default` if there is no key at all; of many starters, one does.

@@ -49,6 +49,7 @@ const MISTAKES: &[(&str, Send, u16, Option<&str>, &str)] = &[
     (UPLOADS, Json(r#"{"filename":null,"purpose":"evals","bytes":1,"mime_type":"x"}"#), 400, Some("filename"), "must be a string, but was null"),
     (UPLOADS, Json(r#"{"filename":"","purpose":"evals","bytes":1,"mime_type":"x"}"#), 400, Some("filename"), "empty"),
     (UPLOADS, Json(r#"{"filename":"a\nb","purpose":"evals","bytes":1,"mime_type":"x"}"#), 400, Some("filename"), "control characters"),
+    (UPLOADS, Json(r#"{"filename":"{long}","purpose":"evals","bytes":1,"mime_type":"x"}"#), 400, Some("filename"), "at most 512 characters, but this one has 1000"),
     (UPLOADS, Json(r#"{"filename":"f","purpose":"world_domination","bytes":1,"mime_type":"x"}"#), 400, Some("purpose"), "'world_domination' is not one of ['fine-tune', 'assistants', 'batch', 'user_data', 'vision', 'evals'] - 'purpose'"),
     (UPLOADS, Json(r#"{"filename":"f","purpose":["evals"],"bytes":1,"mime_type":"x"}"#), 400, Some("purpose"), "must be a string, but was a list"),
     (UPLOADS, Json(r#"{"filename":"f","purpose":"evals","bytes":"1","mime_type":"x"}"#), 400, Some("bytes"), "must be a whole number, but was a string"),
@@ -130,6 +131,20 @@ const MISTAKES: &[(&str, Send, u16, Option<&str>, &str)] = &[
     (FILES, Form(&[(PURPOSE, "evals"), ("name=\"file\"; filename=\"a%0Ab\"", "x")]), 400, Some("file"), "control characters"),
     (FILES, Form(&[(PURPOSE, "evals"), ("name=\"file\"; filename=\"\"", "x")]), 400, Some("file"), "cannot be empty"),
     (FILES, Json(r#"{"purpose":"evals"}"#), 400, None, "multipart/form-data"),
+    // Lists.
+    ("/v1/files?limit=0", Get, 400, Some("limit"), "between 1 and 10000, but was '0'"),
+    ("/v1/files?limit=10001", Get, 400, Some("limit"), "between 1 and 10000"),
+    ("/v1/files?limit=-1", Get, 400, Some("limit"), "between 1 and 10000"),
+    ("/v1/files?limit=ten", Get, 400, Some("limit"), "but was 'ten'"),
+    ("/v1/files?order=newest", Get, 400, Some("order"), "must be 'asc' or 'desc', but was 'newest'"),
+    ("/v1/files?after=nonsense", Get, 404, Some("after"), "nonsense"),
+    ("/v1/files?after=file-00000000000000000000000000000000", Get, 404, Some("after"), "takes the id of the last object"),
+    ("/v1/uploads?after={part}", Get, 404, Some("after"), "part_"),
+    ("/v1/uploads/{pending}/parts?after={foreign}", Get, 404, Some("after"), "takes the id of the last object"),
+    ("/v1/uploads/{pending}/parts?limit=0", Get, 400, Some("limit"), "between 1 and 10000"),
+
+    // Things that are not there.
+    ("/v1/uploads/nonsense", Get, 404, Some("upload_id"), "No such Upload object: nonsense"),
     ("/v1/files/nonsense", Get, 404, Some("id"), "No such File object: nonsense"),
     ("/v1/files/file-00000000000000000000000000000000/content", Get, 404, Some("id"), "No such File object"),
     ("/v1/files/..%2f..%2fetc%2fpasswd/content", Get, 404, Some("id"), "No such File object"),
@@ -153,7 +168,7 @@ async fn every_mistake_is_named_and_changes_nothing(app: &TestApp) {
             ("{part}", &part),
         ]
         .into_iter()
-        .chain([("{other}", &other), ("{foreign}", &foreign)])
+        .chain([("{other}", &other), ("{foreign}", &foreign), ("{long}", &"x".repeat(1000))])
         .fold(text.to_owned(), |text, (name, id)| text.replace(name, id))
     };
     let before = state(app, &pending).await;

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::support::TestApp;
 use crate::support::client::id;
+use crate::support::{TestApp, eventually};
 
 crate::on_both_stores! {
     an_upload_past_its_hour_is_expired_to_everyone_at_once;
@@ -80,14 +80,12 @@ async fn the_service_sweeps_by_itself(app: &TestApp) {
     let upload = app.client.upload(3).await;
     app.client.part(&upload, "abc").await;
     app.let_time_pass("1 hour").await;
-    let status = || sqlx::query_scalar::<_, String>("select status from upload").fetch_one(&app.pool);
-    while status().await.unwrap() != "expired" {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    eventually("the upload is expired", async || {
+        sqlx::query_scalar::<_, String>("select status from upload").fetch_one(&app.pool).await.unwrap() == "expired"
+    })
+    .await;
     app.let_time_pass("10 minutes").await;
-    while !app.store.list().await.is_empty() {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    eventually("its part is gone", async || app.store.list().await.is_empty()).await;
 }
 
 async fn sweepers_work_side_by_side(app: &TestApp) {

@@ -3,8 +3,8 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use crate::support::TestApp;
 use crate::support::client::{Answer, id};
+use crate::support::{TestApp, eventually};
 
 const MIB: usize = 1024 * 1024;
 
@@ -128,9 +128,10 @@ async fn a_part_that_finishes_after_the_end_of_its_upload_is_refused(app: &TestA
     let mut socket = connect(app);
     socket.write_all(beginning(app, &upload, 3).as_bytes()).unwrap();
     socket.write_all(b"ab").unwrap();
-    while sqlx::query_scalar::<_, i64>("select count(*) from part").fetch_one(&app.pool).await.unwrap() == 0 {
-        tokio::task::yield_now().await;
-    }
+    eventually("a part is being received", async || {
+        sqlx::query_scalar::<_, i64>("select count(*) from part").fetch_one(&app.pool).await.unwrap() > 0
+    })
+    .await;
     app.client.cancel(&upload).await.ok();
     socket.write_all(b"c\r\n--B--\r\n").unwrap();
     let mut answer = [0; 12];

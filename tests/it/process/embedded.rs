@@ -5,13 +5,12 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::support::Client;
 use crate::support::program::{self, Program};
+use crate::support::{Client, eventually};
 
 fn settings(data_dir: &Path) -> Vec<(String, String)> {
     vec![("WINDLASS_DATA_DIR".to_owned(), data_dir.display().to_string())]
@@ -68,11 +67,7 @@ async fn the_database_dies_with_the_program_even_after_kill_9() {
     let postgres = postmaster(&data_dir);
     program.signal(Signal::SIGKILL);
     program.wait();
-    let began = Instant::now();
-    while postgres.exists() {
-        assert!(began.elapsed() < Duration::from_secs(20), "the database outlived the program");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    eventually("the database has ended, too", async || !postgres.exists()).await;
     let (program, client) = start(&data_dir, false);
     assert_eq!(client.download(&file).await, b"kept");
     stop(program);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::support::TestApp;
 use crate::support::program::Program;
+use crate::support::{TestApp, eventually};
 
 crate::on_both_stores! {
     a_part_that_is_under_way_is_finished_before_the_end;
@@ -28,9 +28,10 @@ async fn half_a_part(app: &TestApp) -> (String, TcpStream) {
         &body[..body.len() - "\r\n--B--\r\n".len()]
     );
     socket.write_all(head.as_bytes()).unwrap();
-    while sqlx::query_scalar::<_, i64>("select count(*) from part").fetch_one(&app.pool).await.unwrap() == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually("a part is being received", async || {
+        sqlx::query_scalar::<_, i64>("select count(*) from part").fetch_one(&app.pool).await.unwrap() > 0
+    })
+    .await;
     (upload, socket)
 }
 
@@ -38,9 +39,7 @@ async fn a_part_that_is_under_way_is_finished_before_the_end(app: &TestApp) {
     let (upload, mut socket) = half_a_part(app).await;
     app.program(|it| it.signal(Signal::SIGTERM));
     let address = app.client.address.strip_prefix("http://").unwrap();
-    while TcpStream::connect(address).is_ok() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually("nobody new is let in", async || TcpStream::connect(address).is_err()).await;
     socket.write_all(b"\r\n--B--\r\n").unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();

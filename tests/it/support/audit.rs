@@ -1,12 +1,10 @@
 //! The question that ends every test: after a sweep with the clock far ahead, has every object its
 //! row, and every row its object?
 
-use std::time::{Duration, Instant};
-
 use sqlx::{AssertSqlSafe, Executor as _, PgPool};
 
-use super::TestApp;
 use super::store::Listed;
+use super::{TestApp, eventually};
 
 impl TestApp {
     /// Moves the clock ahead by moving everything that the ledger remembers into the past: the
@@ -63,18 +61,11 @@ impl TestApp {
 
     /// A writer whose client went away takes a moment to write that down.
     pub async fn no_writer_is_busy(&self) {
-        let began = Instant::now();
-        loop {
-            let busy: i64 = sqlx::query_scalar("select count(*) from part where state = 'receiving'")
-                .fetch_one(&self.pool)
-                .await
-                .unwrap();
-            if busy == 0 {
-                return;
-            }
-            assert!(began.elapsed() < Duration::from_secs(20), "{busy} parts are still being received");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let busy = "select count(*) from part where state = 'receiving'";
+        eventually("no part is being received", async || {
+            sqlx::query_scalar::<_, i64>(busy).fetch_one(&self.pool).await.unwrap() == 0
+        })
+        .await;
     }
 
     /// Every file of both projects: its id and its bytes, as it is downloaded.

@@ -8,6 +8,8 @@ pub mod program;
 pub mod store;
 pub mod tools;
 
+use std::time::{Duration, Instant};
+
 pub use app::TestApp;
 pub use client::{Answer, Client};
 pub use store::StoreKind;
@@ -33,4 +35,13 @@ macro_rules! on_both_stores {
             )*
         }
     };
+}
+
+/// Waits until something holds that is soon to hold; the time bounds a hang, and judges nothing.
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !holds().await {
+        assert!(began.elapsed() < Duration::from_mins(1), "it does not come about that {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
