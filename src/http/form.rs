@@ -1,11 +1,17 @@
 //! Multipart forms (RFC 7578) as SDKs send them (contract section 3.4): fields in any order, with
 //! or without lengths and content types, read as they come.
 
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
 use actix_web::HttpRequest;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::Payload;
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::stream::LocalBoxStream;
+use futures_util::{Stream, StreamExt as _};
 use multer::{Constraints, Multipart, SizeLimit};
 use send_wrapper::SendWrapper;
 
@@ -25,9 +31,22 @@ const LONGEST_BOUNDARY: usize = 200;
 /// A form being read.
 pub struct Form {
     fields: Multipart<'static>,
+    body: SharedBody,
     seen: Vec<String>,
     allowance: Allowance,
     known: &'static [&'static str],
+}
+
+/// The body that the parser reads, and of which we read the rest once the parser is content.
+#[derive(Clone)]
+struct SharedBody(Rc<RefCell<LocalBoxStream<'static, Result<Bytes, BodyError>>>>);
+
+impl Stream for SharedBody {
+    type Item = Result<Bytes, BodyError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.borrow_mut().as_mut().poll_next(cx)
+    }
 }
 
 /// A field of a form being read.
@@ -56,11 +75,12 @@ impl Form {
                 ApiError::malformed("The request must have the content type 'multipart/form-data' with a boundary.")
             })?;
         let allowance = Allowance::unlimited();
-        // The stream never leaves its worker's thread; multer only asks for `Send` in general.
-        let body = SendWrapper::new(timed(payload, limits, allowance.clone()).boxed_local());
+        let body = SharedBody(Rc::new(RefCell::new(timed(payload, limits, allowance.clone()).fuse().boxed_local())));
         let whole = SizeLimit::new().whole_stream(most_bytes.saturating_add(Limits::FORM_OVERHEAD_BYTES));
-        let fields = Multipart::with_constraints(body, boundary, Constraints::new().size_limit(whole));
-        Ok(Self { fields, seen: Vec::new(), allowance, known })
+        // The stream never leaves its worker's thread; multer only asks for `Send` in general.
+        let shared = SendWrapper::new(body.clone());
+        let fields = Multipart::with_constraints(shared, boundary, Constraints::new().size_limit(whole));
+        Ok(Self { fields, body, seen: Vec::new(), allowance, known })
     }
 
     /// The next field.
@@ -70,8 +90,11 @@ impl Form {
     pub async fn next(&mut self) -> Result<Option<Field>, ApiError> {
         self.allowance.set(BETWEEN_FIELDS_BYTES);
         let next = self.fields.next_field().await.map_err(|error| broken(&error))?;
+        let Some(field) = next else {
+            self.end().await?;
+            return Ok(None);
+        };
         self.allowance.set(u64::MAX);
-        let Some(field) = next else { return Ok(None) };
         let name = field.name().unwrap_or_default().to_owned();
         if !self.known.contains(&name.as_str()) {
             return Err(ApiError::unknown(&name, self.known));
@@ -81,6 +104,14 @@ impl Form {
         }
         self.seen.push(name.clone());
         Ok(Some(Field { field, name }))
+    }
+
+    /// Reads what follows the last boundary: only then is it known that the body was not cut off.
+    async fn end(&mut self) -> Result<(), ApiError> {
+        while let Some(rest) = self.body.next().await {
+            rest.as_ref().map_err(ApiError::from)?;
+        }
+        Ok(())
     }
 }
 

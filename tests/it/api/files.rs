@@ -4,14 +4,15 @@ use reqwest::multipart::{Form, Part};
 use serde_json::json;
 
 use super::parts::noise;
-use crate::support::TestApp;
 use crate::support::client::id;
+use crate::support::{TestApp, eventually};
 
 crate::on_both_stores! {
     a_file_in_one_request_comes_back_whole;
     a_file_is_answered_as_the_contract_has_it;
     a_file_larger_than_a_part_is_cut_into_parts (WINDLASS_MAX_PART_BYTES = "1000");
     a_file_that_is_too_large_is_refused_and_leaves_nothing (WINDLASS_MAX_FILE_BYTES = "2000", WINDLASS_MAX_PART_BYTES = "900");
+    a_file_that_fails_is_given_up_at_once_not_in_an_hour (WINDLASS_MAX_FILE_BYTES = "3000000");
     an_empty_file_is_a_file;
     an_expiry_is_two_bracketed_fields;
     a_deleted_file_is_gone_at_once_and_its_bytes_after_a_grace;
@@ -67,6 +68,22 @@ async fn a_file_that_is_too_large_is_refused_and_leaves_nothing(app: &TestApp) {
     app.no_writer_is_busy().await;
     assert_eq!(app.client.get("/v1/files").await.ok()["data"], json!([]));
     app.client.create_file("user_data", noise(2000)).await.ok();
+}
+
+async fn a_file_that_fails_is_given_up_at_once_not_in_an_hour(app: &TestApp) {
+    app.client.create_file("world_domination", noise(2_000_000)).await.error(400, Some("purpose"));
+    app.client.create_file("user_data", noise(3_000_001)).await.error(400, Some("file"));
+    let no_purpose = Form::new().part("file", Part::bytes(noise(2_000_000)).file_name("f"));
+    let request = app.client.request("POST".parse().unwrap(), "/v1/files");
+    app.client.send(request.multipart(no_purpose)).await.error(400, Some("purpose"));
+    eventually("no upload is pending", async || {
+        let pending = "select count(*) from upload where status = 'pending'";
+        sqlx::query_scalar::<_, i64>(pending).fetch_one(&app.pool).await.unwrap() == 0
+    })
+    .await;
+    app.let_time_pass("2 minutes").await;
+    app.sweep();
+    assert_eq!(app.store.list().await, []);
 }
 
 async fn an_empty_file_is_a_file(app: &TestApp) {
