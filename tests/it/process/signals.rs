@@ -40,6 +40,8 @@ async fn a_part_that_is_under_way_is_finished_before_the_end(app: &TestApp) {
     app.program(|it| it.signal(Signal::SIGTERM));
     let address = app.client.address.strip_prefix("http://").unwrap();
     eventually("nobody new is let in", async || TcpStream::connect(address).is_err()).await;
+    // Longer than a server that does not wait would take to go.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     socket.write_all(b"\r\n--B--\r\n").unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();
