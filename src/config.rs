@@ -113,6 +113,9 @@ pub struct Options {
     /// The most bytes of a file sent in one request.
     #[arg(long, global = true, env = "WINDLASS_MAX_FILE_BYTES", default_value_t = Limits::default().file_bytes.get())]
     max_file_bytes: u64,
+    /// The most bytes of a batch file sent in one request.
+    #[arg(long, global = true, env = "WINDLASS_MAX_BATCH_FILE_BYTES", default_value_t = Limits::default().batch_file_bytes.get())]
+    max_batch_file_bytes: u64,
     /// Which MIME types an upload may declare.
     #[arg(long, global = true, env = "WINDLASS_MIME_POLICY", default_value = "contract")]
     mime_policy: MimePolicyOption,
@@ -225,6 +228,7 @@ impl TryFrom<Options> for Config {
             part_bytes: ByteCount::try_from(typed.max_part_bytes)?,
             upload_bytes: ByteCount::try_from(typed.max_upload_bytes)?,
             file_bytes: ByteCount::try_from(typed.max_file_bytes)?,
+            batch_file_bytes: ByteCount::try_from(typed.max_batch_file_bytes)?,
             buffer_bytes: ByteCount::try_from(typed.buffer_bytes)?,
             upload_lifetime: typed.upload_lifetime,
             body_idle: typed.body_idle,

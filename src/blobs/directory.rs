@@ -105,7 +105,9 @@ impl Directory {
             let paths: Vec<_> = files.iter().map(|(path, _)| Arc::clone(path)).collect();
             let removed = blocking(&self.root, move || {
                 let outcomes: Vec<_> = paths.iter().map(remove).collect();
-                directory.as_deref().map_or(Ok(()), sync_directory)?;
+                if outcomes.iter().any(|it| matches!(it, Ok(true))) {
+                    directory.as_deref().map_or(Ok(()), sync_directory)?;
+                }
                 Ok(outcomes)
             })
             .await;
@@ -180,11 +182,11 @@ impl FileReader {
     }
 }
 
-/// What is not there counts as removed.
-fn remove(path: &Arc<Path>) -> io::Result<()> {
+/// Whether there was something to remove.
+fn remove(path: &Arc<Path>) -> io::Result<bool> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        outcome => outcome,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        outcome => outcome.map(|()| true),
     }
 }
 

@@ -56,3 +56,19 @@ impl TryFrom<Vec<PartId>> for PartOrder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_stands_in_an_order_once_and_an_order_has_an_end() {
+        let [a, b] = [PartId::generate(), PartId::generate()];
+        assert_eq!(PartOrder::try_from(vec![b, a]).unwrap().ids(), [b, a]);
+        assert_eq!(PartOrder::try_from(vec![a, b, a]), Err(BadPartOrder::Repeated(a)));
+        assert!(PartOrder::try_from(Vec::new()).is_ok(), "a file of no bytes has no parts");
+        let ids = |count| std::iter::repeat_with(PartId::generate).take(count).collect::<Vec<_>>();
+        assert!(PartOrder::try_from(ids(10_000)).is_ok());
+        assert_eq!(PartOrder::try_from(ids(10_001)), Err(BadPartOrder::TooMany(10_001)));
+    }
+}

@@ -12,6 +12,7 @@ crate::on_both_stores! {
     a_file_is_answered_as_the_contract_has_it;
     a_file_larger_than_a_part_is_cut_into_parts (WINDLASS_MAX_PART_BYTES = "1000");
     a_file_that_is_too_large_is_refused_and_leaves_nothing (WINDLASS_MAX_FILE_BYTES = "2000", WINDLASS_MAX_PART_BYTES = "900");
+    a_batch_file_has_a_limit_of_its_own (WINDLASS_MAX_BATCH_FILE_BYTES = "10");
     a_file_that_fails_is_given_up_at_once_not_in_an_hour (WINDLASS_MAX_FILE_BYTES = "3000000");
     an_empty_file_is_a_file;
     an_expiry_is_two_bracketed_fields;
@@ -68,6 +69,13 @@ async fn a_file_that_is_too_large_is_refused_and_leaves_nothing(app: &TestApp) {
     app.no_writer_is_busy().await;
     assert_eq!(app.client.get("/v1/files").await.ok()["data"], json!([]));
     app.client.create_file("user_data", noise(2000)).await.ok();
+}
+
+async fn a_batch_file_has_a_limit_of_its_own(app: &TestApp) {
+    let error = app.client.create_file("batch", "0123456789+").await.error(400, Some("file"));
+    assert!(error["message"].as_str().unwrap().contains("at most 10 bytes, but this one has 11"), "{error}");
+    app.client.create_file("batch", "0123456789").await.ok();
+    app.client.create_file("user_data", "0123456789+").await.ok();
 }
 
 async fn a_file_that_fails_is_given_up_at_once_not_in_an_hour(app: &TestApp) {

@@ -13,6 +13,7 @@ crate::on_both_stores! {
     a_part_of_exactly_64_mib_is_taken_and_one_byte_more_is_refused;
     a_part_that_is_too_large_is_refused_as_it_passes (WINDLASS_MAX_PART_BYTES = "10");
     parts_of_all_sizes_around_the_chunks_come_back_whole;
+    an_upload_has_at_most_ten_thousand_parts;
     what_has_arrived_can_be_listed;
     a_client_that_goes_away_leaves_nothing;
     a_part_that_finishes_after_the_end_of_its_upload_is_refused;
@@ -73,6 +74,17 @@ async fn parts_of_all_sizes_around_the_chunks_come_back_whole(app: &TestApp) {
         assert!(app.client.download(&file).await == whole, "{size} bytes");
         app.client.delete(&format!("/v1/files/{file}")).await.ok();
     }
+}
+
+async fn an_upload_has_at_most_ten_thousand_parts(app: &TestApp) {
+    let upload = app.client.upload(10_000).await;
+    let rows = "insert into part (id, upload_id) select gen_random_uuid(), id from upload, generate_series(1, 9999)";
+    sqlx::raw_sql(rows).execute(&app.pool).await.unwrap();
+    app.client.part(&upload, "the last").await;
+    let error = app.client.add_part(&upload, "one more").await.error(400, Some("upload_id"));
+    assert_eq!(error["code"], "too_many_parts");
+    app.client.cancel(&upload).await.ok();
+    sqlx::raw_sql("delete from part where multipart_id is null and bytes is null").execute(&app.pool).await.unwrap();
 }
 
 async fn what_has_arrived_can_be_listed(app: &TestApp) {

@@ -19,6 +19,7 @@ crate::on_both_stores! {
     cancel_takes_any_body_or_none;
     a_completed_upload_is_not_cancelled;
     the_expiry_of_the_file_is_counted_from_the_uploads_creation;
+    any_mime_type_can_be_allowed_for_any_purpose (WINDLASS_MIME_POLICY = "any");
     what_was_acknowledged_survives_kill_9;
 }
 
@@ -189,6 +190,11 @@ async fn the_expiry_of_the_file_is_counted_from_the_uploads_creation(app: &TestA
     let upload = app.client.post("/v1/uploads", &batch).await.ok();
     let file = app.client.complete(&id(&upload), &[]).await.ok()["file"].clone();
     assert_eq!(file["expires_at"].as_i64().unwrap() - upload["created_at"].as_i64().unwrap(), 2_592_000);
+}
+
+async fn any_mime_type_can_be_allowed_for_any_purpose(app: &TestApp) {
+    let asked = json!({"filename": "f", "purpose": "vision", "bytes": 0, "mime_type": "text/plain"});
+    app.client.post("/v1/uploads", &asked).await.ok();
 }
 
 async fn what_was_acknowledged_survives_kill_9(app: &TestApp) {
