@@ -1,0 +1,201 @@
+//! What a Part may not be or become.
+
+use super::{Fixed, Rule};
+
+const LATER: (&str, &str) = ("not_before", "part_is_due_exactly_when_garbage");
+const RETRIES: (&str, &str) = ("attempts", "part_is_retried_only_as_garbage");
+const REASON: (&str, &str) = ("last_error", "part_is_retried_only_as_garbage");
+
+pub(super) const FIXED: &[Fixed] = &[
+    Fixed {
+        table: "part",
+        row: "receiving",
+        along: "",
+        but: &["state", "multipart_id"],
+        refused_by: "part_keeps_what_it_is",
+        or_by: &[LATER, RETRIES, REASON, ("crc64nvme", "part_has_its_size_and_checksum_together")],
+    },
+    Fixed {
+        table: "part",
+        row: "in_pieces",
+        along: "",
+        but: &["state"],
+        refused_by: "part_keeps_what_it_is",
+        or_by: &[LATER, RETRIES, REASON, ("crc64nvme", "part_has_its_size_and_checksum_together")],
+    },
+    Fixed {
+        table: "part",
+        row: "stored",
+        along: "",
+        but: &["state", "byte_offset"],
+        refused_by: "part_keeps_what_it_is",
+        or_by: &[LATER, RETRIES, REASON],
+    },
+    Fixed {
+        table: "part",
+        row: "placed",
+        along: "",
+        but: &["state"],
+        refused_by: "part_keeps_what_it_is",
+        or_by: &[LATER, RETRIES, REASON],
+    },
+    Fixed {
+        table: "part",
+        row: "abandoned",
+        along: "",
+        but: &["state", "not_before", "attempts", "last_error"],
+        refused_by: "part_keeps_what_it_is",
+        or_by: &[],
+    },
+    Fixed {
+        table: "part",
+        row: "leaving",
+        along: "",
+        but: &["state", "not_before", "attempts", "last_error"],
+        refused_by: "part_keeps_what_it_is",
+        or_by: &[],
+    },
+];
+
+pub(super) const RULES: &[Rule] = &[
+    ("part_pkey", &["insert into part (id, upload_id) values (receiving(), empty())"]),
+    (
+        "part_upload_id_fkey",
+        &[
+            "insert into part (id, upload_id) values (gen_random_uuid(), gen_random_uuid())",
+            "delete from upload where id = cancelled()",
+            "with going as (delete from file where id = deleted()) delete from upload where id = deleted()",
+        ],
+    ),
+    (
+        "part_state_check",
+        &[
+            // Both triggers would refuse it before.
+            "set local session_replication_role = replica;
+             update part set state = 'lost' where id = receiving()",
+            "set local session_replication_role = replica;
+             insert into part (id, upload_id, state) values (gen_random_uuid(), empty(), '')",
+        ],
+    ),
+    ("part_bytes_check", &["select store(receiving(), 0)", "select store(receiving(), -1)"]),
+    ("part_byte_offset_check", &["select place(stored(), -1)"]),
+    ("part_attempts_check", &["update part set attempts = -1 where id = abandoned()"]),
+    (
+        "part_has_its_size_and_checksum_together",
+        &[
+            "update part set state = 'stored', bytes = 10 where id = receiving()",
+            "update part set state = 'stored', crc64nvme = 10 where id = receiving()",
+        ],
+    ),
+    (
+        "part_being_received_has_no_size",
+        &["insert into part (id, upload_id, bytes, crc64nvme) values (gen_random_uuid(), empty(), 1, 1)"],
+    ),
+    ("part_stored_has_its_size", &["update part set state = 'stored' where id = receiving()"]),
+    (
+        "part_in_a_manifest_has_its_size",
+        &[
+            // Only what is stored is placed: the trigger would refuse it before.
+            "set local session_replication_role = replica;
+             update part set byte_offset = 0 where id = abandoned()",
+        ],
+    ),
+    (
+        "part_is_due_exactly_when_garbage",
+        &[
+            "update part set state = 'garbage' where id = receiving()",
+            "update part set state = 'garbage' where id = stored()",
+            "update part set not_before = null where id = abandoned()",
+            "update part set not_before = now() where id = stored()",
+            "insert into part (id, upload_id, not_before) values (gen_random_uuid(), empty(), now())",
+        ],
+    ),
+    (
+        "part_is_retried_only_as_garbage",
+        &[
+            "update part set attempts = 1 where id = stored()",
+            "update part set last_error = 'x' where id = receiving()",
+            "insert into part (id, upload_id, attempts) values (gen_random_uuid(), empty(), 1)",
+        ],
+    ),
+    (
+        "part_in_manifest",
+        &[
+            "select place(stored(), 0), place(stored_too(), 0)",
+            "update part set byte_offset = 0 where id in (stored(), stored_too(), spare())",
+        ],
+    ),
+    (
+        "part_begins_being_received",
+        &[
+            "insert into part (id, upload_id, state, bytes, crc64nvme) values (gen_random_uuid(), empty(), 'stored', 1, 1)",
+            "insert into part (id, upload_id, state, not_before) values (gen_random_uuid(), empty(), 'garbage', now())",
+            "insert into part (id, upload_id, byte_offset) values (gen_random_uuid(), empty(), 0)",
+            "insert into part (id, upload_id, multipart_id) values (gen_random_uuid(), empty(), 'm')",
+        ],
+    ),
+    (
+        "part_goes_forward",
+        &[
+            "update part set state = 'receiving', bytes = null, crc64nvme = null where id = stored()",
+            "update part set state = 'receiving', not_before = null, attempts = 0, last_error = null where id = abandoned()",
+            "update part set state = 'stored', bytes = 1, crc64nvme = 1, not_before = null where id = abandoned()",
+            "update part set state = 'stored', not_before = null where id = discarded()",
+            "update part set state = 'stored', not_before = null where id = leaving()",
+            "update part set state = 'lost' where id = receiving()",
+        ],
+    ),
+    (
+        "part_keeps_what_it_is",
+        &[
+            "update part set upload_id = elsewhere() where id = stored()",
+            "update part set state = 'garbage', not_before = now(), bytes = bytes + 1 where id = stored()",
+            "update part set state = 'garbage', not_before = now(), bytes = 1, crc64nvme = 1 where id = receiving()",
+            "update part set state = 'stored', bytes = 1, crc64nvme = 1, multipart_id = 'other' where id = in_pieces()",
+            // A place is given once, to what is stored already.
+            "update part set state = 'stored', bytes = 1, crc64nvme = 1, byte_offset = 0 where id = receiving()",
+            "select place(placed(), 99)",
+            "select place(placed(), null)",
+            "select place(leaving(), null)",
+            "select place(discarded(), 0)",
+            "select place(stored(), 0); select place(stored(), 10)",
+        ],
+    ),
+    (
+        "part_leaves_only_as_garbage",
+        &[
+            "delete from part where id = receiving()",
+            "delete from part where id = stored()",
+            "delete from part where id = placed()",
+        ],
+    ),
+    (
+        "part_needs_a_pending_upload",
+        &[
+            "insert into part (id, upload_id) values (gen_random_uuid(), completed())",
+            "insert into part (id, upload_id) values (gen_random_uuid(), cancelled())",
+            "insert into part (id, upload_id) values (gen_random_uuid(), expired())",
+            "insert into part (id, upload_id) values (gen_random_uuid(), empty()), (gen_random_uuid(), cancelled())",
+        ],
+    ),
+    (
+        "part_change_fits_its_upload",
+        &[
+            // Only a pending Upload stores what it was receiving.
+            "select end_as(filling(), 'cancelled'); select store(receiving(), 10)",
+            "select end_as(filling(), 'expired'); select store(receiving(), 10)",
+            "select place(stored(), 0), place(stored_too(), 10), make_file(filling()), end_as(filling(), 'completed');
+             select store(receiving(), 10)",
+            // Only a pending Upload places.
+            "select end_as(filling(), 'cancelled'); select place(stored(), 0)",
+            "select end_as(filling(), 'expired'); select place(stored(), 0)",
+            "select place(stored(), 0), place(stored_too(), 10), make_file(filling()), end_as(filling(), 'completed');
+             select place(spare(), 30)",
+            // What a File is made of stays as long as the File.
+            "select discard(placed())",
+            "select discard(placed_next())",
+            "update part set state = 'garbage', not_before = now() where id in (stored(), placed())",
+            "select place(stored(), 0); select discard(stored())",
+        ],
+    ),
+];

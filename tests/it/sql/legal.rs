@@ -1,0 +1,84 @@
+//! The ways through the ledger that are there: from an Upload's first row until nothing is left.
+
+use sqlx::{Executor as _, PgPool};
+
+use super::illegal::states;
+
+/// Goes the steps, each a transaction that finds its row.
+async fn go(pool: &PgPool, steps: &[&'static str]) {
+    for step in steps {
+        let mut tx = pool.begin().await.unwrap();
+        let done = tx.execute(sqlx::raw_sql(*step)).await.unwrap_or_else(|e| panic!("{step}: {e}"));
+        assert!(done.rows_affected() > 0, "{step}");
+        tx.commit().await.unwrap_or_else(|e| panic!("{step}: {e}"));
+    }
+}
+
+/// Asks for a number.
+async fn count(pool: &PgPool, query: &'static str) -> i64 {
+    sqlx::query_scalar(query).fetch_one(pool).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_upload_becomes_a_file_and_is_at_last_forgotten() {
+    let pool = states().await;
+    let steps = [
+        "insert into part (id, upload_id) values (gen_random_uuid(), filling())",
+        "update part set multipart_id = 'm-2' where id = receiving()",
+        "select store(receiving(), 30)",
+        // The order is the client's, and what is not listed goes.
+        "select place(stored_too(), 0), place(stored(), 20), make_file(filling()), end_as(filling(), 'completed');
+         select discard(id) from part where upload_id = filling() and byte_offset is null and state <> 'garbage'",
+        "update file set deleted_at = now() where id = filling();
+         select discard(stored()), discard(stored_too())",
+        "update part set attempts = attempts + 1, not_before = not_before + interval '20 seconds' where upload_id = filling()",
+        "update part set last_error = 'the store is away' where id = stored()",
+        "delete from part where upload_id = filling()",
+        "delete from file where id = filling(); delete from upload where id = filling()",
+    ];
+    go(&pool, &steps).await;
+    assert_eq!(count(&pool, "select count(*) from upload where id = filling()").await, 0);
+}
+
+#[tokio::test]
+async fn a_file_and_its_upload_may_go_in_either_order_of_one_transaction() {
+    let pool = states().await;
+    go(&pool, &["delete from file where id = gone(); delete from upload where id = gone()"]).await;
+    let at_once = "with file as (delete from file where id = deleted()) delete from upload where id = deleted()";
+    go(&pool, &["delete from part where id = leaving()", at_once]).await;
+}
+
+#[tokio::test]
+async fn an_upload_without_bytes_becomes_a_file_without_parts() {
+    let pool = states().await;
+    go(&pool, &["select end_as(empty(), 'completed'), make_file(empty())"]).await;
+    assert_eq!(count(&pool, "select bytes from file where id = empty()").await, 0);
+}
+
+#[tokio::test]
+async fn a_form_learns_what_it_is_and_becomes_a_file() {
+    let pool = states().await;
+    let steps = [
+        "insert into part (id, upload_id) values (gen_random_uuid(), form())",
+        "select store(id, 5) from part where upload_id = form()",
+        "update upload set filename = 'a', purpose = 'vision', mime_type = 'image/png', bytes = 5, file_lifetime_seconds = 3600
+         where id = form()",
+        "select place(id, 0) from part where upload_id = form(); select make_file(form()), end_as(form(), 'completed')",
+    ];
+    go(&pool, &steps).await;
+    assert_eq!(count(&pool, "select bytes from file where id = form()").await, 5);
+}
+
+#[tokio::test]
+async fn what_ends_unfinished_is_collected_and_forgotten() {
+    for how in ["cancelled", "expired"] {
+        let pool = states().await;
+        sqlx::query("select end_as(filling(), $1), end_as(form(), $1)").bind(how).execute(&pool).await.unwrap();
+        let steps = [
+            "select discard(id) from part where upload_id = filling() and state <> 'garbage'",
+            "delete from part where upload_id = filling()",
+            "delete from upload where id in (filling(), form())",
+        ];
+        go(&pool, &steps).await;
+    }
+}

@@ -1,0 +1,234 @@
+//! Migrations: over rows that are there, by many at once, and never over a schema that is not ours.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, Executor as _, PgPool};
+use windlass::db::{Db, migrate};
+
+use crate::support::audit::let_time_pass;
+use crate::support::{cluster, program};
+
+/// One applied migration, as refinery remembers it.
+type Applied = (i32, String, String, String);
+
+/// The files `V<n>….sql` of a folder, by their number.
+fn numbered(folder: &str) -> BTreeMap<u32, PathBuf> {
+    fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            let number = name.strip_prefix('V').unwrap().split('_').next().unwrap().parse().unwrap();
+            (number, path)
+        })
+        .collect()
+}
+
+async fn apply(pool: &PgPool, sql: String) {
+    let mut tx = pool.begin().await.unwrap();
+    tx.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+/// The ids in every table.
+type Ids = BTreeMap<String, BTreeSet<String>>;
+
+async fn ids(pool: &PgPool) -> Ids {
+    let tables: Vec<String> = sqlx::query_scalar(
+        "select table_name::text from information_schema.columns where table_schema = 'public' and column_name = 'id'",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    let mut ids = BTreeMap::new();
+    for table in tables {
+        let select = format!("select id::text from {table}");
+        let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(select)).fetch_all(pool).await.unwrap();
+        ids.insert(table, BTreeSet::from_iter(rows));
+    }
+    ids
+}
+
+/// Every row of every table, as text.
+async fn everything(pool: &PgPool) -> Vec<String> {
+    let selects: Vec<String> = sqlx::query_scalar(
+        "select format('select %L || it::text from %I it', relname, relname) from pg_class
+         where relnamespace = 'public'::regnamespace and relkind = 'r'",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    assert!(!selects.is_empty());
+    let all = format!("{} order by 1", selects.join(" union all "));
+    sqlx::query_scalar(AssertSqlSafe(all)).fetch_all(pool).await.unwrap()
+}
+
+async fn history(pool: &PgPool) -> Vec<Applied> {
+    let select = "select version, name, applied_on, checksum from refinery_schema_history order by version";
+    sqlx::query_as(select).fetch_all(pool).await.unwrap()
+}
+
+/// A schema that came to be step by step, with the rows of each version in it before the next; and
+/// what was there after each step.
+async fn grown() -> (cluster::Database, Vec<Ids>) {
+    let database = cluster::empty_database().await;
+    let rows = numbered("tests/it/sql/rows");
+    let mut steps = Vec::new();
+    for (version, (_, sql)) in numbered("migrations").keys().zip(migrate::all()) {
+        apply(&database.pool, sql).await;
+        if let Some(path) = rows.get(version) {
+            let before = ids(&database.pool).await;
+            apply(&database.pool, fs::read_to_string(path).unwrap()).await;
+            assert_ne!(ids(&database.pool).await, before, "{}", path.display());
+        }
+        steps.push(ids(&database.pool).await);
+    }
+    // What refinery would have written had it done this.
+    let make = "create table refinery_schema_history
+                (version int4 primary key, name varchar(255), applied_on varchar(255), checksum varchar(255))";
+    database.pool.execute(make).await.unwrap();
+    for (version, name, applied_on, checksum) in history(&cluster::database().await.pool).await {
+        sqlx::query("insert into refinery_schema_history values ($1, $2, $3, $4)")
+            .bind(version)
+            .bind(name)
+            .bind(applied_on)
+            .bind(checksum)
+            .execute(&database.pool)
+            .await
+            .unwrap();
+    }
+    (database, steps)
+}
+
+#[test]
+fn migrations_are_known_in_the_order_of_their_numbers() {
+    let files = numbered("migrations");
+    assert_eq!(files.keys().copied().collect::<Vec<_>>(), (1..).take(files.len()).collect::<Vec<u32>>());
+    let texts: Vec<_> = files.values().map(|it| fs::read_to_string(it).unwrap()).collect();
+    assert_eq!(texts, migrate::all().into_iter().map(|(_, text)| text).collect::<Vec<_>>());
+    let rows = numbered("tests/it/sql/rows");
+    assert!(rows.keys().all(|it| files.contains_key(it)), "rows of a version that is not there");
+}
+
+#[tokio::test]
+async fn rows_of_every_version_outlive_the_migrations_after_it() {
+    let (database, steps) = grown().await;
+    let now = ids(&database.pool).await;
+    for then in steps {
+        for (table, ids) in then {
+            assert!(!ids.is_empty(), "the rows have none of {table}");
+            assert!(ids.is_subset(&now[&table]), "{table}: {ids:?}, and now {:?}", now[&table]);
+        }
+    }
+    let unproven: Vec<String> =
+        sqlx::query_scalar("select conname::text from pg_constraint where not convalidated and contype <> 't'")
+            .fetch_all(&database.pool)
+            .await
+            .unwrap();
+    assert_eq!(unproven, Vec::<String>::new(), "constraints that old rows may break");
+}
+
+#[tokio::test]
+async fn rows_of_every_version_are_swept_when_their_time_has_come() {
+    let (database, _) = grown().await;
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [
+        ("DATABASE_URL".to_owned(), database.url.clone()),
+        ("WINDLASS_DATA_DIR".to_owned(), folder.path().display().to_string()),
+    ];
+    for _ in 0..4 {
+        let_time_pass(&database.pool, "400 days").await;
+        let swept = program::run(&settings, &["sweep"]);
+        assert!(swept.status.success(), "{swept:?}");
+    }
+    let left: Vec<(String, usize)> =
+        ids(&database.pool).await.into_iter().map(|(table, it)| (table, it.len())).collect();
+    assert!(left.iter().all(|(table, n)| *n == 0 || ["api_key", "project"].contains(&table.as_str())), "{left:?}");
+}
+
+#[tokio::test]
+async fn migrating_again_changes_nothing() {
+    let (database, _) = grown().await;
+    let before = everything(&database.pool).await;
+    migrate::run(&Db::from_pool(database.pool.clone())).await.unwrap();
+    assert_eq!(everything(&database.pool).await, before);
+}
+
+#[tokio::test]
+async fn a_schema_of_another_history_is_refused_and_left_alone() {
+    for (tampering, complaint) in [
+        ("update refinery_schema_history set checksum = '1' where version = 1", "is different than"),
+        ("update refinery_schema_history set name = 'something_else' where version = 1", "is different than"),
+        (
+            "insert into refinery_schema_history select 9999, 'of_a_later_release', applied_on, '1' from refinery_schema_history",
+            "is missing",
+        ),
+    ] {
+        let pool = cluster::database().await.pool;
+        pool.execute(tampering).await.unwrap();
+        let before = everything(&pool).await;
+        let db = Db::from_pool(pool.clone());
+        let windlass::db::Error::Migration(refused) = migrate::run(&db).await.unwrap_err() else {
+            panic!("{tampering}")
+        };
+        assert!(refused.to_string().contains(complaint), "{tampering}: {refused}");
+        assert_eq!(everything(&pool).await, before, "{tampering}");
+        // Nor does the refusal leave the lock behind.
+        let again = tokio::time::timeout(Duration::from_secs(10), migrate::run(&db)).await;
+        assert!(again.unwrap().is_err(), "{tampering}");
+    }
+}
+
+#[tokio::test]
+async fn a_migration_that_fails_leaves_nothing_and_may_be_tried_again() {
+    let pool = cluster::empty_database().await.pool;
+    // In the way of the last but one table.
+    pool.execute("create table file (not_ours text)").await.unwrap();
+    let db = Db::from_pool(pool.clone());
+    migrate::run(&db).await.unwrap_err();
+    let tables: Vec<String> = sqlx::query_scalar(
+        "select relname::text from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' order by 1",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    assert_eq!(tables, ["file", "refinery_schema_history"]);
+    assert_eq!(history(&pool).await, []);
+    pool.execute("drop table file").await.unwrap();
+    migrate::run(&db).await.unwrap();
+    assert_eq!(history(&pool).await.len(), migrate::all().len());
+}
+
+#[tokio::test]
+async fn eight_processes_may_migrate_at_once() {
+    let database = cluster::empty_database().await;
+    let settings = [("DATABASE_URL".to_owned(), database.url.clone())];
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..8).map(|_| scope.spawn(|| program::run(&settings, &["migrate"]))).collect();
+        for run in runs {
+            let output = run.join().unwrap();
+            assert!(output.status.success(), "{output:?}");
+        }
+    });
+    assert_eq!(history(&database.pool).await.len(), migrate::all().len());
+}
+
+#[tokio::test]
+async fn eight_starters_in_one_process_may_migrate_at_once() {
+    let database = cluster::empty_database().await;
+    let db = Db::connect(&database.url, 8, Duration::ZERO).await.unwrap();
+    let runs: Vec<_> = (0..8)
+        .map(|_| {
+            let db = db.clone();
+            tokio::spawn(async move { migrate::run(&db).await })
+        })
+        .collect();
+    for run in runs {
+        run.await.unwrap().unwrap();
+    }
+    assert_eq!(history(&database.pool).await.len(), migrate::all().len());
+    db.close().await;
+}

@@ -1,0 +1,126 @@
+//! Which index each statement is to use.
+
+/// What is expected of the statements that have this fragment.
+pub(super) struct Expected {
+    pub fragment: &'static str,
+    /// It uses each of these, or one of those between bars.
+    pub indexes: &'static [&'static str],
+    /// An index that may be read from one end to the other.
+    pub whole: Option<&'static str>,
+    /// Values to plan for, beside any: as for the first page, the last, a full batch.
+    pub values: &'static [&'static str],
+}
+
+const fn any(fragment: &'static str, indexes: &'static [&'static str]) -> Expected {
+    Expected { fragment, indexes, whole: None, values: &[] }
+}
+
+const fn also(fragment: &'static str, indexes: &'static [&'static str], values: &'static [&'static str]) -> Expected {
+    Expected { fragment, indexes, whole: None, values }
+}
+
+pub(super) const EXPECTED: &[Expected] = &[
+    // No table, or one that stays small.
+    any("select 1 as one", &[]),
+    any("select pg_advisory_xact_lock", &[]),
+    any("insert into project", &[]),
+    any("insert into api_key", &[]),
+    any("from api_key join project", &[]),
+    any("update api_key set revoked_at", &["api_key_pkey"]),
+    // Every request asks this.
+    also("from api_key where hash = $1", &["api_key_hash_key"], &["sha256('1')"]),
+    // Uploads.
+    any("insert into upload (", &[]),
+    any("update upload set filename", &["upload_pkey"]),
+    any("update upload set status = 'completed'", &["upload_pkey"]),
+    any("update upload set status = 'cancelled'", &["upload_pkey"]),
+    any("select created_at from upload where id", &["upload_pkey"]),
+    any("where upload.id = $1 and upload.project_id = $2 and upload.origin", &["upload_pkey", "file_pkey"]),
+    also(
+        "(upload.created_at, upload.id) > ($2, $3)",
+        &["upload_by_age", "file_pkey"],
+        &["id(1), '1970-01-01', id(0), 21", "id(1), now() - interval '1 day', id(1), 21"],
+    ),
+    also(
+        "(upload.created_at, upload.id) < ($2, $3)",
+        &["upload_by_age", "file_pkey"],
+        &["id(1), '9999-12-31', id(0), 21", "id(1), now() - interval '60 days', id(1), 21"],
+    ),
+    also("from upload where status = 'pending' and expires_at <= now()", &["upload_due", "upload_pkey"], &["500"]),
+    also(
+        "from upload where status in ('cancelled', 'expired')",
+        &["upload_ended", "part_of_upload", "upload_pkey"],
+        &["604800, 500"],
+    ),
+    also("delete from upload where id = any($1)", &["upload_pkey"], &["ids(0, 500)"]),
+    // Files.
+    any("insert into file (", &[]),
+    any("update file set deleted_at = now() where id = $1", &["file_pkey"]),
+    any("select created_at from file where id", &["file_pkey"]),
+    any("> now()) and id = $1 and project_id = $2", &["file_pkey"]),
+    also(
+        "project_id = $1 and (created_at, id) > ($2, $3)",
+        &["file_by_age"],
+        &["id(1), '1970-01-01', id(0), 21", "id(1), now() - interval '1 day', id(1), 21"],
+    ),
+    also(
+        "project_id = $1 and (created_at, id) < ($2, $3)",
+        &["file_by_age"],
+        &["id(1), '9999-12-31', id(0), 21", "id(1), now() - interval '60 days', id(1), 21"],
+    ),
+    also(
+        "purpose = $2 and (created_at, id) > ($3, $4)",
+        &["file_by_purpose"],
+        &["id(1), 'vision', '1970-01-01', id(0), 21", "id(1), 'unheard of', '1970-01-01', id(0), 10001"],
+    ),
+    also(
+        "purpose = $2 and (created_at, id) < ($3, $4)",
+        &["file_by_purpose"],
+        &["id(1), 'vision', '9999-12-31', id(0), 21", "id(1), 'unheard of', '9999-12-31', id(0), 10001"],
+    ),
+    also("from file where deleted_at is null and expires_at <= now()", &["file_due", "file_pkey"], &["500"]),
+    also("delete from file using gone", &["file_deleted", "part_of_upload", "file_pkey"], &["604800, 500"]),
+    // Parts.
+    any("insert into part (", &["upload_pkey", "part_of_upload"]),
+    any("update part set multipart_id", &["part_pkey"]),
+    any("update part set state = 'stored'", &["part_pkey", "upload_pkey"]),
+    any("where id = $1 and state in ('receiving', 'garbage')", &["part_pkey"]),
+    any("update part set last_error", &["part_pkey"]),
+    any("select created_at from part where id", &["part_pkey|part_of_upload"]),
+    also(
+        "from part where id = any($2)",
+        &["part_pkey|part_of_upload"],
+        &["id(1), array[id(1000010), id(1000011)]", "id(200000), ids(7000000, 10000)"],
+    ),
+    also(
+        "from part where upload_id = $1 and state = 'stored'",
+        &["part_of_upload"],
+        &["id(200000), '1970-01-01', id(0), 21", "id(200000), '1970-01-01', id(0), 10001"],
+    ),
+    also(
+        "update part set byte_offset = place.byte_offset",
+        &["part_pkey|part_of_upload"],
+        &["id(200000), ids(7000000, 10000),
+           offsets(10000)"],
+    ),
+    also("byte_offset < $3 and byte_offset + bytes > $2", &["part_in_manifest"], &["id(1), 5, 15"]),
+    any("select id from part where upload_id = $1 and byte_offset is not null", &["part_in_manifest"]),
+    also(
+        "where upload_id = any($1) and byte_offset is null",
+        &["part_of_upload"],
+        &["array[id(200000)], 60, 4000", "ids(0, 500), 60, 4000"],
+    ),
+    also(
+        "where upload_id = any($1) and byte_offset is not null",
+        &["part_in_manifest|part_of_upload"],
+        &["array[id(1)], 60", "ids(0, 500), 60"],
+    ),
+    also("from part where state = 'garbage' and not_before <= now()", &["part_due", "part_pkey"], &["500"]),
+    // Little garbage is read as it is.
+    Expected {
+        fragment: "delete from part where id = any($1)",
+        indexes: &["part_pkey|part_due"],
+        whole: Some("part_due"),
+        values: &["ids(5000000, 500)"],
+    },
+];

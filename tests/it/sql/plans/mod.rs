@@ -1,0 +1,150 @@
+//! Every statement of the service finds its rows by an index, in a ledger of some age.
+
+mod expected;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _};
+
+use crate::support::cluster;
+use expected::{EXPECTED, Expected};
+
+/// The tables that grow. A project has a few keys, and a service a few projects.
+const LARGE: [&str; 3] = ["upload", "part", "file"];
+
+/// One of the statements that the compiler has checked.
+struct Query {
+    text: String,
+    parameters: usize,
+}
+
+/// All of them: `./dev prepare` writes them down, and CI holds that it did.
+fn queries() -> Vec<Query> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(".sqlx");
+    fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| {
+            let described: Value = serde_json::from_slice(&fs::read(entry.unwrap().path()).unwrap()).unwrap();
+            let words: Vec<_> = described["query"].as_str().unwrap().split_whitespace().collect();
+            let parameters = described["describe"]["parameters"]["Left"].as_array().unwrap().len();
+            Query { text: words.join(" "), parameters }
+        })
+        .collect()
+}
+
+/// What a plan does with the large tables.
+#[derive(Default)]
+struct Access {
+    indexes: BTreeSet<String>,
+    /// Where it reads a table, or an index, from one end to the other.
+    whole: Vec<String>,
+}
+
+impl Access {
+    fn of(node: &Value) -> Self {
+        let mut access = Self::default();
+        access.add(node);
+        access
+    }
+
+    fn add(&mut self, node: &Value) {
+        let text = |field: &str| node[field].as_str().unwrap_or_default();
+        let index = text("Index Name");
+        let is_large = LARGE.contains(&text("Relation Name"));
+        if text("Node Type") == "Seq Scan" && is_large {
+            self.whole.push(text("Relation Name").to_owned());
+        }
+        if !index.is_empty() {
+            self.indexes.insert(index.to_owned());
+            let is_bounded = !text("Index Cond").is_empty();
+            if !is_bounded && (is_large || text("Node Type") == "Bitmap Index Scan") {
+                self.whole.push(index.to_owned());
+            }
+        }
+        for below in node["Plans"].as_array().into_iter().flatten() {
+            self.add(below);
+        }
+    }
+
+    /// What is wrong with it, if anything.
+    fn complaint(&self, expected: &Expected) -> Option<String> {
+        let missing = expected.indexes.iter().find(|it| !it.split('|').any(|name| self.indexes.contains(name)));
+        let Self { indexes, whole } = self;
+        let whole: Vec<_> = whole.iter().filter(|it| Some(it.as_str()) != expected.whole).collect();
+        (missing.is_some() || !whole.is_empty())
+            .then(|| format!("it reads the whole of {whole:?} and uses {indexes:?}, and should use {missing:?}"))
+    }
+}
+
+async fn seeded() -> PgConnection {
+    let pool = cluster::database().await.pool;
+    let mut connection = pool.acquire().await.unwrap().detach();
+    connection.execute(sqlx::raw_sql(include_str!("seed.sql"))).await.unwrap();
+    connection.execute("vacuum analyze").await.unwrap();
+    connection
+}
+
+/// The plan for any values (`None`), or for these.
+async fn plan(connection: &mut PgConnection, query: &Query, values: Option<&str>) -> Value {
+    let nothing = vec!["null"; query.parameters].join(", ");
+    let (mode, values) = values.map_or(("force_generic_plan", nothing.as_str()), |it| ("force_custom_plan", it));
+    let values = if query.parameters == 0 { String::new() } else { format!("({values})") };
+    connection.execute(AssertSqlSafe(format!("set plan_cache_mode = {mode}"))).await.unwrap();
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(format!("prepare it as {}", query.text)))).await.unwrap();
+    let explain = format!("explain (format json) execute it{values}");
+    let explained = connection.fetch_one(sqlx::raw_sql(AssertSqlSafe(explain))).await;
+    let explained = explained.unwrap_or_else(|e| panic!("{}: {e}", query.text));
+    connection.execute("deallocate it").await.unwrap();
+    let json: Value = serde_json::from_str(explained.get_unchecked(0)).unwrap();
+    json[0]["Plan"].clone()
+}
+
+#[tokio::test]
+async fn every_query_finds_its_rows_by_an_index() {
+    let mut connection = seeded().await;
+    let mut complaints = 0;
+    let queries = queries();
+    assert!(!queries.is_empty());
+    for query in &queries {
+        let expected = EXPECTED.iter().find(|it| query.text.contains(it.fragment));
+        let Some(expected) = expected else { panic!("no plan is expected for: {}", query.text) };
+        for values in [None].into_iter().chain(expected.values.iter().copied().map(Some)) {
+            let plan = plan(&mut connection, query, values).await;
+            if let Some(complaint) = Access::of(&plan).complaint(expected) {
+                eprintln!("{}\n  for {}: {complaint}\n{plan:#}", query.text, values.unwrap_or("any values"));
+                complaints += 1;
+            }
+        }
+    }
+    assert_eq!(complaints, 0, "see above");
+}
+
+#[test]
+fn every_expected_plan_is_of_one_kind_of_query() {
+    let queries = queries();
+    for query in &queries {
+        let expected = EXPECTED.iter().filter(|it| query.text.contains(it.fragment)).count();
+        assert_eq!(expected, 1, "plans are expected for: {}", query.text);
+    }
+    for Expected { fragment, .. } in EXPECTED {
+        assert!(queries.iter().any(|it| it.text.contains(fragment)), "no query has: {fragment}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_row_refers_to_finds_its_referrers_by_an_index() {
+    let pool = cluster::database().await.pool;
+    let unindexed: Vec<String> = sqlx::query_scalar(
+        "select conname::text from pg_constraint
+         where contype = 'f' and confrelid in ('upload'::regclass, 'file'::regclass, 'part'::regclass)
+           and not exists (select from pg_index
+                           where indrelid = conrelid and indpred is null and indkey[0] = conkey[1])",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    assert_eq!(unindexed, Vec::<String>::new());
+}

@@ -1,0 +1,173 @@
+//! Any number of sweepers at once: each row is taken once, and what is in other hands is passed over.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
+use tokio::time::timeout;
+use uuid::Uuid;
+use windlass::db::{self, Db, files, keys, parts, uploads};
+use windlass::domain::{FileId, UploadId};
+
+use crate::support::cluster;
+
+/// Longer than any statement here takes.
+const SOON: Duration = Duration::from_secs(20);
+const AN_HOUR: Duration = Duration::from_hours(1);
+
+/// What a sweeper does with a batch: the ids of the rows it took.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    ExpireUploads,
+    ExpireFiles,
+    ClaimGarbage,
+    ForgetFiles,
+    ForgetUploads,
+}
+
+const STEPS: [Step; 5] =
+    [Step::ExpireUploads, Step::ExpireFiles, Step::ClaimGarbage, Step::ForgetFiles, Step::ForgetUploads];
+
+impl Step {
+    /// Takes a batch; as many ids as rows where it tells only their number.
+    async fn take(self, db: &Db, limit: u16) -> Vec<Uuid> {
+        let mut tx = db.begin().await.unwrap();
+        let taken = match self {
+            Self::ExpireUploads => {
+                uploads::mark_expired(&mut tx, limit).await.unwrap().into_iter().map(UploadId::uuid).collect()
+            }
+            Self::ExpireFiles => {
+                files::mark_expired(&mut tx, limit).await.unwrap().into_iter().map(FileId::uuid).collect()
+            }
+            Self::ClaimGarbage => {
+                parts::claim_garbage(&mut *tx, limit).await.unwrap().into_iter().map(|it| it.part.uuid()).collect()
+            }
+            Self::ForgetFiles => {
+                let gone = files::delete_gone(&mut tx, AN_HOUR, limit).await.unwrap();
+                let uploads: Vec<_> = gone.iter().copied().map(FileId::upload).collect();
+                uploads::delete_completed(&mut tx, &uploads).await.unwrap();
+                gone.into_iter().map(FileId::uuid).collect()
+            }
+            Self::ForgetUploads => {
+                let gone = uploads::delete_ended(&mut *tx, AN_HOUR, limit).await.unwrap();
+                (0..gone).map(|_| Uuid::now_v7()).collect()
+            }
+        };
+        db::commit(tx).await.unwrap();
+        taken
+    }
+
+    /// The row that is due first.
+    fn first(self) -> &'static str {
+        match self {
+            Self::ExpireUploads => "select id from upload where status = 'pending' order by expires_at limit 1",
+            Self::ExpireFiles => "select id from file where deleted_at is null order by expires_at limit 1",
+            Self::ClaimGarbage => "select id from part order by not_before limit 1",
+            Self::ForgetFiles => "select id from file where deleted_at is not null order by deleted_at limit 1",
+            Self::ForgetUploads => "select id from upload where status = 'cancelled' order by ended_at limit 1",
+        }
+    }
+
+    /// Batches until there is none.
+    async fn take_all(self, db: &Db) -> Vec<Uuid> {
+        let mut taken = Vec::new();
+        loop {
+            let batch = self.take(db, 7).await;
+            if batch.is_empty() {
+                return taken;
+            }
+            taken.extend(batch);
+        }
+    }
+}
+
+/// A ledger with so many rows due for each step, and one of each kind that is not due.
+async fn due(n: u32) -> Db {
+    let database = cluster::database().await;
+    let db = Db::connect(&database.url, 8, Duration::ZERO).await.unwrap();
+    keys::insert_project_if_missing(db.pool(), "default").await.unwrap();
+    let seed = format!(
+        "begin;
+         set local session_replication_role = replica;
+         insert into upload (id, project_id, origin, filename, purpose, mime_type, bytes, status, created_at,
+                             expires_at, ended_at)
+         select gen_random_uuid(), project.id, 'client', kind, 'batch', 'text/plain', 0,
+                case when kind in ('pending', 'cancelled') then kind else 'completed' end,
+                due - interval '1 day', due, case when kind <> 'pending' then due end
+         from project, unnest(array['pending', 'cancelled', 'kept', 'deleted']) kind,
+              (select now() + case when n = 0 then interval '1 day' else n * interval '1 second' - interval '2 days' end
+               from generate_series(0, {n}) n) as moment (due);
+         insert into file (id, project_id, filename, purpose, mime_type, bytes, crc64nvme, created_at, expires_at,
+                           deleted_at)
+         select id, project_id, filename, purpose, mime_type, bytes, 0, created_at, expires_at,
+                case when filename = 'deleted' then expires_at end
+         from upload where status = 'completed';
+         insert into part (id, upload_id, state, not_before)
+         select gen_random_uuid(), id, 'garbage', expires_at from upload where status = 'pending';
+         commit"
+    );
+    db.pool().execute(sqlx::raw_sql(AssertSqlSafe(seed))).await.unwrap();
+    db
+}
+
+#[tokio::test]
+async fn sweepers_at_once_take_each_due_row_once_and_no_other() {
+    for step in STEPS {
+        let db = due(60).await;
+        let (a, b, c, d) = tokio::join!(step.take_all(&db), step.take_all(&db), step.take_all(&db), step.take_all(&db));
+        let taken: Vec<_> = [a, b, c, d].into_iter().flatten().collect();
+        assert_eq!(taken.len(), 60, "{step:?}");
+        assert_eq!(taken.into_iter().collect::<BTreeSet<_>>().len(), 60, "{step:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_row_in_other_hands_is_passed_over_and_taken_later() {
+    for step in STEPS {
+        let db = due(5).await;
+        let mut other = db.begin().await.unwrap();
+        let lock = format!("{} for update", step.first());
+        let held: Uuid = sqlx::query_scalar(AssertSqlSafe(lock)).fetch_one(&mut *other).await.unwrap();
+        let taken = timeout(SOON, step.take(&db, 100)).await.expect("it waits for the lock");
+        assert_eq!(taken.len(), 4, "{step:?}");
+        assert!(!taken.contains(&held), "{step:?}");
+        other.rollback().await.unwrap();
+        assert_eq!(step.take(&db, 100).await.len(), 1, "{step:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_takes_a_part_at_this_moment_is_not_expired_under_it() {
+    let db = due(1).await;
+    let mut other = db.begin().await.unwrap();
+    sqlx::query("select from upload where status = 'pending' for share").execute(&mut *other).await.unwrap();
+    let taken = timeout(SOON, Step::ExpireUploads.take(&db, 100)).await.expect("it waits for the lock");
+    assert!(taken.is_empty());
+    other.rollback().await.unwrap();
+    assert_eq!(Step::ExpireUploads.take(&db, 100).await.len(), 1);
+}
+
+/// How long until the only due garbage may be tried again, by the clock of this transaction.
+async fn pause(connection: &mut PgConnection) -> f64 {
+    sqlx::query_scalar("select extract(epoch from not_before - now())::float8 from part where attempts > 0")
+        .fetch_one(connection)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn garbage_that_stays_is_tried_later_each_time_up_to_an_hour() {
+    let db = due(1).await;
+    for expected in [20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0, 3600.0, 3600.0] {
+        let mut tx = db.begin().await.unwrap();
+        assert_eq!(parts::claim_garbage(&mut *tx, 10).await.unwrap().len(), 1);
+        let actual = pause(&mut tx).await;
+        assert!((actual - expected).abs() < 0.001, "{actual} s, not {expected} s");
+        db::commit(tx).await.unwrap();
+        assert!(Step::ClaimGarbage.take(&db, 10).await.is_empty(), "it is in somebody's hands");
+        sqlx::query("update part set not_before = now() where attempts > 0").execute(db.pool()).await.unwrap();
+    }
+    // Even after years.
+    sqlx::query("update part set attempts = 1000000 where attempts > 0").execute(db.pool()).await.unwrap();
+    assert_eq!(Step::ClaimGarbage.take(&db, 10).await.len(), 1);
+}
