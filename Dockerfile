@@ -1,0 +1,30 @@
+# Windlass alone: the program, root certificates, and a user without rights. It needs a DATABASE_URL.
+
+FROM rust:1-slim-bookworm AS build
+WORKDIR /src
+COPY . .
+# The caches keep what the last build compiled. The sources are touched because cargo compares times,
+# and that build may have been of a newer checkout.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    touch src/lib.rs src/main.rs \
+    && cargo build --release --locked \
+    && cp target/release/windlass /usr/local/bin/
+
+FROM debian:bookworm-slim
+# The certificates are wanted as new as they are, so no version is pinned.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --user-group --home-dir /var/lib/windlass --shell /usr/sbin/nologin windlass \
+    && install -d -m 0700 -o windlass -g windlass /var/lib/windlass
+COPY --from=build /usr/local/bin/windlass /usr/local/bin/
+# By number, so that Kubernetes can see that it is not root.
+USER 10001:10001
+ENV WINDLASS_LISTEN=0.0.0.0:8080 WINDLASS_DATA_DIR=/var/lib/windlass
+VOLUME /var/lib/windlass
+EXPOSE 8080
+# There is no curl in the image; bash speaks enough HTTP.
+HEALTHCHECK --interval=5s --timeout=3s --start-period=90s CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET /livez HTTP/1.0\\r\\n\\r\\n' >&3 && read -r status <&3 && [[ $status == *' 200 '* ]]"]
+ENTRYPOINT ["windlass"]
