@@ -55,8 +55,9 @@ create table file (
     crc64nvme  bigint not null,
     md5        bytea check (octet_length(md5) = 16),
     created_at timestamptz not null,
-    expires_at timestamptz check (expires_at > created_at),
-    deleted_at timestamptz
+    expires_at timestamptz,
+    deleted_at timestamptz,
+    constraint file_expires_after_it_was_created check (expires_at > created_at)
 );
 
 -- One row an object in the store, written before its first byte and removed after the object.
@@ -196,25 +197,29 @@ create trigger part_needs_a_pending_upload after insert on part
     referencing new table as changed
     for each statement execute function part_needs_a_pending_upload();
 
+-- What was is taken away from what is by `except`, not joined to it: a session keeps the plan of the
+-- first use, perhaps of one row, and a nested loop over ten thousand takes seconds.
 create function part_change_fits_its_upload() returns trigger language plpgsql as $$
+declare
+    filled uuid[] := array(
+        select distinct upload_id
+        from ((select upload_id, id, 'stored' from changed where state = 'stored'
+               union all select upload_id, id, 'placed' from changed where byte_offset is not null)
+              except
+              (select upload_id, id, 'stored' from was where state = 'stored'
+               union all select upload_id, id, 'placed' from was where byte_offset is not null)) news);
 begin
-    if exists (select from changed
-               join was using (id)
-               join upload on upload.id = changed.upload_id
-               where upload.status <> 'pending'
-                 and ((changed.state = 'stored' and was.state <> 'stored')
-                      or (changed.byte_offset is not null and was.byte_offset is null))) then
+    if exists (select from upload where id = any(filled) and status <> 'pending') then
         raise exception using
             errcode = 'integrity_constraint_violation',
             message = 'part_change_fits_its_upload: only a pending upload stores parts and places them in its manifest',
             constraint = 'part_change_fits_its_upload',
             table = 'part';
     end if;
-    if exists (select from changed
-               join was using (id)
-               left join file on file.id = changed.upload_id
-               where changed.state = 'garbage' and was.state <> 'garbage'
-                 and changed.byte_offset is not null and file.deleted_at is null) then
+    if exists (select from (select upload_id, id from changed where state = 'garbage' and byte_offset is not null
+                            except select upload_id, id from was where state = 'garbage') going
+               left join file on file.id = going.upload_id
+               where file.deleted_at is null) then
         raise exception using
             errcode = 'integrity_constraint_violation',
             message = 'part_change_fits_its_upload: a part of a file that is not deleted is not garbage',
@@ -302,3 +307,51 @@ $$;
 create constraint trigger file_leaves_with_its_upload after delete on file
     deferrable initially deferred for each row
     execute function file_leaves_with_its_upload();
+
+-- Some microseconds a Part, when a manifest is written: without its File it could neither be used nor go.
+create function part_is_placed_with_its_file() returns trigger language plpgsql as $$
+begin
+    if not exists (select from upload where id = new.upload_id and status = 'completed') then
+        raise exception using
+            errcode = 'integrity_constraint_violation',
+            message = 'part_is_placed_with_its_file: a part is placed in the transaction that completes its upload',
+            constraint = 'part_is_placed_with_its_file',
+            table = 'part';
+    end if;
+    return null;
+end
+$$;
+
+create constraint trigger part_is_placed_with_its_file after update on part
+    deferrable initially deferred for each row
+    when (old.byte_offset is null and new.byte_offset is not null)
+    execute function part_is_placed_with_its_file();
+
+-- Leaving -------------------------------------------------------------------------------------
+
+-- Checked when the transaction commits: what ends without a File, is left over by one, or was in a
+-- deleted one, has been written down as garbage. Nobody would look for it later.
+create function what_is_over_holds_only_garbage() returns trigger language plpgsql as $$
+begin
+    if exists (select from part
+               where upload_id = new.id and state <> 'garbage'
+                 and (byte_offset is null or not exists (select from file where id = new.id and deleted_at is null))) then
+        raise exception using
+            errcode = 'integrity_constraint_violation',
+            message = format('%s: what is not in a file becomes garbage in the same transaction', tg_name),
+            constraint = tg_name,
+            table = tg_table_name;
+    end if;
+    return null;
+end
+$$;
+
+create constraint trigger ended_upload_holds_only_garbage after update on upload
+    deferrable initially deferred for each row
+    when (old.status = 'pending' and new.status <> 'pending')
+    execute function what_is_over_holds_only_garbage();
+
+create constraint trigger deleted_file_holds_only_garbage after update on file
+    deferrable initially deferred for each row
+    when (old.deleted_at is null and new.deleted_at is not null)
+    execute function what_is_over_holds_only_garbage();

@@ -121,7 +121,8 @@ pub async fn list_stored(db: impl PgExecutor<'_>, upload: UploadId, listed: &[Pa
     sqlx::query_as!(
         StoredRow,
         r#"select id, upload_id, bytes as "bytes!", crc64nvme as "crc64nvme!", created_at
-           from part where id = any($2) and upload_id = $1 and state = 'stored'"#,
+           from part join unnest($2::uuid[]) as listed (id) using (id)
+           where upload_id = $1 and state = 'stored'"#,
         upload as UploadId,
         listed as &[PartId],
     )

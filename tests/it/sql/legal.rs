@@ -73,12 +73,13 @@ async fn a_form_learns_what_it_is_and_becomes_a_file() {
 async fn what_ends_unfinished_is_collected_and_forgotten() {
     for how in ["cancelled", "expired"] {
         let pool = states().await;
-        sqlx::query("select end_as(filling(), $1), end_as(form(), $1)").bind(how).execute(&pool).await.unwrap();
-        let steps = [
-            "select discard(id) from part where upload_id = filling() and state <> 'garbage'",
-            "delete from part where upload_id = filling()",
-            "delete from upload where id in (filling(), form())",
-        ];
+        let mut tx = pool.begin().await.unwrap();
+        sqlx::query("select end_as(filling(), $1), end_as(form(), $1)").bind(how).execute(&mut *tx).await.unwrap();
+        let discard = "select discard(id) from part where upload_id = filling() and state <> 'garbage'";
+        tx.execute(discard).await.unwrap();
+        tx.commit().await.unwrap();
+        let steps =
+            ["delete from part where upload_id = filling()", "delete from upload where id in (filling(), form())"];
         go(&pool, &steps).await;
     }
 }

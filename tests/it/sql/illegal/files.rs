@@ -51,7 +51,7 @@ pub(super) const RULES: &[Rule] = &[
         ],
     ),
     (
-        "file_check",
+        "file_expires_after_it_was_created",
         &[
             "select make_file(empty(), expires_at => created_at) from upload where id = empty()",
             "select make_file(empty(), expires_at => now() - interval '1 day')",
@@ -71,6 +71,7 @@ pub(super) const RULES: &[Rule] = &[
             "update file set deleted_at = now(), project_id = keyed_project() where id = completed()",
         ],
     ),
+    ("deleted_file_holds_only_garbage", &["update file set deleted_at = now() where id = completed()"]),
     ("file_leaves_only_deleted", &["delete from file where id = completed()"]),
     (
         "file_leaves_with_its_upload",

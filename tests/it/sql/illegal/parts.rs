@@ -179,6 +179,10 @@ pub(super) const RULES: &[Rule] = &[
         ],
     ),
     (
+        "part_is_placed_with_its_file",
+        &["select place(stored(), 0)", "select place(stored(), 0), end_as(filling(), 'cancelled')"],
+    ),
+    (
         "part_change_fits_its_upload",
         &[
             // Only a pending Upload stores what it was receiving.

@@ -175,4 +175,15 @@ pub(super) const RULES: &[Rule] = &[
             "select place(stored_too(), 0), place(stored(), 10), make_file(filling()), end_as(filling(), 'completed')",
         ],
     ),
+    (
+        "ended_upload_holds_only_garbage",
+        &[
+            "select end_as(filling(), 'cancelled')",
+            "select end_as(filling(), 'expired')",
+            "select discard(id) from part where upload_id = filling() and id not in (receiving(), abandoned());
+             select end_as(filling(), 'cancelled')",
+            // What was left over by the file.
+            "select place(stored(), 0), place(stored_too(), 10), make_file(filling()), end_as(filling(), 'completed')",
+        ],
+    ),
 ];

@@ -88,7 +88,7 @@ pub(super) const EXPECTED: &[Expected] = &[
     any("update part set last_error", &["part_pkey"]),
     any("select created_at from part where id", &["part_pkey|part_of_upload"]),
     also(
-        "from part where id = any($2)",
+        "from part join unnest($2::uuid[]) as listed",
         &["part_pkey|part_of_upload"],
         &["id(1), array[id(1000010), id(1000011)]", "id(200000), ids(7000000, 10000)"],
     ),
