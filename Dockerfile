@@ -2,14 +2,13 @@
 
 FROM rust:1-slim-bookworm AS build
 WORKDIR /src
+# The dependencies in a layer of their own, which stays as long as Cargo.lock does.
+COPY .cargo .cargo
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' >src/main.rs && cargo build --release --locked
 COPY . .
-# The caches keep what the last build compiled. The sources are touched because cargo compares times,
-# and that build may have been of a newer checkout.
-RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,target=/src/target \
-    touch src/lib.rs src/main.rs \
-    && cargo build --release --locked \
-    && cp target/release/windlass /usr/local/bin/
+# Cargo compares times, and these files may be older than the empty ones above.
+RUN touch src/lib.rs src/main.rs && cargo build --release --locked
 
 FROM debian:bookworm-slim
 # The certificates are wanted as new as they are, so no version is pinned.
@@ -19,7 +18,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --user-group --home-dir /var/lib/windlass --shell /usr/sbin/nologin windlass \
     && install -d -m 0700 -o windlass -g windlass /var/lib/windlass
-COPY --from=build /usr/local/bin/windlass /usr/local/bin/
+COPY --from=build /src/target/release/windlass /usr/local/bin/
 # By number, so that Kubernetes can see that it is not root.
 USER 10001:10001
 ENV WINDLASS_LISTEN=0.0.0.0:8080 WINDLASS_DATA_DIR=/var/lib/windlass

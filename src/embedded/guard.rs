@@ -89,19 +89,41 @@ mod system {
         unistd::{Gid, Uid, getegid, geteuid, setgid, setgroups, setuid},
     };
 
+    use rustix::thread::{
+        CapabilitiesSecureBits, CapabilitySet, CapabilitySets, capabilities, configure_capability_in_ambient_set,
+        set_capabilities, set_capabilities_secure_bits,
+    };
+
     use super::super::identity::{Account, Identity};
 
     pub fn become_user(identity: Identity) -> io::Result<()> {
         match identity {
             Identity::Own => Ok(()),
             Identity::Namespace(inside) => enter_namespace(inside),
-            Identity::Switch(Account { uid, gid }) => {
-                setgroups(&[Gid::from_raw(gid)])?;
-                setgid(Gid::from_raw(gid))?;
-                setuid(Uid::from_raw(uid))?;
-                Ok(())
+            Identity::Switch(account) => switch_to(account),
+            Identity::Pass(account) => {
+                // The change of user shall not take every right away, and the kernel shall heed what is left also
+                // where a program asks beforehand whether it may do something.
+                set_capabilities_secure_bits(CapabilitiesSecureBits::NO_SETUID_FIXUP)?;
+                switch_to(account)?;
+                keep_right_of_way()
             }
         }
+    }
+
+    fn switch_to(Account { uid, gid }: Account) -> io::Result<()> {
+        setgroups(&[Gid::from_raw(gid)])?;
+        setgid(Gid::from_raw(gid))?;
+        Ok(setuid(Uid::from_raw(uid))?)
+    }
+
+    /// Of all of root's rights keeps the least that opens directories, for the program we become as well.
+    fn keep_right_of_way() -> io::Result<()> {
+        let ours = capabilities(None)?.permitted;
+        let ways = [CapabilitySet::DAC_READ_SEARCH, CapabilitySet::DAC_OVERRIDE];
+        let way = ways.into_iter().find(|it| ours.contains(*it)).unwrap_or(CapabilitySet::empty());
+        set_capabilities(None, CapabilitySets { effective: way, permitted: way, inheritable: way })?;
+        Ok(configure_capability_in_ambient_set(way, true)?)
     }
 
     /// The kernel sends it to us, and to the program we become, when the thread that started us ends. To Postgres it
@@ -130,7 +152,7 @@ mod system {
     pub fn become_user(identity: Identity) -> io::Result<()> {
         match identity {
             Identity::Own => Ok(()),
-            Identity::Namespace(_) | Identity::Switch(_) => Err(io::ErrorKind::Unsupported.into()),
+            Identity::Namespace(_) | Identity::Switch(_) | Identity::Pass(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

@@ -49,6 +49,9 @@ pub enum Identity {
     Namespace(Account),
     /// This user, with none of root's rights.
     Switch(Account),
+    /// This user, with the one right of root's to pass through directories that are closed to it: where there are no
+    /// namespaces, and the files lie in root's home.
+    Pass(Account),
 }
 
 impl Identity {
@@ -76,10 +79,15 @@ impl Identity {
         Ok(if allowed { namespace } else { Self::Switch(user.into()) })
     }
 
-    /// Makes sure that Postgres can get to its files and its programs.
-    pub fn open_way_to(self, data_dir: &Path, bin_dir: &Path) -> Result<(), Error> {
+    /// The identity with which Postgres can get to its files and its programs. `version_as` as in [`Identity::choose`].
+    pub fn open_way_to(
+        self,
+        data_dir: &Path,
+        bin_dir: &Path,
+        version_as: impl FnOnce(Self) -> io::Result<Output>,
+    ) -> Result<Self, Error> {
         let Self::Switch(account) = self else {
-            return Ok(());
+            return Ok(self);
         };
         let metadata = |path| fs::metadata(path).map_err(Error::file(path));
         let data = metadata(data_dir)?;
@@ -93,13 +101,17 @@ impl Identity {
         for path in [data_dir, bin_dir] {
             for dir in path.ancestors() {
                 if !account.may_enter(&metadata(dir)?) {
+                    let pass = Self::Pass(account);
+                    if version_as(pass).map_err(Error::system("run windlass itself"))?.status.success() {
+                        return Ok(pass);
+                    }
                     let user = User::from_uid(Uid::from_raw(account.uid)).ok().flatten();
                     let user = user.map_or_else(|| account.uid.to_string(), |user| user.name);
                     return Err(Error::Closed { user, closed: dir.to_owned(), path: path.to_owned() });
                 }
             }
         }
-        Ok(())
+        Ok(self)
     }
 
     /// Gives it a file, or a directory and all that is in it.
@@ -107,7 +119,7 @@ impl Identity {
         let owner = match self {
             Self::Own => return Ok(()),
             Self::Namespace(_) => ROOT,
-            Self::Switch(account) => account,
+            Self::Switch(account) | Self::Pass(account) => account,
         };
         let metadata = fs::symlink_metadata(path).map_err(Error::file(path))?;
         if metadata.uid() == owner.uid {
@@ -135,6 +147,7 @@ impl fmt::Display for Identity {
             Self::Own => write!(f, "own"),
             Self::Namespace(Account { uid, gid }) => write!(f, "namespace:{uid}:{gid}"),
             Self::Switch(Account { uid, gid }) => write!(f, "switch:{uid}:{gid}"),
+            Self::Pass(Account { uid, gid }) => write!(f, "pass:{uid}:{gid}"),
         }
     }
 }
@@ -147,6 +160,7 @@ impl FromStr for Identity {
         match *text.split(':').collect::<Vec<_>>() {
             ["own"] => Ok(Self::Own),
             ["namespace", uid, gid] => Ok(Self::Namespace(Account { uid: number(uid)?, gid: number(gid)? })),
+            ["pass", uid, gid] => Ok(Self::Pass(Account { uid: number(uid)?, gid: number(gid)? })),
             ["switch", uid, gid] => Ok(Self::Switch(Account { uid: number(uid)?, gid: number(gid)? })),
             _ => Err(()),
         }
@@ -160,7 +174,9 @@ mod tests {
     #[test]
     fn the_guard_reads_what_was_written() {
         let account = Account { uid: 101, gid: 104 };
-        for identity in [Identity::Own, Identity::Namespace(account), Identity::Switch(account)] {
+        for identity in
+            [Identity::Own, Identity::Namespace(account), Identity::Switch(account), Identity::Pass(account)]
+        {
             assert_eq!(identity.to_string().parse(), Ok(identity));
         }
         assert_eq!("switch:root:0".parse::<Identity>(), Err(()));

@@ -98,10 +98,12 @@ impl Postgres {
         let made_by = cluster.major()?;
         let binaries = Binaries::find(settings, made_by)?;
         let (initdb, postgres) = (binaries.initdb(), binaries.postgres());
-        let identity = Identity::choose(cluster.owner()?, |identity| {
-            guard::command(&settings.guard, identity, &postgres).arg("--version").output()
-        })?;
-        identity.open_way_to(cluster.data_dir(), binaries.dir())?;
+        let version_as = |identity| guard::command(&settings.guard, identity, &postgres).arg("--version").output();
+        let identity = Identity::choose(cluster.owner()?, version_as)?.open_way_to(
+            cluster.data_dir(),
+            binaries.dir(),
+            version_as,
+        )?;
         cluster.give_to(identity)?;
         if made_by.is_none() {
             cluster.init(identity, guard::command(&settings.guard, identity, &initdb), &log)?;
