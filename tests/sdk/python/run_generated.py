@@ -46,7 +46,9 @@ def unpack_tests(sdist, folder):
     """Unpacks all but `src`: what is to be tested is the SDK that is installed."""
     root = sdist.name.removesuffix(".tar.gz")
     with tarfile.open(sdist) as archive:
-        archive.extractall(folder, [it for it in archive if not it.name.startswith(f"{root}/src/")], filter="data")
+        # Debian 12's Python does not have the argument `filter` yet.
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
+        archive.extractall(folder, [it for it in archive if not it.name.startswith(f"{root}/src/")])
     return folder / root
 
 
