@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blobs::{self, Blobs};
 use crate::config::Config;
+use crate::crash::CrashPoint;
 use crate::db::{self, Db};
 use crate::domain::ApiKey;
 use crate::service::{self, Service};
@@ -86,14 +87,24 @@ pub async fn serve(config: Config, database_url: &str, stop: CancellationToken) 
             }
             None
         }
-        None => service.clone().create_first_key().await?,
+        None => match service.clone().begin_first_key().await? {
+            Some(first) => {
+                keep_first_key(&config.data_dir, first.key())?;
+                CrashPoint::FirstKeyKept.passed();
+                let key = first.commit().await?;
+                CrashPoint::FirstKeyCommitted.passed();
+                Some(key)
+            }
+            None => None,
+        },
     };
     let listen = |source| Error::Listen { address: config.listen.to_string(), source };
     let listener = TcpListener::bind(config.listen).map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
     announce(&format!("listening on http://{address}"));
     if let Some(key) = first_key {
-        keep_first_key(&config.data_dir, &key)?;
+        let path = config.data_dir.join("api-key");
+        announce(&format!("API key: {} (shown once; kept in {})", key.reveal(), path.display()));
     }
     run(service, listener, config.sweep_interval, config.shutdown_patience, stop).await
 }
@@ -124,7 +135,7 @@ pub async fn run(
     swept.map_err(|error| Error::Ended(io::Error::other(error)))
 }
 
-/// Shows the first key to whoever started the service, and keeps it where only they can read it.
+/// Keeps the first key where only those can read it who started the service.
 fn keep_first_key(data_dir: &Path, key: &ApiKey) -> Result<(), Error> {
     let path = data_dir.join("api-key");
     let write = || {
@@ -133,9 +144,7 @@ fn keep_first_key(data_dir: &Path, key: &ApiKey) -> Result<(), Error> {
         writeln!(file, "{}", key.reveal())?;
         file.sync_all()
     };
-    let written = write();
-    announce(&format!("API key: {} (shown once; kept in {})", key.reveal(), path.display()));
-    written.map_err(|source| Error::KeyFile { path: path.display().to_string(), source })
+    write().map_err(|source| Error::KeyFile { path: path.display().to_string(), source })
 }
 
 /// A line on standard output. Nobody may be reading it; that is no reason to stop.

@@ -131,6 +131,10 @@ pub struct Options {
     /// How long open requests may go on after the service was told to stop.
     #[arg(long, global = true, env = "WINDLASS_SHUTDOWN_PATIENCE", default_value = "60s", value_parser = humantime::parse_duration)]
     shutdown_patience: Duration,
+    /// The step at which to die.
+    #[cfg(feature = "crash-points")]
+    #[arg(long, global = true, hide = true, env = "WINDLASS_CRASH_AT")]
+    crash_at: Option<crate::crash::CrashAt>,
     /// What to log to standard error: error, warn, info, debug or trace, also by module.
     #[arg(long, global = true, env = "WINDLASS_LOG", default_value = "info")]
     log: String,
@@ -214,6 +218,8 @@ impl TryFrom<Options> for Config {
     type Error = Error;
 
     fn try_from(typed: Options) -> Result<Self, Error> {
+        #[cfg(feature = "crash-points")]
+        typed.crash_at.into_iter().for_each(crate::crash::arm);
         let data_dir = path::absolute(typed.data_dir)?;
         let database = match typed.database_url.filter(|it| !it.is_empty()) {
             Some(url) => Database::Url(url),

@@ -18,6 +18,7 @@
 //! Arrows are the only imports (`tests/it/tidy.rs` holds that), and each outside technology has one
 //! home: actix in [`http`], sqlx in [`db`], `object_store` in [`blobs`], the environment in [`config`].
 //! [`domain`] has no I/O and no clock; one deliberate leak is that its newtypes derive `sqlx::Type`.
+//! [`crash`] names the steps after which the tests let the process die.
 //!
 //! # The ledger
 //!
@@ -71,6 +72,7 @@
 pub mod app;
 pub mod blobs;
 pub mod config;
+pub mod crash;
 pub mod db;
 pub mod domain;
 pub mod embedded;

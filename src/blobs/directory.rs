@@ -15,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{BlobKey, Error, Result};
+use crate::crash::CrashPoint;
 
 /// One write: large enough to cost few calls, small enough for many bodies at once.
 pub(super) const CHUNK_BYTES: usize = 1024 * 1024;
@@ -76,6 +77,7 @@ impl Directory {
             move || OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)
         })
         .await?;
+        CrashPoint::FileCreated.passed();
         Ok(FileWriter { file: Arc::new(file), path })
     }
 
@@ -106,6 +108,7 @@ impl Directory {
             let removed = blocking(&self.root, move || {
                 let outcomes: Vec<_> = paths.iter().map(remove).collect();
                 if outcomes.iter().any(|it| matches!(it, Ok(true))) {
+                    CrashPoint::FileRemoved.passed();
                     directory.as_deref().map_or(Ok(()), sync_directory)?;
                 }
                 Ok(outcomes)
@@ -151,6 +154,7 @@ impl FileWriter {
         let path = Arc::clone(&self.path);
         blocking(&self.path, move || {
             self.file.sync_all()?;
+            CrashPoint::FileSynced.passed();
             path.parent().map_or(Ok(()), sync_directory)
         })
         .await

@@ -2,6 +2,7 @@
 
 mod directory;
 mod location;
+mod multiparts;
 mod remote;
 
 use std::fmt;
@@ -59,6 +60,9 @@ pub enum Error {
     /// The object store refused, or could not be reached.
     #[error("the object store failed")]
     Remote(#[from] object_store::Error),
+    /// The bucket's half-done multipart uploads could not be listed.
+    #[error("the half-done multipart uploads could not be listed: {0}")]
+    Listing(String),
     /// The bucket is not there and could not be made.
     #[error("the bucket is missing and could not be made: {0}")]
     NoBucket(String),
@@ -69,6 +73,17 @@ pub enum Error {
 
 /// Everything in this module.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An object that is to go.
+#[derive(Debug, Clone)]
+pub struct Doomed {
+    /// Which.
+    pub key: BlobKey,
+    /// The multipart upload, as far as is known, that may be left of it half-done.
+    pub multipart: Option<String>,
+    /// Whether it was once acknowledged: then nothing half-done is left of it.
+    pub whole: bool,
+}
 
 /// An opened store.
 #[derive(Debug, Clone)]
@@ -131,9 +146,9 @@ impl Blobs {
 
     /// Deletes objects, and what half-done multipart uploads may be left of them. What is not there
     /// counts as deleted. Gives the failures.
-    pub async fn delete(&self, doomed: Vec<(BlobKey, Option<String>)>) -> Vec<(BlobKey, Error)> {
+    pub async fn delete(&self, doomed: Vec<Doomed>) -> Vec<(BlobKey, Error)> {
         match self {
-            Self::Directory(it) => it.delete(doomed.into_iter().map(|(key, _)| key).collect()).await,
+            Self::Directory(it) => it.delete(doomed.into_iter().map(|it| it.key).collect()).await,
             Self::Remote(it) => it.delete(doomed).await,
         }
     }

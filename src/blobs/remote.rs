@@ -15,11 +15,13 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::multipart::{MultipartStore, PartId as ChunkId};
 use object_store::path::Path;
 use object_store::signer::Signer as _;
-use object_store::{ClientOptions, ObjectStore, ObjectStoreExt as _};
+use object_store::{ClientOptions, ObjectStore, ObjectStoreExt as _, RetryConfig};
 use reqwest::Method;
 use url::Url;
 
-use super::{BlobKey, Error, Result};
+use super::multiparts::{HalfDone, Pages};
+use super::{BlobKey, Doomed, Error, Result};
+use crate::crash::CrashPoint;
 
 /// S3 takes no smaller chunk but the last; two of them are held per body.
 pub(super) const CHUNK_BYTES: usize = 5 * 1024 * 1024;
@@ -27,12 +29,25 @@ pub(super) const CHUNK_BYTES: usize = 5 * 1024 * 1024;
 /// One ranged read. Bounded, so that a slow reader pins no response of the store and meets no time limit.
 pub(super) const PIECE_BYTES: u64 = 4 * 1024 * 1024;
 
+/// How many of the objects that are to go are asked about at once.
+const ABORTS_AT_ONCE: usize = 8;
+
 /// A bucket, and the prefix below which everything of ours is.
 #[derive(Clone)]
 pub struct Remote {
     objects: Arc<dyn ObjectStore>,
     multiparts: Arc<dyn MultipartStore>,
+    s3: Option<S3>,
     prefix: Path,
+}
+
+/// What only S3 is asked.
+#[derive(Clone)]
+struct S3 {
+    /// A client that asks once. A second try after an answer that was lost would begin a second
+    /// multipart upload, and nobody would know the first.
+    once: Arc<AmazonS3>,
+    http: reqwest::Client,
 }
 
 /// An object being written.
@@ -53,34 +68,37 @@ impl Remote {
             "gs" => {
                 let store =
                     GoogleCloudStorageBuilder::from_env().with_url(url.as_str()).with_client_options(client).build()?;
-                Self::reached(Arc::new(store), prefix).await
+                Self::reached(Arc::new(store), None, prefix).await
             }
             "az" => {
                 let store =
                     MicrosoftAzureBuilder::from_env().with_url(url.as_str()).with_client_options(client).build()?;
-                Self::reached(Arc::new(store), prefix).await
+                Self::reached(Arc::new(store), None, prefix).await
             }
             _ => {
-                let store = AmazonS3Builder::from_env().with_url(url.as_str()).with_client_options(client).build()?;
-                Self::open_s3(Arc::new(store), prefix).await
+                let builder = AmazonS3Builder::from_env().with_url(url.as_str()).with_client_options(client);
+                let never = RetryConfig { max_retries: 0, ..RetryConfig::default() };
+                let once = Arc::new(builder.clone().with_retry(never).build()?);
+                let s3 = S3 { once, http: reqwest::Client::new() };
+                Self::open_s3(Arc::new(builder.build()?), s3, prefix).await
             }
         }
     }
 
-    async fn open_s3(store: Arc<AmazonS3>, prefix: Path) -> Result<Self> {
-        match Self::reached(Arc::clone(&store), prefix.clone()).await {
+    async fn open_s3(store: Arc<AmazonS3>, s3: S3, prefix: Path) -> Result<Self> {
+        match Self::reached(Arc::clone(&store), Some(s3.clone()), prefix.clone()).await {
             // S3's own code is only in the text of the answer.
             Err(Error::Remote(error)) if error.to_string().contains("<Code>NoSuchBucket</Code>") => {
-                make_bucket(&store).await?;
-                Self::reached(store, prefix).await
+                make_bucket(&store, &s3.http).await?;
+                Self::reached(store, Some(s3), prefix).await
             }
             reached => reached,
         }
     }
 
-    async fn reached<S: ObjectStore + MultipartStore>(store: Arc<S>, prefix: Path) -> Result<Self> {
+    async fn reached<S: ObjectStore + MultipartStore>(store: Arc<S>, s3: Option<S3>, prefix: Path) -> Result<Self> {
         let multiparts: Arc<dyn MultipartStore> = Arc::<S>::clone(&store);
-        let this = Self { objects: store, multiparts, prefix };
+        let this = Self { objects: store, multiparts, s3, prefix };
         this.ping().await?;
         Ok(this)
     }
@@ -92,7 +110,10 @@ impl Remote {
 
     pub(super) async fn create(&self, key: BlobKey, whole: bool) -> Result<ObjectWriter> {
         let path = self.path(key);
-        let multipart = if whole { None } else { Some(self.multiparts.create_multipart(&path).await?) };
+        let multipart = if whole { None } else { Some(self.begin_multipart(&path).await?) };
+        if multipart.is_some() {
+            CrashPoint::MultipartBegun.passed();
+        }
         Ok(ObjectWriter { store: self.clone(), path, multipart, chunks: Vec::new() })
     }
 
@@ -105,22 +126,56 @@ impl Remote {
         }
     }
 
-    pub(super) async fn delete(&self, doomed: Vec<(BlobKey, Option<String>)>) -> Vec<(BlobKey, Error)> {
-        let mut failed = Vec::new();
-        let mut keys = HashMap::new();
-        for (key, multipart) in doomed {
-            let path = self.path(key);
-            let aborted = match &multipart {
-                Some(id) => self.multiparts.abort_multipart(&path, id).await,
-                None => Ok(()),
-            };
-            match aborted {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {
-                    keys.insert(path, key);
-                }
-                Err(error) => failed.push((key, error.into())),
+    async fn begin_multipart(&self, path: &Path) -> Result<String> {
+        let Some(s3) = &self.s3 else { return Ok(self.multiparts.create_multipart(path).await?) };
+        if let Ok(id) = s3.once.create_multipart(path).await {
+            return Ok(id);
+        }
+        self.abort_unknown(path).await?;
+        Ok(s3.once.create_multipart(path).await?)
+    }
+
+    async fn abort(&self, path: &Path, multipart: &str) -> Result<()> {
+        match self.multiparts.abort_multipart(path, &multipart.to_owned()).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Aborts every half-done multipart upload of an object, also those whose id nobody knows.
+    async fn abort_unknown(&self, path: &Path) -> Result<()> {
+        let Some(s3) = &self.s3 else { return Ok(()) };
+        let mut pages = Pages::new(Arc::clone(&s3.once), s3.http.clone(), path.to_string());
+        while let Some(page) = pages.next().await? {
+            for HalfDone { upload_id, .. } in page.into_iter().filter(|it| it.key == path.as_ref()) {
+                self.abort(path, &upload_id).await?;
             }
         }
+        Ok(())
+    }
+
+    async fn abort_doomed(&self, doomed: &Doomed) -> Result<()> {
+        let path = self.path(doomed.key);
+        if let Some(id) = &doomed.multipart {
+            self.abort(&path, id).await?;
+        }
+        if doomed.whole { Ok(()) } else { self.abort_unknown(&path).await }
+    }
+
+    pub(super) async fn delete(&self, doomed: Vec<Doomed>) -> Vec<(BlobKey, Error)> {
+        let mut failed = Vec::new();
+        let mut keys = HashMap::new();
+        let mut aborted = stream::iter(doomed)
+            .map(|it| async move { (it.key, self.abort_doomed(&it).await) })
+            .buffer_unordered(ABORTS_AT_ONCE);
+        while let Some((key, outcome)) = aborted.next().await {
+            match outcome {
+                Ok(()) => drop(keys.insert(self.path(key), key)),
+                Err(error) => failed.push((key, error)),
+            }
+        }
+        drop(aborted);
+        CrashPoint::MultipartAborted.passed();
         let paths: Vec<_> = keys.keys().cloned().map(Ok).collect();
         let mut outcomes = self.objects.delete_stream(stream::iter(paths).boxed());
         let mut last_error = None;
@@ -189,10 +244,10 @@ impl ObjectWriter {
 }
 
 /// Makes the bucket by a signed request of our own: `object_store` has no call for it.
-async fn make_bucket(store: &AmazonS3) -> Result<()> {
+async fn make_bucket(store: &AmazonS3, http: &reqwest::Client) -> Result<()> {
     let failed = |error: &dyn fmt::Display| Error::NoBucket(error.to_string());
     let url = store.signed_url(Method::PUT, &Path::default(), Duration::from_mins(1)).await?;
-    let answer = reqwest::Client::new().put(url).send().await.map_err(|error| failed(&error.without_url()))?;
+    let answer = http.put(url).send().await.map_err(|error| failed(&error.without_url()))?;
     if answer.status().is_success() {
         tracing::info!("made the bucket");
         return Ok(());

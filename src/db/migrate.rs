@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Db, Error, Result};
+use crate::crash::CrashPoint;
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -40,10 +41,12 @@ async fn locked(connection: &mut PgConnection) -> Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    CrashPoint::MigrationLocked.passed();
     let report = embedded::migrations::runner().run_async(&mut Migrator(connection)).await.map_err(Box::new)?;
     for migration in report.applied_migrations() {
         tracing::info!(%migration, "migrated");
     }
+    CrashPoint::Migrated.passed();
     Ok(())
 }
 
@@ -74,6 +77,7 @@ impl AsyncTransaction for Migrator<'_> {
             tx.execute(sqlx::raw_sql(AssertSqlSafe(query.to_owned()))).await?;
             executed += 1;
         }
+        CrashPoint::MigrationWritten.passed();
         tx.commit().await?;
         Ok(executed)
     }

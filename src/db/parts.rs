@@ -24,6 +24,8 @@ pub struct Garbage {
     pub part: PartId,
     /// The half-done multipart upload that may be left of it in the store.
     pub multipart: Option<String>,
+    /// Whether it was stored once.
+    pub whole: bool,
 }
 
 struct StoredRow {
@@ -272,19 +274,19 @@ pub async fn discard_placed(tx: &mut Tx, uploads: &[UploadId], grace: Duration) 
 /// fails leaves it to somebody else.
 pub async fn claim_garbage(db: impl PgExecutor<'_>, limit: u16) -> Result<Vec<Garbage>> {
     let rows = sqlx::query!(
-        "with due as (
+        r#"with due as (
              select id from part where state = 'garbage' and not_before <= now()
              order by not_before limit $1 for update skip locked
          )
          update part set attempts = attempts + 1,
              not_before = now() + least(interval '10 seconds' * 2 ^ least(attempts + 1, 20), interval '1 hour')
          from due where part.id = due.id
-         returning part.id, part.multipart_id",
+         returning part.id, part.multipart_id, part.bytes is not null as "whole!""#,
         i64::from(limit),
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(|row| Garbage { part: row.id, multipart: row.multipart_id }).collect())
+    Ok(rows.into_iter().map(|row| Garbage { part: row.id, multipart: row.multipart_id, whole: row.whole }).collect())
 }
 
 /// Removes the rows of objects that are gone from the store.

@@ -1,6 +1,7 @@
 //! Files: look at, list, delete.
 
 use super::{Error, Result, Service};
+use crate::crash::CrashPoint;
 use crate::db::{self, files, parts};
 use crate::domain::{File, FileId, Page, PageRequest, ProjectId};
 
@@ -43,7 +44,11 @@ impl Service {
         if !files::mark_deleted(&mut tx, project, id).await? {
             return Err(Error::NoSuchFile(id));
         }
+        CrashPoint::DeletionWritten.passed();
         parts::discard_placed(&mut tx, &[id.upload()], self.limits.reader_grace).await?;
-        Ok(db::commit(tx).await?)
+        CrashPoint::DeletionDiscarded.passed();
+        db::commit(tx).await?;
+        CrashPoint::DeletionCommitted.passed();
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@
 use tokio::sync::oneshot;
 
 use super::{Error, Intake, Result, Service};
+use crate::crash::CrashPoint;
 use crate::db::uploads::Origin;
 use crate::db::{self, uploads};
 use crate::domain::{
@@ -30,6 +31,7 @@ impl Service {
     pub async fn begin_form(self, project: ProjectId) -> Result<FormIntake> {
         let upload = UploadId::generate();
         uploads::insert_form(self.db.pool(), project, upload, self.limits.upload_lifetime).await?;
+        CrashPoint::FormWritten.passed();
         let (done, dropped) = oneshot::channel();
         let watcher = self.clone();
         self.runtime.spawn(async move {
@@ -53,12 +55,14 @@ impl Service {
         if !uploads::declare_form(&mut *tx, project, upload, &declaration).await? {
             return Err(Error::Expired(upload));
         }
+        CrashPoint::FormDeclared.passed();
         let pending = uploads::lock(&mut tx, project, upload, Origin::Form)
             .await?
             .ok_or(Error::NoSuchUpload(upload))?
             .into_pending()?;
         let completed = self.assemble(&mut tx, project, pending, &order, None).await?;
         db::commit(tx).await?;
+        CrashPoint::CompletionCommitted.passed();
         match completed {
             Upload { status: UploadStatus::Completed(Some(file)), .. } => Ok(file),
             Upload { .. } => Err(Error::Interrupted),

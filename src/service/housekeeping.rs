@@ -12,7 +12,8 @@ use std::error::Error as _;
 use std::ops::AddAssign;
 
 use super::{Result, Service};
-use crate::blobs::BlobKey;
+use crate::blobs::{BlobKey, Doomed};
+use crate::crash::CrashPoint;
 use crate::db::{self, files, parts, uploads};
 use crate::domain::{FileId, Limits, PartId};
 
@@ -78,17 +79,23 @@ impl Service {
     async fn expire_uploads(&self) -> Result<u64> {
         let mut tx = self.db.begin().await?;
         let expired = uploads::mark_expired(&mut tx, self.limits.sweep_batch).await?;
+        CrashPoint::UploadsExpired.passed();
         parts::discard_unplaced(&mut tx, &expired, Limits::ENDED_GRACE, self.writer_lifetime()).await?;
+        CrashPoint::UploadsDiscarded.passed();
         db::commit(tx).await?;
+        CrashPoint::UploadExpiryCommitted.passed();
         Ok(expired.len() as u64)
     }
 
     async fn expire_files(&self) -> Result<u64> {
         let mut tx = self.db.begin().await?;
         let expired = files::mark_expired(&mut tx, self.limits.sweep_batch).await?;
+        CrashPoint::FilesExpired.passed();
         let uploads: Vec<_> = expired.iter().copied().map(FileId::upload).collect();
         parts::discard_placed(&mut tx, &uploads, self.limits.reader_grace).await?;
+        CrashPoint::FilesDiscarded.passed();
         db::commit(tx).await?;
+        CrashPoint::FileExpiryCommitted.passed();
         Ok(expired.len() as u64)
     }
 
@@ -98,9 +105,14 @@ impl Service {
         if claimed.is_empty() {
             return Ok((0, 0));
         }
+        CrashPoint::GarbageClaimed.passed();
         let mut gone: Vec<PartId> = claimed.iter().map(|it| it.part).collect();
-        let doomed = claimed.into_iter().map(|it| (BlobKey::from(it.part), it.multipart)).collect();
+        let doomed = claimed
+            .into_iter()
+            .map(|it| Doomed { key: BlobKey::from(it.part), multipart: it.multipart, whole: it.whole })
+            .collect();
         let failed = self.blobs.delete(doomed).await;
+        CrashPoint::ObjectsDeleted.passed();
         for (key, error) in &failed {
             let part = key.part();
             gone.retain(|it| *it != part);
@@ -109,17 +121,21 @@ impl Service {
             parts::set_last_error(self.db.pool(), part, &reason).await?;
         }
         let deleted = parts::delete_collected(self.db.pool(), &gone).await?;
+        CrashPoint::RowsDeleted.passed();
         Ok((deleted, failed.len() as u64))
     }
 
     async fn forget(&self) -> Result<u64> {
         let (after, batch) = (self.limits.memory, self.limits.sweep_batch);
         let ended = uploads::delete_ended(self.db.pool(), after, batch).await?;
+        CrashPoint::UploadsForgotten.passed();
         let mut tx = self.db.begin().await?;
         let gone = files::delete_gone(&mut tx, after, batch).await?;
+        CrashPoint::FilesForgotten.passed();
         let completed: Vec<_> = gone.iter().copied().map(FileId::upload).collect();
         uploads::delete_completed(&mut tx, &completed).await?;
         db::commit(tx).await?;
+        CrashPoint::ForgettingCommitted.passed();
         Ok(ended + completed.len() as u64)
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::{Error, Result, Service};
 use crate::blobs::BlobKey;
+use crate::crash::CrashPoint;
 use crate::db::{parts, uploads};
 use crate::domain::{ByteCount, Crc64, Crc64Digest, Limits, Part, PartId, ProjectId, UploadId};
 
@@ -64,6 +65,7 @@ impl Service {
         let Some(created_at) = parts::insert_if_pending(self.db.pool(), project, upload, id).await? else {
             return Err(self.why_no_part(project, upload).await?);
         };
+        CrashPoint::PartWritten.passed();
         let (full, chunks) = mpsc::channel(1);
         let (give_back, empty) = mpsc::channel(2);
         // The second buffer of the two that go round.
@@ -135,9 +137,11 @@ impl Service {
         let received = async {
             if let Some(multipart) = writer.multipart() {
                 parts::set_multipart(self.db.pool(), part.id, multipart).await?;
+                CrashPoint::MultipartWritten.passed();
             }
             loop {
                 let buffer = writer.write(chunk.bytes).await?;
+                CrashPoint::ChunkWritten.passed();
                 if let Some((bytes, crc64)) = chunk.end {
                     return Ok(Part { bytes, crc64, ..part });
                 }
@@ -150,10 +154,12 @@ impl Service {
         match received {
             Ok(part) => {
                 writer.finish().await?;
+                CrashPoint::ObjectFinished.passed();
                 Ok(part)
             }
             Err(error) => {
                 writer.abort().await;
+                CrashPoint::ObjectAborted.passed();
                 Err(error)
             }
         }
@@ -161,6 +167,7 @@ impl Service {
 
     async fn count(&self, project: ProjectId, part: Part) -> Result<Part> {
         if parts::mark_stored(self.db.pool(), &part).await? {
+            CrashPoint::PartStored.passed();
             Ok(part)
         } else {
             Err(self.why_no_part(project, part.upload).await?)
@@ -172,6 +179,7 @@ impl Service {
         if let Err(error) = parts::abandon(self.db.pool(), part, Limits::ENDED_GRACE).await {
             tracing::warn!(part.id = %part, error = &error as &dyn std::error::Error, "a part is left to its upload's end");
         }
+        CrashPoint::PartAbandoned.passed();
     }
 
     /// The longest that an object may still be on its way after its row was written.

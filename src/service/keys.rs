@@ -1,8 +1,30 @@
 //! Who may ask: projects and API keys.
 
 use super::{Error, Result, Service};
-use crate::db::{self, keys};
+use crate::db::{self, Tx, keys};
 use crate::domain::{ApiKey, Caller, KeyEntry, KeyId};
+
+/// A key that is about to become the first one. Dropped, it never was.
+pub struct FirstKey {
+    tx: Tx,
+    key: ApiKey,
+}
+
+impl FirstKey {
+    /// The key. Keep it somewhere before `commit`: nobody can look it up afterwards.
+    pub fn key(&self) -> &ApiKey {
+        &self.key
+    }
+
+    /// Makes it valid.
+    ///
+    /// # Errors
+    /// When the ledger fails.
+    pub async fn commit(self) -> Result<ApiKey> {
+        db::commit(self.tx).await?;
+        Ok(self.key)
+    }
+}
 
 impl Service {
     /// Who a key belongs to.
@@ -35,18 +57,17 @@ impl Service {
         Ok(keys::find_caller(self.db.pool(), &key.hash()).await?.is_some())
     }
 
-    /// Makes a key in the project `default` if there is no key at all; of many starters, one does.
+    /// Begins to make a key in the project `default` if there is no key at all; of many starters, one does.
     ///
     /// # Errors
     /// When the ledger fails.
-    pub async fn create_first_key(self) -> Result<Option<ApiKey>> {
+    pub async fn begin_first_key(self) -> Result<Option<FirstKey>> {
         let key = ApiKey::generate();
         let mut tx = self.db.begin().await?;
         keys::lock_first(&mut *tx).await?;
         keys::insert_project_if_missing(&mut *tx, "default").await?;
         let first = keys::insert_if_first(&mut *tx, "default", KeyId::generate(), "first key", &key.hash()).await?;
-        db::commit(tx).await?;
-        Ok(first.then_some(key))
+        Ok(first.then_some(FirstKey { tx, key }))
     }
 
     /// Every key, without its secret.

@@ -18,6 +18,7 @@ pub use self::content::{ByteRange, Content};
 pub use self::forms::FormIntake;
 pub use self::housekeeping::SweepReport;
 pub use self::intake::Intake;
+pub use self::keys::FirstKey;
 use crate::blobs::{self, Blobs};
 use crate::db::{self, Db};
 use crate::domain::{BadDeclaration, ByteCount, FileId, Limits, Md5, PartId, PartsDoNotFit, Purpose, UploadId};

@@ -1,6 +1,7 @@
 //! Uploads: create, look at, complete, cancel.
 
 use super::{Error, Result, Service};
+use crate::crash::CrashPoint;
 use crate::db::uploads::Origin;
 use crate::db::{self, Tx, files, parts, uploads};
 use crate::domain::{
@@ -29,6 +30,7 @@ impl Service {
         let id = UploadId::generate();
         let lifetime = self.limits.upload_lifetime;
         let (created_at, expires_at) = uploads::insert(self.db.pool(), project, id, &new, lifetime).await?;
+        CrashPoint::UploadWritten.passed();
         let declaration = new.declaration().clone();
         Ok(Upload { id, declaration, status: UploadStatus::Pending, created_at, expires_at })
     }
@@ -99,12 +101,14 @@ impl Service {
         }
         let mut tx = self.db.begin().await?;
         let upload = uploads::lock(&mut tx, project, id, Origin::Client).await?.ok_or(Error::NoSuchUpload(id))?;
+        CrashPoint::UploadLocked.passed();
         if let UploadStatus::Completed(_) = upload.status {
             let placed = parts::list_placed_ids(&mut *tx, id).await?;
             return if placed == order.ids() { Ok(upload) } else { Err(Error::CompletedOtherwise(id)) };
         }
         let completed = self.assemble(&mut tx, project, upload.into_pending()?, &order, md5).await?;
         db::commit(tx).await?;
+        CrashPoint::CompletionCommitted.passed();
         Ok(completed)
     }
 
@@ -122,9 +126,13 @@ impl Service {
         let stored = parts::list_stored(&mut **tx, id, order.ids()).await?;
         let assembly = pending.assemble(order, stored)?;
         let file = files::insert(tx, project, &assembly, md5).await?;
+        CrashPoint::FileWritten.passed();
         parts::place(tx, id, assembly.parts()).await?;
+        CrashPoint::ManifestWritten.passed();
         parts::discard_unplaced(tx, &[id], Limits::ENDED_GRACE, self.writer_lifetime()).await?;
+        CrashPoint::LeftoversDiscarded.passed();
         uploads::mark_completed(tx, id).await?;
+        CrashPoint::CompletionWritten.passed();
         Ok(Upload { status: UploadStatus::Completed(Some(file)), ..assembly.upload().clone() })
     }
 
@@ -144,8 +152,12 @@ impl Service {
             let upload = uploads::find(&mut *tx, project, id).await?.ok_or(Error::NoSuchUpload(id))?;
             return Err(upload.into_pending().map_or_else(Error::from, |_| Error::NoSuchUpload(id)));
         }
+        CrashPoint::CancelWritten.passed();
         parts::discard_unplaced(&mut tx, &[id], Limits::ENDED_GRACE, self.writer_lifetime()).await?;
-        Ok(db::commit(tx).await?)
+        CrashPoint::CancelDiscarded.passed();
+        db::commit(tx).await?;
+        CrashPoint::CancelCommitted.passed();
+        Ok(())
     }
 
     /// Reads the listed Parts in their order and holds their MD5 against the client's.

@@ -5,6 +5,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect ends there")]
 
 mod api;
+#[cfg(feature = "crash-points")]
+mod crash;
 mod process;
 mod sdk;
 mod sql;

@@ -48,7 +48,7 @@ async fn a_part_that_is_under_way_is_finished_before_the_end(app: &TestApp) {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let part = answer.split("\"id\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
     assert!(app.program(Program::wait).success());
-    app.restart();
+    app.kill_and_restart();
     let file = crate::support::client::id(&app.client.complete(&upload, &[&part]).await.ok()["file"]);
     assert_eq!(app.client.download(&file).await, b"abcdef");
 }
@@ -61,7 +61,7 @@ async fn a_second_signal_stops_at_once(app: &TestApp) {
         it.signal(Signal::SIGTERM);
         assert_eq!(it.wait().code(), Some(130));
     });
-    app.restart();
+    app.kill_and_restart();
     // What the process had begun is given up with its upload.
     app.let_time_pass("2 hours").await;
     app.sweep();

@@ -2,7 +2,6 @@
 
 use std::sync::Mutex;
 
-use nix::sys::signal::Signal;
 use sqlx::PgPool;
 use tempfile::TempDir;
 
@@ -60,7 +59,17 @@ impl TestApp {
 
     /// Runs a command of the program beside the one that serves.
     pub fn run(&self, arguments: &[&str]) -> std::process::Output {
-        program::run(&self.settings, arguments)
+        self.run_with(&[], arguments)
+    }
+
+    /// The same, with more settings.
+    pub fn run_with(&self, more: &[(&str, &str)], arguments: &[&str]) -> std::process::Output {
+        program::run(&self.with(more), arguments)
+    }
+
+    fn with(&self, more: &[(&str, &str)]) -> Vec<(String, String)> {
+        let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.settings.iter().cloned().chain(more).collect()
     }
 
     /// Does something with the process.
@@ -70,17 +79,14 @@ impl TestApp {
 
     /// Ends the process at once and starts another.
     pub fn kill_and_restart(&self) {
-        self.program(|it| {
-            it.signal(Signal::SIGKILL);
-            it.wait();
-        });
-        self.restart();
+        self.restart_with(&[]);
     }
 
-    /// Starts another process, on the same database, store and address, after the one before has ended.
-    pub fn restart(&self) {
+    /// The same, with more settings.
+    pub fn restart_with(&self, more: &[(&str, &str)]) {
         let mut program = self.program.lock().unwrap();
-        let mut settings = self.settings.clone();
+        program.kill();
+        let mut settings = self.with(more);
         settings.push(("WINDLASS_LISTEN".to_owned(), program.address.replace("http://", "")));
         *program = Program::serve(&settings, &self.data_dir.path().join("log"), false);
     }

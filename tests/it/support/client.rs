@@ -122,6 +122,50 @@ impl Client {
         id(&self.create_file("user_data", bytes).await.ok())
     }
 
+    /// An Upload's id, unless the program went away.
+    pub async fn try_upload(&self, bytes: usize) -> Option<String> {
+        let body = json!({"filename": "a", "purpose": "user_data", "bytes": bytes, "mime_type": "text/plain"});
+        self.try_id(self.request(Method::POST, "/v1/uploads").json(&body)).await
+    }
+
+    /// A stored Part's id, unless the program went away.
+    pub async fn try_part(&self, upload: &str, bytes: &[u8]) -> Option<String> {
+        let form = Form::new().part("data", Part::bytes(bytes.to_vec()));
+        self.try_id(self.request(Method::POST, &format!("/v1/uploads/{upload}/parts")).multipart(form)).await
+    }
+
+    /// A File's id, unless the program went away.
+    pub async fn try_file(&self, bytes: &[u8]) -> Option<String> {
+        let file = Part::bytes(bytes.to_vec()).file_name("data.bin");
+        let form = Form::new().part("file", file).text("purpose", "user_data");
+        self.try_id(self.request(Method::POST, "/v1/files").multipart(form)).await
+    }
+
+    /// The id of the File that an Upload of one Part became, unless the program went away.
+    pub async fn try_complete(&self, upload: &str, part: &str) -> Option<String> {
+        let path = format!("/v1/uploads/{upload}/complete");
+        let request = self.request(Method::POST, &path).json(&json!({ "part_ids": [part] }));
+        Some(id(&self.try_json(request).await?["file"]))
+    }
+
+    /// Deletes a File, unless the program went away.
+    pub async fn try_delete(&self, file: &str) -> Option<String> {
+        self.try_id(self.request(Method::DELETE, &format!("/v1/files/{file}"))).await
+    }
+
+    async fn try_id(&self, request: RequestBuilder) -> Option<String> {
+        Some(id(&self.try_json(request).await?))
+    }
+
+    /// What was acknowledged; nothing where there was no whole answer.
+    async fn try_json(&self, request: RequestBuilder) -> Option<Value> {
+        let answer = request.send().await.ok()?;
+        let status = answer.status();
+        let body = answer.bytes().await.ok()?;
+        assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&body));
+        serde_json::from_slice(&body).ok()
+    }
+
     pub async fn download(&self, file: &str) -> Vec<u8> {
         let answer = self.get(&format!("/v1/files/{file}/content")).await;
         assert_eq!(answer.status, StatusCode::OK);

@@ -102,6 +102,14 @@ impl Store {
         answer.text().await.unwrap().matches(&format!("<Key>{prefix}/")).count()
     }
 
+    /// Which kind it is.
+    pub fn kind(&self) -> StoreKind {
+        match self {
+            Self::Directory(_) => StoreKind::Directory,
+            Self::Bucket { .. } => StoreKind::Bucket,
+        }
+    }
+
     /// The directory, where it is one.
     pub fn directory(&self) -> Option<&Path> {
         match self {

@@ -16,6 +16,11 @@ pub fn pg_bin() -> Option<PathBuf> {
     env::var_os("WINDLASS_PG_BIN").filter(|it| !it.is_empty()).map(PathBuf::from)
 }
 
+/// How often a test shall repeat what it repeats.
+pub fn rounds() -> Option<u64> {
+    env::var("WINDLASS_ROUNDS").ok()?.parse().ok()
+}
+
 /// The search path.
 pub fn path() -> OsString {
     env::var_os("PATH").unwrap_or_default()

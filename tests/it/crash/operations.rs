@@ -1,0 +1,171 @@
+//! The operations that write, each as a test drives it into a death and looks at what became of it.
+
+use futures_util::stream;
+use reqwest::multipart::{Form, Part};
+use reqwest::{Body, Method};
+use serde_json::{Value, json};
+
+use crate::support::client::id;
+use crate::support::{Client, TestApp};
+
+/// What writes. The program dies in the middle of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    CreateUpload,
+    AddPart,
+    GiveUpPart,
+    CreateFile,
+    Complete,
+    Cancel,
+    Delete,
+    ExpireUploads,
+    ExpireFiles,
+    Collect,
+    Forget,
+}
+
+/// What the operation is done to.
+pub struct Target {
+    /// The Upload, where there is one.
+    upload: String,
+    /// Its stored Part, where there is one.
+    part: String,
+    /// The File, where there is one.
+    file: String,
+}
+
+/// The most that a Part may have here: more than a chunk, less than two.
+pub const PART_LIMIT: &str = "6000000";
+
+/// Enough for a multipart upload of two chunks.
+fn large() -> Vec<u8> {
+    b"windlass ".iter().copied().cycle().take(5 * 1024 * 1024 + 1000).collect()
+}
+
+fn form(bytes: impl Into<Body>) -> Form {
+    Form::new().text("purpose", "user_data").part("file", Part::stream(bytes).file_name("a.bin"))
+}
+
+impl Operation {
+    /// Whether it is `windlass sweep` that dies, and not the service.
+    pub fn is_a_sweep(self) -> bool {
+        matches!(self, Self::ExpireUploads | Self::ExpireFiles | Self::Collect | Self::Forget)
+    }
+
+    /// Makes what it will be done to.
+    pub async fn prepare(self, app: &TestApp) -> Target {
+        let client = &app.client;
+        let mut target = Target { upload: String::new(), part: String::new(), file: String::new() };
+        match self {
+            Self::CreateUpload | Self::CreateFile => {}
+            Self::AddPart | Self::GiveUpPart => target.upload = client.upload(large().len()).await,
+            Self::Complete | Self::Cancel | Self::ExpireUploads => {
+                target.upload = client.upload(8).await;
+                target.part = client.part(&target.upload, "the part").await;
+                client.part(&target.upload, "left over").await;
+            }
+            Self::Delete | Self::Collect | Self::Forget => target.file = client.file("the file").await,
+            Self::ExpireFiles => {
+                let form =
+                    form("the file").text("expires_after[anchor]", "created_at").text("expires_after[seconds]", "3600");
+                target.file = id(&client.send(client.request(Method::POST, "/v1/files").multipart(form)).await.ok());
+            }
+        }
+        match self {
+            Self::ExpireUploads => app.expire(&target.upload).await,
+            Self::ExpireFiles => app.let_time_pass("2 hours").await,
+            Self::Collect | Self::Forget => {
+                client.delete(&format!("/v1/files/{}", target.file)).await.ok();
+                app.let_time_pass("2 hours").await;
+            }
+            Self::CreateUpload
+            | Self::AddPart
+            | Self::GiveUpPart
+            | Self::CreateFile
+            | Self::Complete
+            | Self::Cancel
+            | Self::Delete => {}
+        }
+        if self == Self::Forget {
+            app.sweep();
+            app.let_time_pass("30 days").await;
+        }
+        target
+    }
+
+    /// Does it, as far as it gets.
+    pub async fn attempt(self, client: &Client, target: &Target) {
+        let Target { upload, part, file } = target;
+        let parts = format!("/v1/uploads/{upload}/parts");
+        let request = match self {
+            Self::CreateUpload => client.request(Method::POST, "/v1/uploads").json(&json!({
+                "filename": "a", "purpose": "user_data", "bytes": 1, "mime_type": "text/plain"})),
+            Self::AddPart => {
+                client.request(Method::POST, &parts).multipart(Form::new().part("data", Part::bytes(large())))
+            }
+            Self::GiveUpPart => {
+                // Its length is not told before, so that it is found too large on its way.
+                let pieces = [Ok::<_, std::io::Error>(large()), Ok(vec![0; 1_000_000])];
+                let body = Body::wrap_stream(stream::iter(pieces));
+                client.request(Method::POST, &parts).multipart(Form::new().part("data", Part::stream(body)))
+            }
+            Self::CreateFile => client.request(Method::POST, "/v1/files").multipart(form(large())),
+            Self::Complete => client
+                .request(Method::POST, &format!("/v1/uploads/{upload}/complete"))
+                .json(&json!({"part_ids": [part]})),
+            Self::Cancel => client.request(Method::POST, &format!("/v1/uploads/{upload}/cancel")),
+            Self::Delete => client.request(Method::DELETE, &format!("/v1/files/{file}")),
+            Self::ExpireUploads | Self::ExpireFiles | Self::Collect | Self::Forget => return,
+        };
+        let answered = request.send().await;
+        assert!(answered.is_err() || self == Self::GiveUpPart, "{self:?} was acknowledged: {answered:?}");
+    }
+
+    /// Looks at what became of it once the program is there again: all of it, or nothing. Then does
+    /// it again as a client would.
+    pub async fn check(self, client: &Client, target: &Target, committed: bool) {
+        let Target { upload, part, file } = target;
+        match self {
+            Self::CreateUpload | Self::ExpireFiles | Self::Collect | Self::Forget => {}
+            Self::AddPart | Self::GiveUpPart => {
+                let listed = client.get(&format!("/v1/uploads/{upload}/parts")).await.ok();
+                let stored = listed["data"].as_array().unwrap();
+                assert_eq!(stored.len(), usize::from(committed), "{listed}");
+                let part = match stored.first() {
+                    Some(part) => id(part),
+                    None => client.part(upload, large()).await,
+                };
+                let file = id(&client.complete(upload, &[&part]).await.ok()["file"]);
+                assert!(client.download(&file).await == large(), "the part has changed");
+                client.delete(&format!("/v1/files/{file}")).await.ok();
+            }
+            Self::CreateFile => {
+                let files = client.get("/v1/files").await.ok();
+                let made = |it: &&Value| it["filename"] == "a.bin";
+                let made: Vec<_> = files["data"].as_array().unwrap().iter().filter(made).map(id).collect();
+                assert_eq!(made.len(), usize::from(committed), "{files}");
+                for file in made {
+                    assert!(client.download(&file).await == large(), "the file has changed");
+                    client.delete(&format!("/v1/files/{file}")).await.ok();
+                }
+            }
+            Self::Complete => {
+                let status = client.get(&format!("/v1/uploads/{upload}")).await.ok()["status"].clone();
+                assert_eq!(status, if committed { "completed" } else { "pending" });
+                let file = id(&client.complete(upload, &[part]).await.ok()["file"]);
+                assert_eq!(client.download(&file).await, b"the part");
+            }
+            Self::Cancel => {
+                let again = client.cancel(upload).await;
+                if committed {
+                    again.error(400, Some("upload_id"));
+                } else {
+                    assert_eq!(again.ok()["status"], "cancelled");
+                }
+            }
+            Self::Delete if committed => drop(client.get(&format!("/v1/files/{file}")).await.error(404, Some("id"))),
+            Self::Delete => assert_eq!(client.download(file).await, b"the file"),
+            Self::ExpireUploads => drop(client.add_part(upload, "late").await.error(410, Some("upload_id"))),
+        }
+    }
+}

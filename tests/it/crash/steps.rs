@@ -1,0 +1,151 @@
+//! Every step by name: the program is made to die right after it.
+
+use std::os::unix::process::ExitStatusExt as _;
+
+use windlass::crash::CrashPoint;
+
+use super::operations::Operation::{self, *};
+use super::operations::PART_LIMIT;
+use crate::support::client::id;
+use crate::support::program::Program;
+use crate::support::{Client, StoreKind, TestApp};
+
+crate::on_both_stores! {
+    a_death_while_an_upload_is_created_leaves_all_or_nothing;
+    a_death_while_a_part_is_added_leaves_all_or_nothing;
+    a_death_while_a_part_is_given_up_leaves_nothing_of_it;
+    a_death_while_a_file_is_created_leaves_all_or_nothing;
+    a_death_while_an_upload_is_completed_leaves_all_or_nothing;
+    a_death_while_an_upload_is_cancelled_leaves_all_or_nothing;
+    a_death_while_a_file_is_deleted_leaves_all_or_nothing;
+    a_death_while_uploads_expire_is_made_good_by_the_next_sweep;
+    a_death_while_files_expire_is_made_good_by_the_next_sweep;
+    a_death_while_garbage_is_collected_is_made_good_by_the_next_sweep;
+    a_death_while_rows_are_forgotten_is_made_good_by_the_next_sweep;
+}
+
+async fn a_death_while_an_upload_is_created_leaves_all_or_nothing(app: &TestApp) {
+    die_at_every_step(app, CreateUpload).await;
+}
+
+async fn a_death_while_a_part_is_added_leaves_all_or_nothing(app: &TestApp) {
+    die_at_every_step(app, AddPart).await;
+}
+
+async fn a_death_while_a_part_is_given_up_leaves_nothing_of_it(app: &TestApp) {
+    die_at_every_step(app, GiveUpPart).await;
+}
+
+async fn a_death_while_a_file_is_created_leaves_all_or_nothing(app: &TestApp) {
+    die_at_every_step(app, CreateFile).await;
+}
+
+async fn a_death_while_an_upload_is_completed_leaves_all_or_nothing(app: &TestApp) {
+    die_at_every_step(app, Complete).await;
+}
+
+async fn a_death_while_an_upload_is_cancelled_leaves_all_or_nothing(app: &TestApp) {
+    die_at_every_step(app, Cancel).await;
+}
+
+async fn a_death_while_a_file_is_deleted_leaves_all_or_nothing(app: &TestApp) {
+    die_at_every_step(app, Delete).await;
+}
+
+async fn a_death_while_uploads_expire_is_made_good_by_the_next_sweep(app: &TestApp) {
+    die_at_every_step(app, ExpireUploads).await;
+}
+
+async fn a_death_while_files_expire_is_made_good_by_the_next_sweep(app: &TestApp) {
+    die_at_every_step(app, ExpireFiles).await;
+}
+
+async fn a_death_while_garbage_is_collected_is_made_good_by_the_next_sweep(app: &TestApp) {
+    die_at_every_step(app, Collect).await;
+}
+
+async fn a_death_while_rows_are_forgotten_is_made_good_by_the_next_sweep(app: &TestApp) {
+    die_at_every_step(app, Forget).await;
+}
+
+/// Which operations pass a point, and whether after it the operation is committed. A point of the
+/// first start is passed by none: `first_start` has those.
+fn passed_by(point: CrashPoint) -> (&'static [Operation], bool) {
+    use CrashPoint as P;
+    match point {
+        P::MigrationLocked | P::MigrationWritten | P::Migrated | P::FirstKeyKept | P::FirstKeyCommitted => (&[], false),
+        P::UploadWritten => (&[CreateUpload], true),
+        P::PartWritten | P::FileCreated | P::MultipartBegun | P::MultipartWritten | P::ChunkWritten => {
+            (&[AddPart, CreateFile, GiveUpPart], false)
+        }
+        P::FileSynced | P::ObjectFinished => (&[AddPart, CreateFile], false),
+        P::PartStored => (&[AddPart], true),
+        P::ObjectAborted | P::PartAbandoned => (&[GiveUpPart], false),
+        P::FormWritten | P::FormDeclared => (&[CreateFile], false),
+        P::UploadLocked => (&[Complete], false),
+        P::FileWritten | P::ManifestWritten | P::LeftoversDiscarded | P::CompletionWritten => {
+            (&[Complete, CreateFile], false)
+        }
+        P::CompletionCommitted => (&[Complete, CreateFile], true),
+        P::CancelWritten | P::CancelDiscarded => (&[Cancel], false),
+        P::CancelCommitted => (&[Cancel], true),
+        P::DeletionWritten | P::DeletionDiscarded => (&[Delete], false),
+        P::DeletionCommitted => (&[Delete], true),
+        P::UploadsExpired | P::UploadsDiscarded | P::UploadExpiryCommitted => (&[ExpireUploads], false),
+        P::FilesExpired | P::FilesDiscarded | P::FileExpiryCommitted => (&[ExpireFiles], false),
+        P::GarbageClaimed | P::FileRemoved | P::MultipartAborted | P::ObjectsDeleted | P::RowsDeleted => {
+            (&[Collect], false)
+        }
+        P::UploadsForgotten | P::FilesForgotten | P::ForgettingCommitted => (&[Forget], false),
+    }
+}
+
+/// Some steps belong to one kind of store.
+fn is_on_the_way(point: CrashPoint, kind: StoreKind) -> bool {
+    use CrashPoint as P;
+    match kind {
+        StoreKind::Directory => !matches!(point, P::MultipartBegun | P::MultipartWritten | P::MultipartAborted),
+        StoreKind::Bucket => !matches!(point, P::FileCreated | P::FileSynced | P::FileRemoved),
+    }
+}
+
+async fn die_at_every_step(app: &TestApp, operation: Operation) {
+    let kind = app.store.kind();
+    for point in CrashPoint::ALL.iter().copied().filter(|it| is_on_the_way(*it, kind)) {
+        let (operations, committed) = passed_by(point);
+        if operations.contains(&operation) {
+            die(app, operation, point, committed).await;
+            println!(
+                "{:<14} | {:<34} | {kind:<9?} | nothing lost, nothing left",
+                format!("{operation:?}"),
+                point.name()
+            );
+        }
+    }
+}
+
+async fn die(app: &TestApp, operation: Operation, point: CrashPoint, committed: bool) {
+    let kept = app.client.file("a file that is kept").await;
+    let target = operation.prepare(app).await;
+    let pending = app.client.upload(7).await;
+    let part = app.client.part(&pending, "pending").await;
+
+    let armed = [("WINDLASS_CRASH_AT", point.name()), ("WINDLASS_MAX_PART_BYTES", PART_LIMIT)];
+    if operation.is_a_sweep() {
+        let died = app.run_with(&armed, &["sweep"]).status;
+        assert_eq!(died.signal(), Some(9), "'{}' was not passed: {died}", point.name());
+    } else {
+        app.restart_with(&armed);
+        operation.attempt(&app.client, &target).await;
+        let died = app.program(Program::wait);
+        assert_eq!(died.signal(), Some(9), "'{}' was not passed: {died}", point.name());
+        app.restart_with(&[]);
+    }
+
+    let client = Client::new(&app.client.address, &app.client.key);
+    assert_eq!(client.download(&kept).await, b"a file that is kept");
+    let completed = client.complete(&pending, &[&part]).await.ok();
+    assert_eq!(client.download(&id(&completed["file"])).await, b"pending");
+    operation.check(&client, &target, committed).await;
+    app.ledger_and_store_agree_in_the_end().await;
+}
