@@ -40,11 +40,30 @@ pub enum Command {
     Migrate,
     /// Expire and collect all that is due now, print what was done, and end.
     Sweep,
+    /// Hold the ledger and the store against each other, say what does not fit, and end.
+    ///
+    /// The exit status is 0 if everything fits (or was repaired), 3 if not, and 1 if it could not be
+    /// found out.
+    Fsck(Fsck),
     /// Print the OpenAPI document, and end.
     Openapi,
     /// Make, list and revoke API keys.
     #[command(subcommand)]
     Keys(KeysCommand),
+}
+
+/// How to look.
+#[derive(Debug, Args)]
+pub struct Fsck {
+    /// Read every object and hold its checksum against the ledger's.
+    #[arg(long)]
+    pub deep: bool,
+    /// Delete objects and half-done multipart uploads that no row names. Without this nothing is changed.
+    #[arg(long)]
+    pub repair: bool,
+    /// Delete only what is at least so old.
+    #[arg(long, default_value = "1d", value_parser = humantime::parse_duration)]
+    pub older_than: Duration,
 }
 
 /// What to do with keys.

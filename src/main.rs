@@ -8,11 +8,14 @@ use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use windlass::app;
-use windlass::config::{Command, CommandLine, Config, Database, KeysCommand};
+use windlass::config::{Command, CommandLine, Config, Database, Fsck, KeysCommand};
 use windlass::embedded::{Postgres, guard};
 use windlass::http;
-use windlass::service::Service;
+use windlass::service::{Finding, FsckOptions, FsckReport, Service};
 use windlass::telemetry;
+
+/// The exit status of an fsck that has found something.
+const FOUND: u8 = 3;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -20,7 +23,7 @@ fn main() -> ExitCode {
         return fail(&guard::run(arguments));
     }
     match start(CommandLine::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => fail(&*error),
     }
 }
@@ -43,11 +46,11 @@ fn fail(error: &dyn Error) -> ExitCode {
 
 /// Brings up the embedded database where one is needed, before there is any other thread, and takes
 /// it down last.
-fn start(line: CommandLine) -> Result<(), Box<dyn Error>> {
+fn start(line: CommandLine) -> Result<ExitCode, Box<dyn Error>> {
     let command = line.command.unwrap_or(Command::Serve);
     if let Command::Openapi = command {
         writeln!(io::stdout(), "{}", http::document().to_pretty_json()?)?;
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     let config = Config::try_from(line.options)?;
     telemetry::init(&config.log, config.log_format)?;
@@ -68,7 +71,7 @@ fn start(line: CommandLine) -> Result<(), Box<dyn Error>> {
     outcome
 }
 
-async fn run(command: Command, config: Config, url: &str) -> Result<(), Box<dyn Error>> {
+async fn run(command: Command, config: Config, url: &str) -> Result<ExitCode, Box<dyn Error>> {
     match command {
         Command::Serve => app::serve(config, url, stop_on_signals()?).await?,
         Command::Openapi => {}
@@ -85,9 +88,23 @@ async fn run(command: Command, config: Config, url: &str) -> Result<(), Box<dyn 
                 report.rows_forgotten
             )?;
         }
+        Command::Fsck(how) => return fsck(how, app::open(&config, url).await?).await,
         Command::Keys(command) => keys(command, app::open(&config, url).await?).await?,
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was found, a line each, and how much was looked at.
+async fn fsck(how: Fsck, service: Service) -> Result<ExitCode, Box<dyn Error>> {
+    let options = FsckOptions { deep: how.deep, repair: how.repair, older_than: how.older_than };
+    let say = |finding: &Finding, repaired: bool| {
+        let outcome = if repaired { "; deleted" } else { "" };
+        writeln!(io::stdout(), "{finding}{outcome}").ok();
+    };
+    let report = service.fsck(options, say).await?;
+    let FsckReport { objects, rows, findings, repaired } = report;
+    writeln!(io::stdout(), "objects: {objects}, stored parts: {rows}, findings: {findings}, repaired: {repaired}")?;
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
 }
 
 async fn keys(command: KeysCommand, service: Service) -> Result<(), Box<dyn Error>> {

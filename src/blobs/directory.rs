@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::listing::{self, Listed, Listing};
 use super::{BlobKey, Error, Result};
 use crate::crash::CrashPoint;
 
@@ -131,6 +132,19 @@ impl Directory {
             }
         }
         failed
+    }
+
+    pub(super) fn list(&self) -> Listing<Listed> {
+        listing::files(self.root.to_path_buf(), "parts")
+    }
+
+    pub(super) async fn size(&self, key: BlobKey) -> Result<Option<u64>> {
+        let path = self.path(key);
+        blocking(&path.clone(), move || match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            about => about.map(|it| Some(it.len())),
+        })
+        .await
     }
 
     pub(super) async fn ping(&self) -> Result<()> {

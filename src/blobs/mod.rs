@@ -1,6 +1,7 @@
 //! The store: one object a Part, in a directory or in a bucket. Everything else asks only this module.
 
 mod directory;
+mod listing;
 mod location;
 mod multiparts;
 mod remote;
@@ -9,8 +10,10 @@ use std::fmt;
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use tokio::sync::mpsc;
 
 use self::directory::{Directory, FileReader, FileWriter};
+pub use self::listing::{Begun, Listed, Listing};
 pub use self::location::Location;
 use self::remote::{ObjectWriter, Remote};
 use crate::domain::PartId;
@@ -23,6 +26,12 @@ impl BlobKey {
     /// The Part whose bytes it holds.
     pub fn part(self) -> PartId {
         self.0
+    }
+
+    /// The key whose name this is, if it is one of ours.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let key = Self(name.rsplit('/').next()?.parse().ok()?);
+        (key.to_string() == name).then_some(key)
     }
 }
 
@@ -150,6 +159,44 @@ impl Blobs {
         match self {
             Self::Directory(it) => it.delete(doomed.into_iter().map(|it| it.key).collect()).await,
             Self::Remote(it) => it.delete(doomed).await,
+        }
+    }
+
+    /// Lists every object below the prefix.
+    pub fn list(&self) -> Listing<Listed> {
+        match self {
+            Self::Directory(it) => it.list(),
+            Self::Remote(it) => it.list(),
+        }
+    }
+
+    /// Lists every half-done multipart upload below the prefix, where the store can tell.
+    pub fn list_half_done(&self) -> Listing<Begun> {
+        match self {
+            Self::Directory(_) => mpsc::channel(1).1,
+            Self::Remote(it) => it.list_half_done(),
+        }
+    }
+
+    /// Aborts a half-done multipart upload; one that is not there counts as aborted.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn abort(&self, key: BlobKey, multipart: &str) -> Result<()> {
+        match self {
+            Self::Directory(_) => Ok(()),
+            Self::Remote(it) => it.abort(&it.path(key), multipart).await,
+        }
+    }
+
+    /// How many bytes an object has; nothing where it is not there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn size(&self, key: BlobKey) -> Result<Option<u64>> {
+        match self {
+            Self::Directory(it) => it.size(key).await,
+            Self::Remote(it) => it.size(key).await,
         }
     }
 

@@ -2,8 +2,9 @@
 //! may have begun one whose id nobody knows. `object_store` has no call for it, only signatures.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use chrono::DateTime;
 use object_store::aws::AmazonS3;
 use object_store::path::Path;
 use object_store::signer::{SignedUrlOptions, Signer as _};
@@ -23,6 +24,14 @@ pub(super) struct HalfDone {
     pub key: String,
     /// The store's name for it.
     pub upload_id: String,
+    initiated: Option<String>,
+}
+
+impl HalfDone {
+    /// When it was begun, by the store's clock, if the store says so.
+    pub fn begun(&self) -> Option<SystemTime> {
+        DateTime::parse_from_rfc3339(self.initiated.as_deref()?).ok().map(SystemTime::from)
+    }
 }
 
 /// A page of `ListMultipartUploads`.
@@ -96,6 +105,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(page.uploads.iter().map(|it| it.upload_id.as_str()).collect::<Vec<_>>(), ["u1", "u2"]);
+        assert!(page.uploads[0].begun().is_some() && page.uploads[1].begun().is_none());
         assert_eq!(page.next(), Some(("k2".to_owned(), "u2".to_owned())));
 
         let empty = "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>";

@@ -17,8 +17,10 @@ use object_store::path::Path;
 use object_store::signer::Signer as _;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt as _, RetryConfig};
 use reqwest::Method;
+use tokio::sync::mpsc;
 use url::Url;
 
+use super::listing::{Begun, Listed, Listing};
 use super::multiparts::{HalfDone, Pages};
 use super::{BlobKey, Doomed, Error, Result};
 use crate::crash::CrashPoint;
@@ -103,7 +105,7 @@ impl Remote {
         Ok(this)
     }
 
-    fn path(&self, key: BlobKey) -> Path {
+    pub(super) fn path(&self, key: BlobKey) -> Path {
         // `from_iter` would encode the slashes.
         key.to_string().split('/').fold(self.prefix.clone(), object_store::path::Path::join)
     }
@@ -135,7 +137,7 @@ impl Remote {
         Ok(s3.once.create_multipart(path).await?)
     }
 
-    async fn abort(&self, path: &Path, multipart: &str) -> Result<()> {
+    pub(super) async fn abort(&self, path: &Path, multipart: &str) -> Result<()> {
         match self.multiparts.abort_multipart(path, &multipart.to_owned()).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error.into()),
@@ -193,6 +195,63 @@ impl Remote {
             (key, object_store::Error::Generic { store: "delete", source }.into())
         }));
         failed
+    }
+
+    pub(super) fn list(&self) -> Listing<Listed> {
+        let (out, listing) = mpsc::channel(256);
+        let this = self.clone();
+        tokio::spawn(async move {
+            let mut found = this.objects.list(Some(&this.prefix.clone().join("parts")));
+            while let Some(object) = found.next().await {
+                let listed = object.map_err(Error::from).map(|it| {
+                    let name = this.name(it.location.as_ref());
+                    let key = BlobKey::from_name(&name);
+                    Listed { name, key, bytes: it.size, modified: it.last_modified.into() }
+                });
+                if out.send(listed).await.is_err() {
+                    return;
+                }
+            }
+        });
+        listing
+    }
+
+    pub(super) fn list_half_done(&self) -> Listing<Begun> {
+        let (out, listing) = mpsc::channel(256);
+        let Some(s3) = self.s3.clone() else { return listing };
+        let this = self.clone();
+        tokio::spawn(async move {
+            // With the slash: a prefix `a` is not to touch what is below `ab`.
+            let prefix = format!("{}/", this.prefix.clone().join("parts"));
+            let mut pages = Pages::new(s3.once, s3.http, prefix);
+            while let Some(page) = pages.next().await.transpose() {
+                let page = page.map(|it| it.into_iter().map(|it| Ok(this.begun(it))).collect());
+                for begun in page.unwrap_or_else(|error| vec![Err(error)]) {
+                    if out.send(begun).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        listing
+    }
+
+    fn begun(&self, it: HalfDone) -> Begun {
+        let name = self.name(&it.key);
+        Begun { key: BlobKey::from_name(&name), name, begun: it.begun(), multipart: it.upload_id }
+    }
+
+    /// The name below the prefix of what has this path.
+    fn name(&self, path: &str) -> String {
+        path.strip_prefix(self.prefix.as_ref()).unwrap_or(path).trim_start_matches('/').to_owned()
+    }
+
+    pub(super) async fn size(&self, key: BlobKey) -> Result<Option<u64>> {
+        match self.objects.head(&self.path(key)).await {
+            Ok(about) => Ok(Some(about.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub(super) async fn ping(&self) -> Result<()> {

@@ -304,3 +304,40 @@ pub async fn set_last_error(db: impl PgExecutor<'_>, part: PartId, error: &str) 
         .await?;
     Ok(())
 }
+
+/// Those of the objects that have a row, whatever it says.
+pub async fn list_known(db: impl PgExecutor<'_>, parts: &[PartId]) -> Result<Vec<PartId>> {
+    let rows = sqlx::query!("select id from part where id = any($1)", parts as &[PartId]).fetch_all(db).await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// Those of the objects that have a row, and were never stored.
+pub async fn list_unfinished(db: impl PgExecutor<'_>, parts: &[PartId]) -> Result<Vec<PartId>> {
+    let rows = sqlx::query!("select id from part where id = any($1) and bytes is null", parts as &[PartId])
+        .fetch_all(db)
+        .await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// Whether an object is one that must be there.
+pub async fn is_stored(db: impl PgExecutor<'_>, part: PartId) -> Result<bool> {
+    let row =
+        sqlx::query!("select from part where id = $1 and state = 'stored'", part as PartId).fetch_optional(db).await?;
+    Ok(row.is_some())
+}
+
+/// Every Part that is stored, by its id, after one of them.
+pub async fn list_all_stored(db: impl PgExecutor<'_>, after: PartId, limit: u16) -> Result<Vec<Part>> {
+    sqlx::query_as!(
+        StoredRow,
+        r#"select id, upload_id, bytes as "bytes!", crc64nvme as "crc64nvme!", created_at
+           from part where state = 'stored' and id > $1 order by id limit $2"#,
+        after as PartId,
+        i64::from(limit),
+    )
+    .fetch_all(db)
+    .await?
+    .into_iter()
+    .map(Part::try_from)
+    .collect()
+}

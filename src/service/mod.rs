@@ -4,6 +4,7 @@
 mod content;
 mod files;
 mod forms;
+mod fsck;
 mod housekeeping;
 mod intake;
 mod keys;
@@ -16,6 +17,7 @@ use tokio::sync::Semaphore;
 
 pub use self::content::{ByteRange, Content};
 pub use self::forms::FormIntake;
+pub use self::fsck::{Finding, FsckOptions, FsckReport};
 pub use self::housekeeping::SweepReport;
 pub use self::intake::Intake;
 pub use self::keys::FirstKey;

@@ -3,4 +3,5 @@
 mod command_line;
 mod deployment;
 mod embedded;
+mod fsck;
 mod signals;

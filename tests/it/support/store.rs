@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt as _;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::multipart::MultipartStore as _;
 use object_store::signer::{SignedUrlOptions, Signer as _};
-use object_store::{ObjectStore as _, path};
+use object_store::{ObjectStore as _, ObjectStoreExt as _, path};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -102,6 +103,57 @@ impl Store {
         answer.text().await.unwrap().matches(&format!("<Key>{prefix}/")).count()
     }
 
+    /// Writes an object past the service.
+    pub async fn put(&self, name: &str, bytes: &'static str) {
+        match self {
+            Self::Directory(root) => write_file(&root.path().join(name), bytes),
+            Self::Bucket { prefix, objects, .. } => {
+                objects.put(&format!("{prefix}/{name}").into(), bytes.into()).await.unwrap();
+            }
+        }
+    }
+
+    /// Deletes an object past the service.
+    pub async fn remove(&self, name: &str) {
+        match self {
+            Self::Directory(root) => fs::remove_file(root.path().join(name)).unwrap(),
+            Self::Bucket { prefix, objects, .. } => {
+                objects.delete(&format!("{prefix}/{name}").into()).await.unwrap();
+            }
+        }
+    }
+
+    /// Writes an object below another prefix that begins like this store's.
+    pub async fn put_beside(&self, name: &str, bytes: &'static str) {
+        match self {
+            Self::Directory(root) => write_file(&beside(root).join(name), bytes),
+            Self::Bucket { prefix, objects, .. } => {
+                objects.put(&format!("{prefix}b/{name}").into(), bytes.into()).await.unwrap();
+            }
+        }
+    }
+
+    /// Whether that object is there; it is not any more afterwards.
+    pub async fn is_beside(&self, name: &str) -> bool {
+        match self {
+            Self::Directory(root) => {
+                let there = beside(root).join(name).exists();
+                fs::remove_dir_all(beside(root)).unwrap();
+                there
+            }
+            Self::Bucket { prefix, objects, .. } => {
+                let path = format!("{prefix}b/{name}").into();
+                objects.head(&path).await.is_ok() && objects.delete(&path).await.is_ok()
+            }
+        }
+    }
+
+    /// Begins a multipart upload past the service. Whether there is such a thing.
+    pub async fn begin_multipart(&self, name: &str) -> bool {
+        let Self::Bucket { prefix, objects, .. } = self else { return false };
+        objects.create_multipart(&format!("{prefix}/{name}").into()).await.is_ok()
+    }
+
     /// Which kind it is.
     pub fn kind(&self) -> StoreKind {
         match self {
@@ -117,6 +169,17 @@ impl Store {
             Self::Bucket { .. } => None,
         }
     }
+}
+
+fn beside(root: &TempDir) -> PathBuf {
+    let mut beside = root.path().as_os_str().to_owned();
+    beside.push("b");
+    beside.into()
+}
+
+fn write_file(path: &Path, bytes: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
 }
 
 fn files_below(root: &Path, directory: &Path) -> Vec<Listed> {

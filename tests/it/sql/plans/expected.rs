@@ -116,6 +116,9 @@ pub(super) const EXPECTED: &[Expected] = &[
         &["array[id(1)], 60", "ids(0, 500), 60"],
     ),
     also("from part where state = 'garbage' and not_before <= now()", &["part_due", "part_pkey"], &["500"]),
+    also("select id from part where id = any($1)", &["part_pkey"], &["ids(0, 1000)"]),
+    any("select from part where id = $1 and state = 'stored'", &["part_pkey"]),
+    also("from part where state = 'stored' and id > $1", &["part_pkey"], &["id(5), 1000"]),
     // Little garbage is read as it is.
     Expected {
         fragment: "delete from part where id = any($1)",

@@ -1,0 +1,227 @@
+//! Holds ledger and store against each other, both ways, while the service may be running. Each way
+//! is a stream in batches: its memory does not grow with what there is.
+//!
+//! Whatever looks wrong is looked at again before it is said: what a running service has just begun
+//! or deleted is no damage.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use futures_util::{StreamExt as _, stream};
+use uuid::Uuid;
+
+use super::{Error, Result, Service};
+use crate::blobs::{self, Begun, BlobKey, Doomed, Listed};
+use crate::db::parts;
+use crate::domain::{Part, PartId};
+
+/// How many rows or objects are looked at together.
+const BATCH: u16 = 1000;
+
+/// How many objects are asked about, or read, at once.
+const AT_ONCE: usize = 16;
+
+/// How to look.
+#[derive(Debug, Clone, Copy)]
+pub struct FsckOptions {
+    /// Read every object and compute its checksum.
+    pub deep: bool,
+    /// Delete what no row names.
+    pub repair: bool,
+    /// How old something must be to be deleted.
+    pub older_than: Duration,
+}
+
+/// Something that is not as it should be.
+#[derive(Debug)]
+pub enum Finding {
+    /// A stored Part has no object.
+    Missing(Part),
+    /// A stored Part's object has another size.
+    WrongSize(Part, u64),
+    /// A stored Part's object has other bytes.
+    Damaged(Part),
+    /// A stored Part's object cannot be read.
+    Unreadable(Part, Error),
+    /// An object has no row.
+    Unknown(Listed),
+    /// A half-done multipart upload has no row that waits for it.
+    HalfDone(Begun),
+    /// Something below our prefix has no name that we give.
+    NotOurs(Listed),
+}
+
+/// How much was looked at and found.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct FsckReport {
+    /// Objects that the store has.
+    pub objects: u64,
+    /// Stored Parts that the ledger has.
+    pub rows: u64,
+    /// Findings, also those that were repaired.
+    pub findings: u64,
+    /// Findings that are no more.
+    pub repaired: u64,
+}
+
+impl FsckReport {
+    /// Whether ledger and store agree now.
+    pub fn is_clean(&self) -> bool {
+        self.findings == self.repaired
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(part) => write!(f, "missing: {} of {}, {} bytes", part.id, part.upload, part.bytes),
+            Self::WrongSize(part, found) => {
+                write!(f, "wrong size: {} of {} has {found} bytes, not {}", part.id, part.upload, part.bytes)
+            }
+            Self::Damaged(part) => write!(f, "damaged: {} of {} has another checksum", part.id, part.upload),
+            Self::Unreadable(part, error) => write!(f, "unreadable: {} of {}: {error}", part.id, part.upload),
+            Self::Unknown(object) => write!(f, "unknown: {}, {} bytes", object.name, object.bytes),
+            Self::HalfDone(it) => write!(f, "half-done: {}, multipart upload {}", it.name, it.multipart),
+            Self::NotOurs(object) => write!(f, "not ours: {}, {} bytes; left alone", object.name, object.bytes),
+        }
+    }
+}
+
+impl Service {
+    /// Looks at everything, says each finding, and repairs where told to.
+    ///
+    /// # Errors
+    /// When the ledger or the store cannot be looked through.
+    pub async fn fsck(self, options: FsckOptions, mut say: impl FnMut(&Finding, bool)) -> Result<FsckReport> {
+        let mut report = FsckReport::default();
+        let mut tell = |report: &mut FsckReport, finding: &Finding, repaired: bool| {
+            report.findings += 1;
+            report.repaired += u64::from(repaired);
+            say(finding, repaired);
+        };
+        self.check_store(options, &mut report, &mut tell).await?;
+        self.check_multiparts(options, &mut report, &mut tell).await?;
+        self.check_ledger(options, &mut report, &mut tell).await?;
+        Ok(report)
+    }
+
+    /// Store → ledger: has every object its row?
+    async fn check_store(
+        &self,
+        options: FsckOptions,
+        report: &mut FsckReport,
+        tell: &mut impl FnMut(&mut FsckReport, &Finding, bool),
+    ) -> Result<()> {
+        let mut listing = self.blobs.list();
+        let mut batch = Vec::new();
+        loop {
+            let next = listing.recv().await.transpose()?;
+            let end = next.is_none();
+            batch.extend(next);
+            if batch.len() < usize::from(BATCH) && !end {
+                continue;
+            }
+            report.objects += batch.len() as u64;
+            let known = self.known(batch.iter().filter_map(|it: &Listed| it.key)).await?;
+            for object in batch.drain(..) {
+                let Some(key) = object.key else {
+                    tell(report, &Finding::NotOurs(object), false);
+                    continue;
+                };
+                // The row goes after the object, so one without a row is not on its way to being deleted.
+                if known.contains(&key.part()) || self.blobs.size(key).await?.is_none() {
+                    continue;
+                }
+                let repaired = options.repair && is_older(Some(object.modified), options.older_than) && {
+                    self.blobs.delete(vec![Doomed { key, multipart: None, whole: true }]).await.is_empty()
+                };
+                tell(report, &Finding::Unknown(object), repaired);
+            }
+            if end {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Has every half-done multipart upload a row that waits for it?
+    async fn check_multiparts(
+        &self,
+        options: FsckOptions,
+        report: &mut FsckReport,
+        tell: &mut impl FnMut(&mut FsckReport, &Finding, bool),
+    ) -> Result<()> {
+        let mut listing = self.blobs.list_half_done();
+        while let Some(begun) = listing.recv().await.transpose()? {
+            let Some(key) = begun.key else { continue };
+            let waiting = parts::list_unfinished(self.db.pool(), &[key.part()]).await?;
+            if !waiting.is_empty() {
+                continue;
+            }
+            let repaired = options.repair
+                && is_older(begun.begun, options.older_than)
+                && self.blobs.abort(key, &begun.multipart).await.is_ok();
+            tell(report, &Finding::HalfDone(begun), repaired);
+        }
+        Ok(())
+    }
+
+    /// Ledger → store: has every stored Part its object, with its bytes?
+    async fn check_ledger(
+        &self,
+        options: FsckOptions,
+        report: &mut FsckReport,
+        tell: &mut impl FnMut(&mut FsckReport, &Finding, bool),
+    ) -> Result<()> {
+        let mut after = PartId::from(Uuid::nil());
+        loop {
+            let batch = parts::list_all_stored(self.db.pool(), after, BATCH).await?;
+            let Some(last) = batch.last() else { return Ok(()) };
+            after = last.id;
+            report.rows += batch.len() as u64;
+            let mut looks = stream::iter(batch)
+                .map(|part| async move { (part, self.look_at(part, options.deep).await) })
+                .buffer_unordered(AT_ONCE);
+            while let Some((part, finding)) = looks.next().await {
+                if let Some(finding) = finding?
+                    && self.is_still_stored(part.id).await?
+                {
+                    tell(report, &finding, false);
+                }
+            }
+        }
+    }
+
+    async fn look_at(&self, part: Part, deep: bool) -> Result<Option<Finding>> {
+        match self.blobs.size(BlobKey::from(part.id)).await? {
+            None => return Ok(Some(Finding::Missing(part))),
+            Some(found) if found != part.bytes.get() => return Ok(Some(Finding::WrongSize(part, found))),
+            Some(_) if !deep => return Ok(None),
+            Some(_) => {}
+        }
+        let mut pieces = self.read_parts(vec![(part, 0..part.bytes.get())]);
+        while let Some(piece) = pieces.recv().await {
+            match piece {
+                Ok(_) => {}
+                Err(Error::Damaged(_)) => return Ok(Some(Finding::Damaged(part))),
+                Err(Error::Blobs(blobs::Error::Missing(_))) => return Ok(Some(Finding::Missing(part))),
+                Err(error) => return Ok(Some(Finding::Unreadable(part, error))),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn known(&self, keys: impl Iterator<Item = BlobKey>) -> Result<BTreeSet<PartId>> {
+        let ids: Vec<_> = keys.map(BlobKey::part).collect();
+        Ok(parts::list_known(self.db.pool(), &ids).await?.into_iter().collect())
+    }
+
+    async fn is_still_stored(&self, part: PartId) -> Result<bool> {
+        Ok(parts::is_stored(self.db.pool(), part).await?)
+    }
+}
+
+/// By this machine's clock: the store's is another, so the age asked for is better not minutes.
+fn is_older(written: Option<SystemTime>, than: Duration) -> bool {
+    written.and_then(|it| it.elapsed().ok()).is_some_and(|age| age >= than)
+}
