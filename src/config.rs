@@ -138,6 +138,9 @@ pub struct Options {
     /// Which MIME types an upload may declare.
     #[arg(long, global = true, env = "WINDLASS_MIME_POLICY", default_value = "contract")]
     mime_policy: MimePolicyOption,
+    /// How long the database may take over anything before it counts as away, and clients get 503.
+    #[arg(long, global = true, env = "WINDLASS_LEDGER_PATIENCE", default_value = "30s", value_parser = positive_duration)]
+    ledger_patience: Duration,
     /// How long a deleted file's bytes are kept for those who are reading them.
     #[arg(long, global = true, env = "WINDLASS_READER_GRACE", default_value = "1h", value_parser = humantime::parse_duration)]
     reader_grace: Duration,
@@ -257,6 +260,7 @@ impl TryFrom<Options> for Config {
             buffer_bytes: ByteCount::try_from(typed.buffer_bytes)?,
             upload_lifetime: typed.upload_lifetime,
             body_idle: typed.body_idle,
+            ledger_patience: typed.ledger_patience,
             reader_grace: typed.reader_grace,
             mime_policy: match typed.mime_policy {
                 MimePolicyOption::Contract => MimePolicy::Contract,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 /// A transaction. It is rolled back unless it is committed.
@@ -29,6 +29,9 @@ pub enum Error {
     /// Postgres cannot be reached, has no connection to give, or went away.
     #[error("the database is not to be reached")]
     Unavailable(#[source] sqlx::Error),
+    /// Postgres does not answer.
+    #[error("the database does not answer")]
+    Silent,
     /// A statement failed.
     #[error("a statement failed")]
     Statement(#[source] sqlx::Error),
@@ -57,9 +60,12 @@ impl From<sqlx::Error> for Error {
     #[expect(clippy::wildcard_enum_match_arm, reason = "sqlx's enum is not exhaustive")]
     fn from(error: sqlx::Error) -> Self {
         match &error {
-            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
-                Self::Unavailable(error)
-            }
+            // A connection that is cut in the middle of a message reads as one that breaks the protocol.
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed => Self::Unavailable(error),
             // Classes 08 (connection), 53 (resources) and 57 (operator: shutting down, starting up).
             sqlx::Error::Database(e)
                 if e.code().is_some_and(|it| ["08", "53", "57"].iter().any(|c| it.starts_with(c))) =>
@@ -72,6 +78,11 @@ impl From<sqlx::Error> for Error {
 }
 
 impl Error {
+    /// Whether what was asked for may have been done all the same.
+    pub fn leaves_it_open(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Silent)
+    }
+
     fn inconsistent(table: &'static str, id: Uuid, reason: impl Display) -> Self {
         Self::Inconsistent { table, id, reason: reason.to_string() }
     }
@@ -87,6 +98,16 @@ impl Db {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(Duration::from_secs(10))
+            .test_before_acquire(false)
+            .before_acquire(|connection, about| {
+                Box::pin(async move {
+                    // One that was just in use was asked when it came back.
+                    if about.idle_for > FRESH { answers(connection).await.map(|()| true) } else { Ok(true) }
+                })
+            })
+            // sqlx asks without a bound whether a connection that comes back still answers: those to a
+            // database that fell silent would fill the pool for ever.
+            .after_release(|connection, _| Box::pin(async move { answers(connection).await.map(|()| true) }))
             .connect_lazy_with(options.application_name("windlass"));
         let db = Self { pool };
         let began = tokio::time::Instant::now();
@@ -141,6 +162,17 @@ impl Db {
 /// When the commit failed, or its answer was lost.
 pub async fn commit(tx: Tx) -> Result<()> {
     Ok(tx.commit().await?)
+}
+
+/// How long after its last use a connection is taken to be alive.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// How long a connection may take to say that it is alive.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
+
+async fn answers(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let silent = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    tokio::time::timeout(SIGN_OF_LIFE, connection.ping()).await.map_err(silent).flatten()
 }
 
 /// A place in a list that is ordered by `(created_at, id)`: between two rows, even of one moment.

@@ -128,18 +128,20 @@ impl TryFrom<Row> for Upload {
     }
 }
 
-/// Writes down a declared Upload; gives when it was created and when it expires.
+/// Writes down a declared Upload; gives when it was created and when it expires, unless it was written
+/// down before.
 pub async fn insert(
     db: impl PgExecutor<'_>,
     project: ProjectId,
     id: UploadId,
     new: &NewUpload,
     lifetime: Duration,
-) -> Result<(DateTime<Utc>, DateTime<Utc>)> {
+) -> Result<Option<(DateTime<Utc>, DateTime<Utc>)>> {
     let it = new.declaration();
     let row = sqlx::query!(
         "insert into upload (id, project_id, origin, filename, purpose, mime_type, bytes, file_lifetime_seconds, expires_at)
          values ($1, $2, 'client', $3, $4, $5, $6, $7, now() + make_interval(secs => $8))
+         on conflict (id) do nothing
          returning created_at, expires_at",
         id as UploadId,
         project as ProjectId,
@@ -150,9 +152,9 @@ pub async fn insert(
         it.file_lifetime.map(FileLifetime::seconds),
         seconds(lifetime),
     )
-    .fetch_one(db)
+    .fetch_optional(db)
     .await?;
-    Ok((row.created_at, row.expires_at))
+    Ok(row.map(|row| (row.created_at, row.expires_at)))
 }
 
 /// Writes down the Upload inside a `POST /v1/files`, of which nothing is known yet.

@@ -23,6 +23,8 @@ pub struct Limits {
     pub body_idle: Duration,
     /// The longest time one body may take as a whole.
     pub body_deadline: Duration,
+    /// How long the ledger may take over anything before it counts as away.
+    pub ledger_patience: Duration,
     /// How long readers keep a deleted File's bytes.
     pub reader_grace: Duration,
     /// How long an ended Upload or a deleted File is remembered once its bytes are gone.
@@ -63,6 +65,7 @@ impl Default for Limits {
             mime_policy: MimePolicy::Contract,
             body_idle: Duration::from_secs(30),
             body_deadline: Duration::from_hours(1),
+            ledger_patience: Duration::from_secs(30),
             reader_grace: Duration::from_hours(1),
             memory: Duration::from_hours(168),
             sweep_batch: 500,

@@ -128,7 +128,7 @@ impl From<service::Error> for ApiError {
             E::WrongMd5 { .. } => (StatusCode::BAD_REQUEST, Some("md5_mismatch"), Some("md5")),
             E::UnknownKey => return Self::wrong_key(),
             E::Busy => return Self::unavailable("The server is receiving as much as it can. Try again in a moment."),
-            E::Db(db::Error::Unavailable(_)) | E::Blobs(_) | E::Interrupted => {
+            E::Db(db::Error::Unavailable(_) | db::Error::Silent) | E::Blobs(_) | E::Interrupted => {
                 log(&error);
                 return Self::unavailable("The server cannot reach its storage. Try the request again in a moment.");
             }

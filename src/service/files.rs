@@ -40,13 +40,25 @@ impl Service {
     /// # Errors
     /// [`Error::NoSuchFile`].
     pub async fn delete_file(self, project: ProjectId, id: FileId) -> Result<()> {
+        let (mut attempts, mut begun) = (self.attempts(), false);
+        loop {
+            match self.try_delete(project, id, &mut begun).await {
+                Err(error) => attempts.after(error).await?,
+                deleted => return deleted,
+            }
+        }
+    }
+
+    /// `begun` says that an earlier attempt got as far as to commit, perhaps with success.
+    async fn try_delete(&self, project: ProjectId, id: FileId, begun: &mut bool) -> Result<()> {
         let mut tx = self.db.begin().await?;
         if !files::mark_deleted(&mut tx, project, id).await? {
-            return Err(Error::NoSuchFile(id));
+            return if *begun { Ok(()) } else { Err(Error::NoSuchFile(id)) };
         }
         CrashPoint::DeletionWritten.passed();
         parts::discard_placed(&mut tx, &[id.upload()], self.limits.reader_grace).await?;
         CrashPoint::DeletionDiscarded.passed();
+        *begun = true;
         db::commit(tx).await?;
         CrashPoint::DeletionCommitted.passed();
         Ok(())

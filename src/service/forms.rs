@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use super::{Error, Intake, Result, Service};
 use crate::crash::CrashPoint;
 use crate::db::uploads::Origin;
-use crate::db::{self, uploads};
+use crate::db::{self, files, uploads};
 use crate::domain::{
     ByteCount, Declaration, File, PartId, PartOrder, ProjectId, Purpose, Upload, UploadId, UploadStatus,
 };
@@ -51,16 +51,36 @@ impl Service {
         declaration: Declaration,
         order: PartOrder,
     ) -> Result<File> {
+        let (mut attempts, mut begun) = (self.attempts(), false);
+        loop {
+            match self.try_complete_form(project, upload, &declaration, &order, &mut begun).await {
+                Err(error) => attempts.after(error).await?,
+                completed => return completed,
+            }
+        }
+    }
+
+    /// `begun` says that an earlier attempt got as far as to commit, perhaps with success.
+    async fn try_complete_form(
+        &self,
+        project: ProjectId,
+        upload: UploadId,
+        declaration: &Declaration,
+        order: &PartOrder,
+        begun: &mut bool,
+    ) -> Result<File> {
         let mut tx = self.db.begin().await?;
-        if !uploads::declare_form(&mut *tx, project, upload, &declaration).await? {
-            return Err(Error::Expired(upload));
+        if !uploads::declare_form(&mut *tx, project, upload, declaration).await? {
+            let made = if *begun { files::find(&mut *tx, project, upload.file()).await? } else { None };
+            return made.ok_or(Error::Expired(upload));
         }
         CrashPoint::FormDeclared.passed();
         let pending = uploads::lock(&mut tx, project, upload, Origin::Form)
             .await?
             .ok_or(Error::NoSuchUpload(upload))?
             .into_pending()?;
-        let completed = self.assemble(&mut tx, project, pending, &order, None).await?;
+        let completed = self.assemble(&mut tx, project, pending, order, None).await?;
+        *begun = true;
         db::commit(tx).await?;
         CrashPoint::CompletionCommitted.passed();
         match completed {

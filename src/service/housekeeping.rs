@@ -52,10 +52,10 @@ impl Service {
     /// When the ledger fails. What was done until then stays done.
     pub async fn sweep(self) -> Result<SweepReport> {
         let batch = u64::from(self.limits.sweep_batch);
-        let uploads_expired = self.expire_uploads().await?;
-        let files_expired = self.expire_files().await?;
+        let uploads_expired = self.patiently(self.expire_uploads()).await?;
+        let files_expired = self.patiently(self.expire_files()).await?;
         let (objects_deleted, objects_failed) = self.collect_garbage().await?;
-        let rows_forgotten = self.forget().await?;
+        let rows_forgotten = self.patiently(self.forget()).await?;
         let more_to_do = [uploads_expired, files_expired, objects_deleted + objects_failed, rows_forgotten]
             .into_iter()
             .any(|count| count >= batch);
@@ -101,7 +101,7 @@ impl Service {
 
     /// Deletes objects, then their rows. No transaction is open while the store works.
     async fn collect_garbage(&self) -> Result<(u64, u64)> {
-        let claimed = parts::claim_garbage(self.db.pool(), self.limits.sweep_batch).await?;
+        let claimed = self.patiently(parts::claim_garbage(self.db.pool(), self.limits.sweep_batch)).await?;
         if claimed.is_empty() {
             return Ok((0, 0));
         }
@@ -118,9 +118,9 @@ impl Service {
             gone.retain(|it| *it != part);
             let reason = error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
             tracing::warn!(part.id = %part, reason, "an object could not be deleted and will be tried again");
-            parts::set_last_error(self.db.pool(), part, &reason).await?;
+            self.patiently(parts::set_last_error(self.db.pool(), part, &reason)).await?;
         }
-        let deleted = parts::delete_collected(self.db.pool(), &gone).await?;
+        let deleted = self.patiently(parts::delete_collected(self.db.pool(), &gone)).await?;
         CrashPoint::RowsDeleted.passed();
         Ok((deleted, failed.len() as u64))
     }

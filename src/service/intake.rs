@@ -136,7 +136,7 @@ impl Service {
         let mut writer = self.blobs.write(BlobKey::from(part.id), chunk.end.is_some()).await?;
         let received = async {
             if let Some(multipart) = writer.multipart() {
-                parts::set_multipart(self.db.pool(), part.id, multipart).await?;
+                self.patiently(parts::set_multipart(self.db.pool(), part.id, multipart)).await?;
                 CrashPoint::MultipartWritten.passed();
             }
             loop {
@@ -166,17 +166,27 @@ impl Service {
     }
 
     async fn count(&self, project: ProjectId, part: Part) -> Result<Part> {
-        if parts::mark_stored(self.db.pool(), &part).await? {
-            CrashPoint::PartStored.passed();
-            Ok(part)
-        } else {
-            Err(self.why_no_part(project, part.upload).await?)
+        let mut attempts = self.attempts();
+        loop {
+            match self.patiently(self.try_count(&part)).await {
+                Ok(true) => {
+                    CrashPoint::PartStored.passed();
+                    return Ok(part);
+                }
+                Ok(false) => return Err(self.patiently(self.why_no_part(project, part.upload)).await?),
+                Err(error) => attempts.after(error).await?,
+            }
         }
+    }
+
+    /// Whether the Part is stored now: by this attempt, or by one before whose answer was lost.
+    async fn try_count(&self, part: &Part) -> Result<bool> {
+        Ok(parts::mark_stored(self.db.pool(), part).await? || parts::is_stored(self.db.pool(), part.id).await?)
     }
 
     /// Writes down that the object is to go. Should that fail, its Upload's end will do the same.
     async fn give_up(&self, part: PartId) {
-        if let Err(error) = parts::abandon(self.db.pool(), part, Limits::ENDED_GRACE).await {
+        if let Err(error) = self.patiently(parts::abandon(self.db.pool(), part, Limits::ENDED_GRACE)).await {
             tracing::warn!(part.id = %part, error = &error as &dyn std::error::Error, "a part is left to its upload's end");
         }
         CrashPoint::PartAbandoned.passed();

@@ -1,6 +1,7 @@
 //! What Windlass does, whoever asks: the HTTP layer, the sweeper, the command line and the tests are
 //! equal callers. Only here do transactions begin and end.
 
+mod attempts;
 mod content;
 mod files;
 mod forms;
@@ -144,8 +145,22 @@ impl Service {
     /// goes away in the middle. Sockets of the pool and the store live there, too.
     ///
     /// # Errors
-    /// Those of the work, or [`Error::Interrupted`] when the runtime is shutting down.
+    /// Those of the work, that the ledger is silent, or [`Error::Interrupted`] when the runtime is
+    /// shutting down.
     pub async fn run<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let work = work(self.clone());
+        self.run_at_length(|it| async move { it.patiently(work).await }).await
+    }
+
+    /// The same for work that may take its time, such as reading a file: it bounds itself.
+    ///
+    /// # Errors
+    /// Those of the work, or [`Error::Interrupted`] when the runtime is shutting down.
+    pub async fn run_at_length<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,

@@ -29,10 +29,18 @@ impl Service {
     pub async fn create_upload(self, project: ProjectId, new: NewUpload) -> Result<Upload> {
         let id = UploadId::generate();
         let lifetime = self.limits.upload_lifetime;
-        let (created_at, expires_at) = uploads::insert(self.db.pool(), project, id, &new, lifetime).await?;
-        CrashPoint::UploadWritten.passed();
-        let declaration = new.declaration().clone();
-        Ok(Upload { id, declaration, status: UploadStatus::Pending, created_at, expires_at })
+        let mut attempts = self.attempts();
+        loop {
+            match uploads::insert(self.db.pool(), project, id, &new, lifetime).await {
+                Ok(Some((created_at, expires_at))) => {
+                    CrashPoint::UploadWritten.passed();
+                    let declaration = new.declaration().clone();
+                    return Ok(Upload { id, declaration, status: UploadStatus::Pending, created_at, expires_at });
+                }
+                Ok(None) => return self.get_upload(project, id).await,
+                Err(error) => attempts.after(error.into()).await?,
+            }
+        }
     }
 
     /// An Upload as it stands.
@@ -96,9 +104,19 @@ impl Service {
     ) -> Result<Upload> {
         if let Some(claimed) = md5 {
             // Before the lock: reading takes as long as it takes. Stored parts do not change meanwhile.
-            let upload = self.clone().get_upload(project, id).await?;
+            let upload = self.patiently(self.clone().get_upload(project, id)).await?;
             self.check_md5(&upload, &order, claimed).await?;
         }
+        let mut attempts = self.attempts();
+        loop {
+            match self.patiently(self.complete(project, id, &order, md5)).await {
+                Err(error) => attempts.after(error).await?,
+                completed => return completed,
+            }
+        }
+    }
+
+    async fn complete(&self, project: ProjectId, id: UploadId, order: &PartOrder, md5: Option<Md5>) -> Result<Upload> {
         let mut tx = self.db.begin().await?;
         let upload = uploads::lock(&mut tx, project, id, Origin::Client).await?.ok_or(Error::NoSuchUpload(id))?;
         CrashPoint::UploadLocked.passed();
@@ -106,7 +124,7 @@ impl Service {
             let placed = parts::list_placed_ids(&mut *tx, id).await?;
             return if placed == order.ids() { Ok(upload) } else { Err(Error::CompletedOtherwise(id)) };
         }
-        let completed = self.assemble(&mut tx, project, upload.into_pending()?, &order, md5).await?;
+        let completed = self.assemble(&mut tx, project, upload.into_pending()?, order, md5).await?;
         db::commit(tx).await?;
         CrashPoint::CompletionCommitted.passed();
         Ok(completed)
@@ -147,14 +165,29 @@ impl Service {
 
     /// The same for any kind of Upload.
     pub(super) async fn cancel(&self, project: ProjectId, id: UploadId, origin: Origin) -> Result<()> {
+        let (mut attempts, mut begun) = (self.attempts(), false);
+        loop {
+            match self.try_cancel(project, id, origin, &mut begun).await {
+                Err(error) => attempts.after(error).await?,
+                cancelled => return cancelled,
+            }
+        }
+    }
+
+    /// `begun` says that an earlier attempt got as far as to commit, perhaps with success.
+    async fn try_cancel(&self, project: ProjectId, id: UploadId, origin: Origin, begun: &mut bool) -> Result<()> {
         let mut tx = self.db.begin().await?;
         if !uploads::mark_cancelled(&mut tx, project, id, origin).await? {
             let upload = uploads::find(&mut *tx, project, id).await?.ok_or(Error::NoSuchUpload(id))?;
+            if *begun && matches!(upload.status, UploadStatus::Cancelled) {
+                return Ok(());
+            }
             return Err(upload.into_pending().map_or_else(Error::from, |_| Error::NoSuchUpload(id)));
         }
         CrashPoint::CancelWritten.passed();
         parts::discard_unplaced(&mut tx, &[id], Limits::ENDED_GRACE, self.writer_lifetime()).await?;
         CrashPoint::CancelDiscarded.passed();
+        *begun = true;
         db::commit(tx).await?;
         CrashPoint::CancelCommitted.passed();
         Ok(())
@@ -165,7 +198,7 @@ impl Service {
         if let UploadStatus::Expired | UploadStatus::Cancelled = upload.status {
             return Err(upload.clone().into_pending().map_or_else(Error::from, |_| Error::NoSuchUpload(upload.id)));
         }
-        let stored = parts::list_stored(self.db.pool(), upload.id, order.ids()).await?;
+        let stored = self.patiently(parts::list_stored(self.db.pool(), upload.id, order.ids())).await?;
         let parts = in_order(upload, order, stored)?;
         let mut pieces = self.read_parts(parts.into_iter().map(|part| (part, 0..part.bytes.get())).collect());
         let mut digest = <md5::Md5 as md5::Digest>::new();
