@@ -305,6 +305,16 @@ pub async fn set_last_error(db: impl PgExecutor<'_>, part: PartId, error: &str) 
     Ok(())
 }
 
+/// How many objects are to go and could not be deleted so far.
+pub async fn count_refusing(db: impl PgExecutor<'_>) -> Result<u32> {
+    let row = sqlx::query!(
+        r#"select count(*)::int as "count!" from part where state = 'garbage' and last_error is not null"#
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(row.count.unsigned_abs())
+}
+
 /// Those of the objects that have a row, whatever it says.
 pub async fn list_known(db: impl PgExecutor<'_>, parts: &[PartId]) -> Result<Vec<PartId>> {
     let rows = sqlx::query!("select id from part where id = any($1)", parts as &[PartId]).fetch_all(db).await?;

@@ -9,7 +9,8 @@ use actix_web::http::header::{
 };
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
-use futures_util::stream;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::answers::ErrorBody;
@@ -79,16 +80,19 @@ pub async fn download_file(
     if request.method() == actix_web::http::Method::HEAD {
         return Ok(answer.body(SizedStream::new(length, stream::empty::<Result<_, ApiError>>())));
     }
-    let content = service.run(|it| it.read_file(asker.0, id, range)).await?;
-    Ok(answer.body(SizedStream::new(length, pieces(content))))
+    let mut content = service.run(|it| it.read_file(asker.0, id, range)).await?;
+    // As long as nothing is sent, an object that cannot be read is an error with a status.
+    let first = content.pieces.recv().await.transpose()?;
+    Ok(answer.body(SizedStream::new(length, pieces(first, content))))
 }
 
 /// An error in the stream makes the server break the connection off: the client sees that bytes are missing.
-fn pieces(content: Content) -> impl stream::Stream<Item = Result<bytes::Bytes, ApiError>> {
-    stream::unfold(content.pieces, |mut pieces| async move {
+fn pieces(first: Option<Bytes>, content: Content) -> impl stream::Stream<Item = Result<Bytes, ApiError>> {
+    let later = stream::unfold(content.pieces, |mut pieces| async move {
         let piece = pieces.recv().await?;
         Some((piece.map_err(ApiError::from), pieces))
-    })
+    });
+    stream::iter(first.map(Ok)).chain(later)
 }
 
 /// A File never changes, so its id says which bytes it has.

@@ -135,7 +135,8 @@ impl From<service::Error> for ApiError {
             E::Db(
                 db::Error::Statement(_) | db::Error::Inconsistent { .. } | db::Error::Migration(_) | db::Error::Url(_),
             )
-            | E::Damaged(_) => {
+            | E::Damaged(_)
+            | E::Missing(_) => {
                 log(&error);
                 let message = "The server had an error while processing the request. Try it again, and look for its id in the server's log if it fails again.";
                 return Self::new(StatusCode::INTERNAL_SERVER_ERROR, Some("server_error"), None, message);

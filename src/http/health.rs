@@ -5,11 +5,17 @@ use actix_web::web::Data;
 
 use super::error::ApiError;
 use crate::service::Service;
+use crate::telemetry;
 
 /// The process answers. It says nothing of what it depends on, so that a database that is away does
 /// not get every replica restarted.
 pub async fn livez() -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain").body("ok\n")
+}
+
+/// What this process has counted. It names no project, no file and no key.
+pub async fn metrics() -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(telemetry::metrics())
 }
 
 /// Ledger and store answer: 200; else 503, so that a balancer sends requests elsewhere.

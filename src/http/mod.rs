@@ -42,6 +42,7 @@ fn routes(config: &mut ServiceConfig) {
     config
         .service(web::resource("/livez").get(health::livez))
         .service(web::resource("/readyz").get(health::readyz))
+        .service(web::resource("/metrics").get(health::metrics))
         .service(web::resource("/openapi.json").get(openapi::serve))
         .service(
             web::scope("/v1")

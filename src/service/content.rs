@@ -8,9 +8,9 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::{Error, Result, Service};
-use crate::blobs::BlobKey;
+use crate::blobs::{self, BlobKey};
 use crate::db::{files, parts};
-use crate::domain::{Crc64Digest, File, FileId, Part, ProjectId};
+use crate::domain::{Crc64Digest, File, FileId, Part, PartId, ProjectId};
 
 /// A stretch of a File that a client may ask for, before the File's size is known (RFC 9110, 14.1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +67,7 @@ impl Service {
                     Ok(true) => {}
                     Ok(false) => return,
                     Err(error) => {
+                        metrics::counter!("windlass_objects_unreadable_total").increment(1);
                         tracing::error!(part.id = %part.id, upload.id = %part.upload,
                             error = &error as &dyn std::error::Error, "an object cannot be read");
                         out.send(Err(error)).await.ok();
@@ -81,13 +82,13 @@ impl Service {
     /// Sends one stretch. Whether there is still a listener. The last piece of a Part that is read
     /// whole is held back until its checksum is known to be right.
     async fn read_part(&self, part: Part, range: Range<u64>, out: &mpsc::Sender<Result<Bytes>>) -> Result<bool> {
-        let reader = self.blobs.read(BlobKey::from(part.id)).await?;
+        let reader = self.blobs.read(BlobKey::from(part.id)).await.map_err(|error| unreadable(part.id, error))?;
         let whole = range == (0..part.bytes.get());
         let mut crc64 = Crc64Digest::new();
         let mut offset = range.start;
         while offset < range.end {
             let length = self.blobs.piece_bytes().min(range.end - offset);
-            let piece = reader.read(offset, length).await?;
+            let piece = reader.read(offset, length).await.map_err(|error| unreadable(part.id, error))?;
             offset += length;
             if whole {
                 crc64.update(&piece);
@@ -100,6 +101,16 @@ impl Service {
             }
         }
         Ok(true)
+    }
+}
+
+/// An object that is gone or cut short is the File's damage; anything else may be over in a moment.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the others are the store's")]
+fn unreadable(part: PartId, error: blobs::Error) -> Error {
+    match error {
+        blobs::Error::Missing(_) => Error::Missing(part),
+        blobs::Error::Short(_) => Error::Damaged(part),
+        store => store.into(),
     }
 }
 

@@ -12,7 +12,7 @@ use futures_util::{StreamExt as _, stream};
 use uuid::Uuid;
 
 use super::{Error, Result, Service};
-use crate::blobs::{self, Begun, BlobKey, Doomed, Listed};
+use crate::blobs::{Begun, BlobKey, Doomed, Listed};
 use crate::db::parts;
 use crate::domain::{Part, PartId};
 
@@ -204,7 +204,7 @@ impl Service {
             match piece {
                 Ok(_) => {}
                 Err(Error::Damaged(_)) => return Ok(Some(Finding::Damaged(part))),
-                Err(Error::Blobs(blobs::Error::Missing(_))) => return Ok(Some(Finding::Missing(part))),
+                Err(Error::Missing(_)) => return Ok(Some(Finding::Missing(part))),
                 Err(error) => return Ok(Some(Finding::Unreadable(part, error))),
             }
         }

@@ -59,6 +59,14 @@ impl Service {
         let more_to_do = [uploads_expired, files_expired, objects_deleted + objects_failed, rows_forgotten]
             .into_iter()
             .any(|count| count >= batch);
+        metrics::counter!("windlass_uploads_expired_total").increment(uploads_expired);
+        metrics::counter!("windlass_files_expired_total").increment(files_expired);
+        metrics::counter!("windlass_objects_deleted_total").increment(objects_deleted);
+        metrics::counter!("windlass_object_deletions_failed_total").increment(objects_failed);
+        if !more_to_do {
+            let refusing = self.patiently(parts::count_refusing(self.db.pool())).await?;
+            metrics::gauge!("windlass_objects_refusing_deletion").set(refusing);
+        }
         Ok(SweepReport { uploads_expired, files_expired, objects_deleted, objects_failed, rows_forgotten, more_to_do })
     }
 

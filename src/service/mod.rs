@@ -118,8 +118,11 @@ pub enum Error {
     #[error("the store failed")]
     Blobs(#[from] blobs::Error),
     /// A stored object's bytes are not those that were stored.
-    #[error("object {0} is damaged: its checksum is another")]
+    #[error("object {0} is damaged: its size or its checksum is another")]
     Damaged(PartId),
+    /// A stored object is not in the store.
+    #[error("object {0} is missing")]
+    Missing(PartId),
     /// A task of ours ended before its work did.
     #[error("the work was interrupted")]
     Interrupted,

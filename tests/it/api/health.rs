@@ -8,7 +8,7 @@ crate::on_both_stores! {
 }
 
 async fn probes_need_no_key(app: &TestApp) {
-    for path in ["/livez", "/readyz", "/openapi.json"] {
+    for path in ["/livez", "/readyz", "/metrics", "/openapi.json"] {
         assert_eq!(reqwest::get(format!("{}{path}", app.client.address)).await.unwrap().status(), 200, "{path}");
     }
 }

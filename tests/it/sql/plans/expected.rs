@@ -119,6 +119,13 @@ pub(super) const EXPECTED: &[Expected] = &[
     also("select id from part where id = any($1)", &["part_pkey"], &["ids(0, 1000)"]),
     any("select from part where id = $1 and state = 'stored'", &["part_pkey"]),
     also("from part where state = 'stored' and id > $1", &["part_pkey"], &["id(5), 1000"]),
+    // It holds nothing but what is counted.
+    Expected {
+        fragment: "where state = 'garbage' and last_error is not null",
+        indexes: &["part_refusing"],
+        whole: Some("part_refusing"),
+        values: &[],
+    },
     // Little garbage is read as it is.
     Expected {
         fragment: "delete from part where id = any($1)",
