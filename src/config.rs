@@ -250,6 +250,7 @@ impl TryFrom<Options> for Config {
                 bin_dir: typed.pg_bin,
                 path: env::var_os("PATH").unwrap_or_default(),
                 guard: own_program()?,
+                connections: typed.database_connections,
             }),
         };
         let limits = Limits {

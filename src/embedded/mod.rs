@@ -53,6 +53,8 @@ pub struct Settings {
     pub path: OsString,
     /// The absolute path of the program whose `postgres-guard` subcommand is [`guard::run`]: windlass itself.
     pub guard: PathBuf,
+    /// How many connections the service may hold. The server takes more, for commands beside it.
+    pub connections: u32,
 }
 
 /// A Postgres that accepts connections.
@@ -108,7 +110,8 @@ impl Postgres {
         if made_by.is_none() {
             cluster.init(identity, guard::command(&settings.guard, identity, &initdb), &log)?;
         }
-        let server = Server::start(cluster, lock, log, || guard::command(&settings.guard, identity, &postgres))?;
+        let command = || guard::command(&settings.guard, identity, &postgres);
+        let server = Server::start(cluster, lock, log, settings.connections, command)?;
         let (version, port) = (binaries.version(), server.port());
         tracing::info!(postgres.version = %version, postgres.port = port, "the embedded PostgreSQL is ready");
         Ok(Some(Self { url: cluster.url(port)?, server: Some(server) }))

@@ -19,6 +19,8 @@ const READY_WITHIN: Duration = Duration::from_mins(1);
 const STOPPED_WITHIN: Duration = Duration::from_mins(1);
 /// How many ports to try, in case somebody takes the free one we found before the server does.
 const PORTS_TO_TRY: u32 = 5;
+/// Connections for commands of the program beside the service, and for whoever looks on.
+const CONNECTIONS_BESIDE: u32 = 48;
 const PORT_TAKEN: &str = "could not create any TCP/IP sockets";
 
 /// A server that is ours to stop.
@@ -32,11 +34,17 @@ pub struct Server {
 
 impl Server {
     /// Starts what `postgres` makes, and waits until it accepts connections.
-    pub fn start(cluster: &Cluster, lock: File, log: Log, postgres: impl Fn() -> Command) -> Result<Self, Error> {
+    pub fn start(
+        cluster: &Cluster,
+        lock: File,
+        log: Log,
+        connections: u32,
+        postgres: impl Fn() -> Command,
+    ) -> Result<Self, Error> {
         let mut tries_left = PORTS_TO_TRY;
         loop {
             tries_left -= 1;
-            match run(cluster, &log, postgres()) {
+            match run(cluster, &log, connections, postgres()) {
                 Err(Error::Ended { tail, .. }) if tail.contains(PORT_TAKEN) && tries_left > 0 => {}
                 Err(error) => return Err(error),
                 Ok((process, port)) => {
@@ -64,14 +72,14 @@ impl Server {
     }
 }
 
-fn run(cluster: &Cluster, log: &Log, mut postgres: Command) -> Result<(Child, u16), Error> {
+fn run(cluster: &Cluster, log: &Log, connections: u32, mut postgres: Command) -> Result<(Child, u16), Error> {
     let port = free_port().map_err(Error::system("find a free port"))?;
     let from = log.end()?;
     postgres.arg("-D").arg(cluster.dir());
     postgres.args(["-c", "listen_addresses=127.0.0.1", "-c", &format!("port={port}")]);
     // Distributions put the socket where only their own postgres user may write.
     postgres.args(["-c", "unix_socket_directories="]);
-    postgres.args(["-c", "max_connections=64"]);
+    postgres.args(["-c", &format!("max_connections={}", connections.saturating_add(CONNECTIONS_BESIDE))]);
     // The log is a lock: the server has to write it itself.
     postgres.args(["-c", "log_destination=stderr", "-c", "logging_collector=off"]);
     log.hand_to(&mut postgres)?;

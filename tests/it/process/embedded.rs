@@ -60,6 +60,18 @@ async fn the_first_start_makes_everything_and_shows_a_key_and_the_next_one_keeps
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_database_takes_as_many_connections_as_the_service_may_hold_and_some_beside() {
+    let (_outer, data_dir) = place();
+    let mut settings = settings(&data_dir);
+    settings.push(("WINDLASS_DATABASE_CONNECTIONS".to_owned(), "150".to_owned()));
+    let program = Program::serve(&settings, &data_dir.parent().unwrap().join("log"), false);
+    let options = fs::read_to_string(data_dir.join("postgres/postmaster.opts")).unwrap();
+    let most = options.split("max_connections=").nth(1).unwrap().split('"').next().unwrap();
+    assert!(most.parse::<u32>().unwrap() > 150, "{options}");
+    stop(program);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_database_dies_with_the_program_even_after_kill_9() {
     let (_outer, data_dir) = place();
     let (mut program, client) = start(&data_dir, true);

@@ -53,7 +53,6 @@ async fn connect(name: &str) -> Database {
 
 async fn make_template() {
     administer("alter system set fsync = off").await;
-    administer("alter system set max_connections = 300").await;
     administer("select pg_reload_conf()").await;
     administer(&format!("create database {TEMPLATE}")).await;
     let db = Db::connect(&url_of(TEMPLATE), 1, Duration::ZERO).await.unwrap();
@@ -86,6 +85,7 @@ fn server() -> &'static str {
                 bin_dir: tools::pg_bin(),
                 path: tools::path(),
                 guard: PathBuf::from(env!("CARGO_BIN_EXE_windlass")),
+                connections: 250,
             };
             let postgres = Postgres::start(&settings).unwrap();
             ready.send(postgres.url().to_owned()).unwrap();
