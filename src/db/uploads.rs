@@ -202,11 +202,18 @@ pub async fn find(db: impl PgExecutor<'_>, project: ProjectId, id: UploadId) -> 
     .transpose()
 }
 
-/// The project's Upload of that id, with its row locked until the transaction ends.
+/// The project's Upload of that id, with its row locked until the transaction ends. It is read by a
+/// statement of its own: the one that had to wait for the lock would see the File of before the wait.
 pub async fn lock(tx: &mut Tx, project: ProjectId, id: UploadId, origin: Origin) -> Result<Option<Upload>> {
+    sqlx::query!(
+        "select id from upload where id = $1 and project_id = $2 for update",
+        id as UploadId,
+        project as ProjectId
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
     select_upload!(
-        "where upload.id = $1 and upload.project_id = $2 and upload.origin = $3
-         for update of upload",
+        "where upload.id = $1 and upload.project_id = $2 and upload.origin = $3",
         id as UploadId,
         project as ProjectId,
         origin.as_str(),

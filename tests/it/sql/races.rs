@@ -8,6 +8,7 @@ use windlass::db::uploads::Origin;
 use windlass::db::{self, Db, Tx, files, keys, parts, uploads};
 use windlass::domain::{
     ApiKey, ByteCount, Crc64, Declaration, KeyId, Limits, NewUpload, Part, PartId, PartOrder, ProjectId, UploadId,
+    UploadStatus,
 };
 
 use crate::support::cluster;
@@ -158,6 +159,23 @@ async fn an_end_waits_for_a_part_that_is_being_counted_and_discards_it() {
         assert_eq!(ledger.state(&on_their_way[0]).await, "garbage", "{how:?}");
         ledger.nothing_is_left_behind().await;
     }
+}
+
+#[tokio::test]
+async fn a_completion_that_waited_for_another_one_sees_its_file() {
+    let ledger = Ledger::new().await;
+    let (listed, _) = ledger.upload(0).await;
+    let ending = ledger.end(End::Completed, &listed).await;
+    let waiting = tokio::spawn({
+        let ledger = ledger.clone();
+        async move {
+            let mut tx = ledger.db.begin().await.unwrap();
+            uploads::lock(&mut tx, ledger.project, listed.upload, Origin::Client).await.unwrap().unwrap()
+        }
+    });
+    ledger.somebody_waits().await;
+    db::commit(ending).await.unwrap();
+    assert!(matches!(waiting.await.unwrap().status, UploadStatus::Completed(Some(_))));
 }
 
 #[tokio::test]
