@@ -8,6 +8,7 @@ mod api;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod process;
+mod races;
 mod sdk;
 mod sql;
 mod support;

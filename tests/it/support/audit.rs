@@ -16,12 +16,8 @@ impl TestApp {
     /// Moves the clock ahead for one upload only, past its hour.
     pub async fn expire(&self, upload: &str) {
         let id = upload.replace("upload_", "");
-        let statement = format!(
-            "begin; set local session_replication_role = replica;
-             update upload set created_at = created_at - interval '2 hours', expires_at = expires_at - interval '2 hours' where id = '{id}';
-             commit"
-        );
-        self.pool.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await.unwrap();
+        let shift = "created_at = created_at - interval '2 hours', expires_at = expires_at - interval '2 hours'";
+        move_clock(&self.pool, &format!("update upload set {shift} where id = '{id}'")).await;
     }
 
     /// One `windlass sweep`.
@@ -105,15 +101,18 @@ impl TestApp {
 
 /// Moves everything that the ledger remembers into the past.
 pub async fn let_time_pass(pool: &PgPool, interval: &str) {
-    let statement = format!(
-        "begin;
-         set local session_replication_role = replica; -- no trigger: it is the clock that changes, not the rows
-         update upload set created_at = created_at - interval '{interval}', expires_at = expires_at - interval '{interval}',
+    let statements = format!(
+        "update upload set created_at = created_at - interval '{interval}', expires_at = expires_at - interval '{interval}',
                            ended_at = ended_at - interval '{interval}';
          update file set created_at = created_at - interval '{interval}', expires_at = expires_at - interval '{interval}',
                          deleted_at = deleted_at - interval '{interval}';
-         update part set created_at = created_at - interval '{interval}', not_before = not_before - interval '{interval}';
-         commit"
+         update part set created_at = created_at - interval '{interval}', not_before = not_before - interval '{interval}'"
     );
-    pool.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await.unwrap();
+    move_clock(pool, &statements).await;
+}
+
+/// Writes other times into rows. No trigger looks on: it is the clock that changes, not the rows.
+pub async fn move_clock(pool: &PgPool, statements: &str) {
+    let statements = format!("begin; set local session_replication_role = replica; {statements}; commit");
+    pool.execute(sqlx::raw_sql(AssertSqlSafe(statements))).await.unwrap();
 }

@@ -41,3 +41,8 @@ pub fn tool(relative: &str) -> Option<PathBuf> {
 pub fn scratch() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("run-{}", std::process::id()))
 }
+
+/// How often a race is run: a few times in passing, thousands of times where `WINDLASS_ROUNDS` says so.
+pub fn rounds() -> usize {
+    env::var("WINDLASS_ROUNDS").map_or(16, |it| it.parse().unwrap())
+}

@@ -1,0 +1,149 @@
+//! What happens at the same moment: each race has one winner, every loser gets a clean answer of the
+//! contract, and what everybody was told is what is there in the end.
+//!
+//! A race is run `WINDLASS_ROUNDS` times, and says how often it ended which way (`--show-output`).
+
+mod deleting;
+mod ending;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt as _, stream};
+use nix::sys::signal::Signal;
+
+use crate::support::audit::move_clock;
+use crate::support::program::Program;
+use crate::support::{Answer, Client, TestApp, tools};
+
+/// Rounds that are under way at once: they meet in the pools and in the sweepers.
+const LANES: usize = 3;
+
+/// Where a race is run: the contestants' way to one process, or to each of several.
+struct Course<'a> {
+    app: &'a TestApp,
+    clients: &'a [Client],
+}
+
+/// Another process on the same ledger and the same store, which sweeps all the time.
+struct Replica {
+    program: Program,
+    log: PathBuf,
+    client: Client,
+}
+
+/// Runs a race with all contestants at one process, and then spread over three that share ledger and
+/// store. Two sweepers are always at work. A round tells how it ended.
+async fn race(app: &TestApp, round: impl AsyncFn(&Course<'_>) -> &'static str) {
+    let replicas = [Replica::start(app, "second"), Replica::start(app, "third")];
+    let clients = [&app.client, &replicas[0].client, &replicas[1].client].map(Client::clone);
+    let rounds = if app.store.directory().is_some() { tools::rounds() } else { tools::rounds().div_ceil(4) };
+    for clients in [&clients[..1], &clients[..]] {
+        let course = Course { app, clients };
+        let ends: Vec<_> = stream::iter(0..rounds).map(|_| round(&course)).buffer_unordered(LANES).collect().await;
+        let mut tally = BTreeMap::<_, usize>::new();
+        for end in ends {
+            *tally.entry(end).or_default() += 1;
+        }
+        println!("{rounds} rounds, processes: {}, ends: {tally:?}", clients.len());
+    }
+    replicas.into_iter().for_each(Replica::stop);
+    nothing_is_wrong_in(&app.log());
+}
+
+impl Course<'_> {
+    /// The way to one process or another.
+    fn client(&self) -> &Client {
+        &self.clients[fastrand::usize(..self.clients.len())]
+    }
+
+    /// A pending Upload of two bytes, and the Parts `a` and `b`.
+    async fn upload_of_two_parts(&self) -> (String, [String; 2]) {
+        let upload = self.client().upload(2).await;
+        let parts = [self.client().part(&upload, "a").await, self.client().part(&upload, "b").await];
+        (upload, parts)
+    }
+
+    async fn complete(&self, upload: &str, [first, second]: &[String; 2]) -> Answer {
+        after_a_moment(self.client().complete(upload, &[first, second])).await
+    }
+
+    async fn cancel(&self, upload: &str) -> Answer {
+        after_a_moment(self.client().cancel(upload)).await
+    }
+
+    async fn delete(&self, file: &str) -> Answer {
+        after_a_moment(self.client().delete(&format!("/v1/files/{file}"))).await
+    }
+
+    /// What every process and the ledger say of an Upload, once nobody asks for anything more of it.
+    async fn status(&self, upload: &str) -> String {
+        let mut told = Vec::new();
+        for client in self.clients {
+            told.push(client.get(&format!("/v1/uploads/{upload}")).await.ok()["status"].as_str().unwrap().to_owned());
+        }
+        let (status, files): (String, i64) = sqlx::query_as(
+            "select case when status = 'pending' and expires_at <= now() then 'expired' else status end,
+                    (select count(*) from file where file.id = upload.id)
+             from upload where id = $1::uuid",
+        )
+        .bind(upload.replace("upload_", ""))
+        .fetch_one(&self.app.pool)
+        .await
+        .unwrap();
+        assert!(told.iter().all(|it| *it == status), "{told:?}, but in the ledger it is {status}");
+        assert_eq!(files == 1, status == "completed", "{files} files of an upload that is {status}");
+        status
+    }
+
+    /// What an Upload or its File has given up may go at once: nobody writes or reads it any more.
+    async fn grace_is_over(&self, thing: &str) {
+        let id = thing.replace("upload_", "").replace("file-", "");
+        let statement = format!(
+            "update part set not_before = not_before - interval '2 hours' where state = 'garbage' and upload_id = '{id}'"
+        );
+        move_clock(&self.app.pool, &statement).await;
+    }
+}
+
+impl Replica {
+    fn start(app: &TestApp, name: &str) -> Self {
+        let mut settings = app.settings.clone();
+        settings.push(("WINDLASS_SWEEP_INTERVAL".to_owned(), "10ms".to_owned()));
+        let log = app.data_dir.path().join(format!("log-of-the-{name}"));
+        let program = Program::serve(&settings, &log, false);
+        let client = Client::new(&program.address, &app.client.key);
+        Self { program, log, client }
+    }
+
+    fn stop(mut self) {
+        self.program.signal(Signal::SIGTERM);
+        assert!(self.program.wait().success());
+        nothing_is_wrong_in(&fs::read_to_string(&self.log).unwrap());
+    }
+}
+
+/// A lost race is no failure: a deadlock, a refusal by the schema or a sweep that failed would be.
+fn nothing_is_wrong_in(log: &str) {
+    let wrong: Vec<_> = log.lines().filter(|it| it.contains("ERROR") || it.contains("WARN")).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Those who start together meet in every order: half of them wait up to three milliseconds.
+async fn after_a_moment<T>(contestant: impl Future<Output = T>) -> T {
+    let (began, moment) = (Instant::now(), Duration::from_micros(fastrand::u64(0..3000)));
+    if fastrand::bool() {
+        // A timer would round it up to whole milliseconds.
+        while began.elapsed() < moment {
+            tokio::task::yield_now().await;
+        }
+    }
+    contestant.await
+}
+
+/// How many were told yes.
+fn winners(answers: &[Answer]) -> usize {
+    answers.iter().filter(|it| it.status == 200).count()
+}
