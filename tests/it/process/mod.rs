@@ -1,6 +1,8 @@
-//! The program as a process: its embedded database, its command line, its signals, its deployment.
+//! The program as a process: its embedded database, its command line, its clients
+//! that go away, its signals, its deployment.
 
 mod command_line;
+mod departures;
 mod deployment;
 mod embedded;
 mod fsck;

@@ -5,29 +5,26 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 use crate::support::program::Program;
 use crate::support::{TestApp, eventually};
 
 crate::on_both_stores! {
     a_part_that_is_under_way_is_finished_before_the_end;
+    a_part_that_does_not_end_in_time_is_cut_off_and_leaves_nothing (WINDLASS_SHUTDOWN_PATIENCE = "1s", WINDLASS_BODY_IDLE = "1h");
     a_second_signal_stops_at_once;
 }
 
+/// What is held back of a part.
+const END: &[u8] = b"\r\n--B--\r\n";
+
 /// Sends all but the end of a part, and waits until the service has begun to receive it.
-async fn half_a_part(app: &TestApp) -> (String, TcpStream) {
-    let upload = app.client.upload(6).await;
-    let body = "--B\r\nContent-Disposition: form-data; name=\"data\"\r\n\r\nabcdef\r\n--B--\r\n";
-    let address = app.client.address.strip_prefix("http://").unwrap();
-    let mut socket = TcpStream::connect(address).unwrap();
-    let head = format!(
-        "POST /v1/uploads/{upload}/parts HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\n\
-         Content-Type: multipart/form-data; boundary=B\r\n\r\n{}",
-        app.client.key,
-        body.len(),
-        &body[..body.len() - "\r\n--B--\r\n".len()]
-    );
-    socket.write_all(head.as_bytes()).unwrap();
+async fn begun_part(app: &TestApp, data: &[u8]) -> (String, TcpStream) {
+    let upload = app.client.upload(data.len()).await;
+    let mut socket = TcpStream::connect(app.client.socket_address()).unwrap();
+    let request = app.client.raw_part(&upload, data);
+    socket.write_all(&request[..request.len() - END.len()]).unwrap();
     eventually("a part is being received", async || {
         sqlx::query_scalar::<_, i64>("select count(*) from part").fetch_one(&app.pool).await.unwrap() > 0
     })
@@ -36,13 +33,13 @@ async fn half_a_part(app: &TestApp) -> (String, TcpStream) {
 }
 
 async fn a_part_that_is_under_way_is_finished_before_the_end(app: &TestApp) {
-    let (upload, mut socket) = half_a_part(app).await;
+    let (upload, mut socket) = begun_part(app, b"abcdef").await;
     app.program(|it| it.signal(Signal::SIGTERM));
-    let address = app.client.address.strip_prefix("http://").unwrap();
+    let address = app.client.socket_address();
     eventually("nobody new is let in", async || TcpStream::connect(address).is_err()).await;
     // Longer than a server that does not wait would take to go.
     tokio::time::sleep(Duration::from_secs(2)).await;
-    socket.write_all(b"\r\n--B--\r\n").unwrap();
+    socket.write_all(END).unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -53,8 +50,25 @@ async fn a_part_that_is_under_way_is_finished_before_the_end(app: &TestApp) {
     assert_eq!(app.client.download(&file).await, b"abcdef");
 }
 
+async fn a_part_that_does_not_end_in_time_is_cut_off_and_leaves_nothing(app: &TestApp) {
+    // More than a chunk, so that something of it is in the store.
+    let (upload, mut socket) = begun_part(app, &vec![b'x'; 12 * 1024 * 1024]).await;
+    app.program(|it| it.signal(Signal::SIGTERM));
+    // Only the end of its patience ends the process: its client is still there.
+    assert!(app.program(Program::wait).success());
+    socket.write_all(END).ok();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).ok();
+    assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+    app.restart();
+    assert_eq!(app.client.get(&format!("/v1/uploads/{upload}/parts")).await.ok()["data"], json!([]));
+    app.let_time_pass("2 hours").await;
+    app.sweep();
+    assert_eq!((app.store.list().await, app.store.half_done().await), (vec![], 0));
+}
+
 async fn a_second_signal_stops_at_once(app: &TestApp) {
-    let (_upload, _socket) = half_a_part(app).await;
+    let (_upload, _socket) = begun_part(app, b"abcdef").await;
     app.program(|it| {
         it.signal(Signal::SIGTERM);
         std::thread::sleep(Duration::from_millis(100));

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod client;
 pub mod cluster;
 pub mod program;
+pub mod raw;
 pub mod store;
 pub mod tools;
 

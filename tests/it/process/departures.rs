@@ -1,0 +1,306 @@
+//! Clients that go away, at any byte and in any manner: what was committed stays, all else leaves nothing.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use crate::support::client::id;
+use crate::support::{TestApp, eventually, tools};
+
+crate::on_both_stores! {
+    a_part_that_is_cut_off_is_not_there_and_a_whole_one_may_be;
+    a_file_that_is_cut_off_is_not_there_and_a_whole_one_may_be;
+    a_completion_that_is_cut_off_changes_nothing_and_a_whole_one_may;
+    a_reader_that_goes_away_leaves_nothing_open;
+    many_departures_leave_no_task_thread_or_descriptor (WINDLASS_BUFFER_BYTES = "16777216");
+}
+
+const MIB: usize = 1024 * 1024;
+
+/// More than two chunks of either store.
+const LARGE: usize = 12 * MIB;
+
+/// How many go away at once.
+const AT_ONCE: usize = 4;
+
+/// In which manner a client goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// Says that nothing more comes, and listens (FIN).
+    HalfClose,
+    /// Closes the socket (FIN, and RST to whatever comes then).
+    Close,
+    /// Drops the connection (RST).
+    Reset,
+}
+
+const MANNERS: [Manner; 3] = [Manner::HalfClose, Manner::Close, Manner::Reset];
+
+/// Sends so many bytes of a request and goes away. Gives the status that was answered, if one was.
+async fn go_away(app: &TestApp, request: &[u8], at: usize, manner: Manner) -> Option<u16> {
+    let mut socket = TcpStream::connect(app.client.socket_address()).await.unwrap();
+    // The service may have answered and closed already.
+    socket.write_all(&request[..at]).await.ok();
+    if fastrand::bool() {
+        sleep(Duration::from_millis(fastrand::u64(0..10))).await;
+    }
+    match manner {
+        Manner::HalfClose => {
+            socket.shutdown().await.ok();
+            let mut answer = Vec::new();
+            let read = timeout(Duration::from_mins(1), socket.read_to_end(&mut answer)).await;
+            read.unwrap().ok();
+            return std::str::from_utf8(answer.get(9..12)?).ok()?.parse().ok();
+        }
+        Manner::Close => {}
+        Manner::Reset => socket.set_zero_linger().unwrap(),
+    }
+    None
+}
+
+/// Bytes without a line's end among them.
+fn data(length: usize) -> Vec<u8> {
+    let mut data = b"the quick brown fox ".repeat(length / 20 + 1);
+    data.truncate(length);
+    data
+}
+
+/// Where a request is cut: before and after every end of a line, around the store's chunks, and anywhere.
+fn cuts(request: &[u8]) -> BTreeSet<usize> {
+    let lines = request.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at);
+    let chunks = [0, 1, MIB, 2 * MIB, 5 * MIB, 10 * MIB, request.len()];
+    let anywhere = (0..tools::rounds()).map(|_| fastrand::usize(..request.len()));
+    let around = |at: usize| [at.saturating_sub(1), at, at + 1, at + 2];
+    lines.flat_map(around).chain(chunks).chain(anywhere).filter(|at| *at <= request.len()).collect()
+}
+
+/// Every cut in every manner where the request is small; else those in the content and after it, in one.
+fn departures(request: &[u8]) -> Vec<(usize, Manner)> {
+    if request.len() < MIB {
+        return cuts(request).into_iter().flat_map(|at| MANNERS.map(|manner| (at, manner))).collect();
+    }
+    let mut departures: Vec<_> =
+        cuts(request).into_iter().filter(|at| *at >= MIB).map(|at| (at, fastrand::choice(MANNERS).unwrap())).collect();
+    departures.extend(MANNERS.map(|manner| (request.len(), manner)));
+    departures
+}
+
+async fn count(app: &TestApp, what: &'static str) -> i64 {
+    sqlx::query_scalar(what).fetch_one(&app.pool).await.unwrap()
+}
+
+/// Nothing is under way any more for somebody who has gone away, without any time having passed.
+async fn all_is_given_up(app: &TestApp) {
+    app.no_writer_is_busy().await;
+    eventually("no form is pending", async || {
+        count(app, "select count(*) from upload where origin = 'form' and status = 'pending'").await == 0
+    })
+    .await;
+}
+
+/// Whether what was asked for has come about. It must have where the answer says so, and cannot have
+/// where not all was sent.
+fn is_as_it_must_be(request: &[u8], at: usize, manner: Manner, answered: Option<u16>, done: bool) {
+    let whole = at == request.len();
+    match (whole, manner) {
+        (true, Manner::HalfClose) => assert_eq!((answered, done), (Some(200), true), "it waits for its answer"),
+        (true, Manner::Close | Manner::Reset) => {}
+        (false, _) => {
+            assert!(!done, "{at} of {} bytes, then {manner:?}", request.len());
+            assert!(matches!(answered, None | Some(400 | 408)), "{answered:?} to {at} of {} bytes", request.len());
+        }
+    }
+}
+
+async fn a_part_that_is_cut_off_is_not_there_and_a_whole_one_may_be(app: &TestApp) {
+    for data in [data(30), data(LARGE)] {
+        let uploads = app.client.upload(data.len()).await;
+        let request = app.client.raw_part(&uploads, &data);
+        let depart = async |(at, manner): (usize, Manner)| {
+            let upload = app.client.upload(data.len()).await;
+            let request = app.client.raw_part(&upload, &data);
+            let answered = go_away(app, &request, at, manner).await;
+            (upload, at, manner, answered)
+        };
+        let gone: Vec<_> = stream::iter(departures(&request)).map(depart).buffer_unordered(AT_ONCE).collect().await;
+        all_is_given_up(app).await;
+        for (upload, at, manner, answered) in gone {
+            let parts = app.client.get(&format!("/v1/uploads/{upload}/parts")).await.ok()["data"].clone();
+            let parts: Vec<_> = parts.as_array().unwrap().iter().map(id).collect();
+            assert!(parts.len() <= 1);
+            is_as_it_must_be(&request, at, manner, answered, !parts.is_empty());
+            if let [part] = &*parts {
+                let file = id(&app.client.complete(&upload, &[part]).await.ok()["file"]);
+                assert!(app.client.download(&file).await == data);
+                app.client.delete(&format!("/v1/files/{file}")).await.ok();
+            }
+        }
+    }
+}
+
+async fn a_file_that_is_cut_off_is_not_there_and_a_whole_one_may_be(app: &TestApp) {
+    for data in [data(30), data(LARGE)] {
+        let request = app.client.raw_file("0000", &data);
+        let departures: Vec<_> = departures(&request).into_iter().enumerate().collect();
+        let depart = async |(number, (at, manner)): (usize, (usize, Manner))| {
+            let filename = format!("{number:04}");
+            let answered = go_away(app, &app.client.raw_file(&filename, &data), at, manner).await;
+            (filename, at, manner, answered)
+        };
+        let gone: Vec<_> = stream::iter(departures).map(depart).buffer_unordered(AT_ONCE).collect().await;
+        all_is_given_up(app).await;
+        let files = app.client.get("/v1/files").await.ok()["data"].clone();
+        for (filename, at, manner, answered) in gone {
+            let made: Vec<_> = files.as_array().unwrap().iter().filter(|it| it["filename"] == *filename).collect();
+            assert!(made.len() <= 1);
+            is_as_it_must_be(&request, at, manner, answered, !made.is_empty());
+            for file in made {
+                assert!(app.client.download(&id(file)).await == data);
+                app.client.delete(&format!("/v1/files/{}", id(file))).await.ok();
+            }
+        }
+    }
+}
+
+async fn a_completion_that_is_cut_off_changes_nothing_and_a_whole_one_may(app: &TestApp) {
+    let data = data(30);
+    let prepare = async || {
+        let upload = app.client.upload(data.len()).await;
+        let part = app.client.part(&upload, &*data).await;
+        (app.client.raw_complete(&upload, &[&part]), upload, part)
+    };
+    let (request, ..) = prepare().await;
+    let depart = async |(at, manner): (usize, Manner)| {
+        let (request, upload, part) = prepare().await;
+        let answered = go_away(app, &request, at, manner).await;
+        (upload, part, at, manner, answered)
+    };
+    let gone: Vec<_> = stream::iter(departures(&request)).map(depart).buffer_unordered(AT_ONCE).collect().await;
+    for (upload, part, at, manner, answered) in gone {
+        let status = app.client.get(&format!("/v1/uploads/{upload}")).await.ok()["status"].clone();
+        is_as_it_must_be(&request, at, manner, answered, status == "completed");
+        // Whoever has not seen the answer asks again.
+        let file = id(&app.client.complete(&upload, &[&part]).await.ok()["file"]);
+        assert_eq!(app.client.download(&file).await, data);
+    }
+}
+
+/// Asks for a file, reads so much of the answer, slowly, and goes away.
+async fn read_and_go_away(app: &TestApp, file: &str, until: usize, manner: Manner) -> Vec<u8> {
+    let mut socket = TcpStream::connect(app.client.socket_address()).await.unwrap();
+    let request = app.client.raw("GET", &format!("/v1/files/{file}/content"), "text/plain", b"");
+    socket.write_all(&request).await.unwrap();
+    if manner == Manner::HalfClose {
+        socket.shutdown().await.unwrap();
+    }
+    let (mut read, mut piece) = (Vec::new(), vec![0; 64 * 1024]);
+    while read.len() < until {
+        let length = socket.read(&mut piece).await.unwrap();
+        if length == 0 {
+            break;
+        }
+        read.extend_from_slice(&piece[..length]);
+        if fastrand::u8(..) < 8 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+    if manner == Manner::Reset {
+        socket.set_zero_linger().unwrap();
+    }
+    read
+}
+
+/// What a process holds.
+#[derive(Debug)]
+struct Held {
+    descriptors: usize,
+    /// Descriptors of files in the store.
+    objects: usize,
+    threads: usize,
+}
+
+impl Held {
+    fn by(app: &TestApp) -> Self {
+        let process = app.program(|it| format!("/proc/{}", it.pid()));
+        let descriptors: Vec<_> = fs::read_dir(format!("{process}/fd"))
+            .unwrap()
+            // It may have been closed meanwhile.
+            .filter_map(|it| fs::read_link(it.unwrap().path()).ok())
+            .collect();
+        Self {
+            descriptors: descriptors.len(),
+            objects: descriptors
+                .iter()
+                .filter(|it| app.store.directory().is_some_and(|root| it.starts_with(root)))
+                .count(),
+            threads: fs::read_dir(format!("{process}/task")).unwrap().count(),
+        }
+    }
+
+    /// As before: but for pooled connections and idle threads, of which there are a few, however many came and went.
+    async fn is_held_again_by(&self, app: &TestApp) {
+        const A_FEW: usize = 16;
+        eventually("no more is held than before", async || {
+            let now = Self::by(app);
+            now.objects == self.objects
+                && now.descriptors <= self.descriptors + A_FEW
+                && now.threads <= self.threads + A_FEW
+        })
+        .await;
+    }
+}
+
+async fn a_reader_that_goes_away_leaves_nothing_open(app: &TestApp) {
+    let data = data(LARGE);
+    let file = app.client.file(&*data).await;
+    let read = async |(until, manner)| (manner, read_and_go_away(app, &file, until, manner).await);
+    let readers = |count| {
+        let departures =
+            (0..count).map(|_| (fastrand::usize(1..LARGE), fastrand::choice([Manner::Close, Manner::Reset]).unwrap()));
+        stream::iter(departures.collect::<Vec<_>>()).map(read).buffer_unordered(AT_ONCE)
+    };
+    readers(AT_ONCE).count().await;
+    let before = Held::by(app);
+    readers(3 * tools::rounds()).count().await;
+    before.is_held_again_by(app).await;
+    // Who only says that no further request comes still reads to the end.
+    let (_, answer) = read((usize::MAX, Manner::HalfClose)).await;
+    assert!(answer.ends_with(&data) && answer.len() > data.len());
+}
+
+/// With so little memory for bodies, a dozen tasks that were left behind would hold all of it.
+async fn many_departures_leave_no_task_thread_or_descriptor(app: &TestApp) {
+    let (small, large) = (data(30), data(LARGE));
+    let file = app.client.file(&*large).await;
+    let depart = async |_| {
+        let manner = fastrand::choice(MANNERS).unwrap();
+        let upload = app.client.upload(30).await;
+        let request = match fastrand::u8(..10) {
+            0 => app.client.raw_part(&upload, &large),
+            1 => app.client.raw_file("large", &large),
+            2..5 => app.client.raw_part(&upload, &small),
+            5..8 => app.client.raw_file("small", &small),
+            8 => app.client.raw_complete(&upload, &[]),
+            _ => {
+                read_and_go_away(app, &file, fastrand::usize(1..LARGE), manner).await;
+                return;
+            }
+        };
+        go_away(app, &request, fastrand::usize(..request.len()), manner).await;
+    };
+    let departures = |count| stream::iter(0..count).map(depart).buffer_unordered(2 * AT_ONCE);
+    departures(20).count().await;
+    all_is_given_up(app).await;
+    let before = Held::by(app);
+    departures(12 * tools::rounds()).count().await;
+    all_is_given_up(app).await;
+    before.is_held_again_by(app).await;
+    let upload = app.client.upload(LARGE).await;
+    let part = app.client.part(&upload, large).await;
+    app.client.complete(&upload, &[&part]).await.ok();
+}
