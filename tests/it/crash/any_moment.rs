@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::support::client::id;
 use crate::support::program::Program;
-use crate::support::{Client, TestApp, rounds};
+use crate::support::{Client, TestApp, tools};
 
 crate::on_both_stores! {
     what_was_acknowledged_survives_deaths_at_any_moment;
@@ -30,15 +30,13 @@ struct Acknowledged {
 
 async fn what_was_acknowledged_survives_deaths_at_any_moment(app: &TestApp) {
     let told = Arc::new(Mutex::new(Acknowledged::default()));
-    for round in 0..rounds(12) {
+    for round in 0..tools::rounds() as u64 {
         let mut clients = JoinSet::new();
         for number in 0..CLIENTS {
             let client = Client::new(&app.client.address, &app.client.key);
             clients.spawn(work_until_it_dies(client, Arc::clone(&told), round * CLIENTS + number));
         }
-        // Nobody knows when: the process's own start gives the randomness.
-        let moment = 20 + uuid::Uuid::now_v7().as_u128() % 300;
-        tokio::time::sleep(Duration::from_millis(u64::try_from(moment).unwrap())).await;
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(20..320))).await;
         app.program(Program::kill);
         clients.join_all().await;
         app.restart_with(&[]);

@@ -60,7 +60,7 @@ async fn a_part_that_does_not_end_in_time_is_cut_off_and_leaves_nothing(app: &Te
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer).ok();
     assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
-    app.restart();
+    app.kill_and_restart();
     assert_eq!(app.client.get(&format!("/v1/uploads/{upload}/parts")).await.ok()["data"], json!([]));
     app.let_time_pass("2 hours").await;
     app.sweep();

@@ -38,12 +38,6 @@ macro_rules! on_both_stores {
     };
 }
 
-/// How often something is repeated: as often as `WINDLASS_ROUNDS` says, or else as often as a run of
-/// all the tests can afford.
-pub fn rounds(affordable: u64) -> u64 {
-    tools::rounds().unwrap_or(affordable)
-}
-
 /// Waits until something holds that is soon to hold; the time bounds a hang, and judges nothing.
 pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let began = Instant::now();

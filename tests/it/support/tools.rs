@@ -16,11 +16,6 @@ pub fn pg_bin() -> Option<PathBuf> {
     env::var_os("WINDLASS_PG_BIN").filter(|it| !it.is_empty()).map(PathBuf::from)
 }
 
-/// How often a test shall repeat what it repeats.
-pub fn rounds() -> Option<u64> {
-    env::var("WINDLASS_ROUNDS").ok()?.parse().ok()
-}
-
 /// The search path.
 pub fn path() -> OsString {
     env::var_os("PATH").unwrap_or_default()
@@ -42,7 +37,7 @@ pub fn scratch() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("run-{}", std::process::id()))
 }
 
-/// How often a race is run: a few times in passing, thousands of times where `WINDLASS_ROUNDS` says so.
+/// How often a race or a death at any moment is run: a few times in passing, thousands of times where `WINDLASS_ROUNDS` says so.
 pub fn rounds() -> usize {
     env::var("WINDLASS_ROUNDS").map_or(16, |it| it.parse().unwrap())
 }
