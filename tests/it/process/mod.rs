@@ -4,6 +4,7 @@
 mod command_line;
 mod departures;
 mod deployment;
+mod durability;
 mod embedded;
 mod fsck;
 mod signals;

@@ -67,6 +67,11 @@ impl TestApp {
         program::run(&self.with(more), arguments)
     }
 
+    /// The same as `run`, under another program.
+    pub fn run_under(&self, under: &[&str], arguments: &[&str]) -> std::process::Output {
+        program::command_under(under, &self.settings).args(arguments).output().unwrap()
+    }
+
     fn with(&self, more: &[(&str, &str)]) -> Vec<(String, String)> {
         let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         self.settings.iter().cloned().chain(more).collect()

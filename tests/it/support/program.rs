@@ -19,9 +19,14 @@ pub struct Program {
 
 /// A command that runs the program with these settings and no others.
 pub fn command(settings: &[(String, String)]) -> Command {
+    command_under(&[], settings)
+}
+
+/// The same, run by another program, which is named with its arguments.
+pub fn command_under(under: &[&str], settings: &[(String, String)]) -> Command {
     // The child ends with the thread that started it, should a test be killed.
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_windlass")]);
+    command.args(["--pdeathsig", "KILL"]).args(under).arg(env!("CARGO_BIN_EXE_windlass"));
     with(command, settings)
 }
 

@@ -32,6 +32,16 @@ pub fn tool(relative: &str) -> Option<PathBuf> {
     None
 }
 
+/// A program of the machine's own; without it the test is passed over, but not under `./dev test`.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let found = env::split_paths(&path()).map(|it| it.join(name)).find(|it| it.is_file());
+    assert!(found.is_some() || env::var_os("WINDLASS_TEST_ALL").is_none(), "{name} is missing");
+    if found.is_none() {
+        eprintln!("passed over: {name} is missing; `./dev test` gets it");
+    }
+    found
+}
+
 /// A folder for this run, below Cargo's own.
 pub fn scratch() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("run-{}", std::process::id()))
