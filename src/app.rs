@@ -21,6 +21,9 @@ use crate::{http, sweeper};
 /// How long a database that is still starting is waited for.
 const DATABASE_PATIENCE: Duration = Duration::from_mins(1);
 
+/// How long what is to be finished or given up is waited for, once nobody is served any more.
+const SETTLED_WITHIN: Duration = Duration::from_secs(10);
+
 /// Why the service does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -128,9 +131,12 @@ pub async fn run(
             sweeper::run(service, sweep_interval, stop).await;
         }
     });
-    let served = http::serve(service, listener, stop, patience).await;
+    let served = http::serve(service.clone(), listener, stop, patience).await;
     drop(whoever_ends);
     let swept = sweeper.await;
+    if !service.settle(SETTLED_WITHIN).await {
+        tracing::warn!("some work was broken off; the sweeper will find what is left of it");
+    }
     served.map_err(Error::Ended)?;
     swept.map_err(|error| Error::Ended(io::Error::other(error)))
 }

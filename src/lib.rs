@@ -51,7 +51,7 @@
 //! before, with nothing locked.
 //!
 //! **Invariant: what must finish, finishes.** The service's work runs on its own runtime
-//! ([`service::Service::run`]); a client that goes away cancels a handler, never a commit.
+//! ([`service::Service::run`]); a client that goes away cancels a handler, never a commit, and a stop waits for it.
 //!
 //! **Invariant: memory is bounded.** Bytes are copied once into buffers of our own, two per body, out
 //! of a budget; a body that finds none waits, and is then turned away.

@@ -61,7 +61,7 @@ impl Service {
     pub(super) fn read_parts(&self, wanted: Vec<(Part, Range<u64>)>) -> mpsc::Receiver<Result<Bytes>> {
         let (out, pieces) = mpsc::channel(1);
         let this = self.clone();
-        self.runtime.spawn(async move {
+        self.spawn(async move {
             for (part, range) in wanted {
                 match this.read_part(part, range, &out).await {
                     Ok(true) => {}

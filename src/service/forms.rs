@@ -34,7 +34,7 @@ impl Service {
         CrashPoint::FormWritten.passed();
         let (done, dropped) = oneshot::channel();
         let watcher = self.clone();
-        self.runtime.spawn(async move {
+        self.spawn(async move {
             if dropped.await.is_err()
                 && let Err(error) = watcher.cancel(project, upload, Origin::Form).await
             {

@@ -71,7 +71,7 @@ impl Service {
         // The second buffer of the two that go round.
         give_back.try_send(Vec::new()).map_err(|_| Error::Interrupted)?;
         let part = Part { id, upload, bytes: ByteCount::ZERO, crc64: Crc64::EMPTY, created_at };
-        let outcome = self.runtime.clone().spawn(self.store(project, part, chunks, give_back, memory));
+        let outcome = self.clone().spawn(self.store(project, part, chunks, give_back, memory));
         Ok(Intake {
             limit,
             taken: 0,

@@ -12,9 +12,13 @@ mod keys;
 mod uploads;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
 pub use self::content::{ByteRange, Content};
 pub use self::forms::FormIntake;
@@ -34,6 +38,8 @@ pub struct Service {
     limits: Arc<Limits>,
     /// Where database and store work runs, apart from the threads that serve sockets.
     runtime: Handle,
+    /// What of that is under way.
+    tasks: TaskTracker,
     /// KiB of memory that bodies on their way may still take.
     buffers: Arc<Semaphore>,
 }
@@ -136,7 +142,7 @@ impl Service {
     pub fn new(db: Db, blobs: Blobs, limits: Limits, runtime: Handle) -> Self {
         let kib = limits.buffer_bytes.get() / 1024;
         let buffers = Arc::new(Semaphore::new(usize::try_from(kib).unwrap_or(Semaphore::MAX_PERMITS)));
-        Self { db, blobs, limits: Arc::new(limits), runtime, buffers }
+        Self { db, blobs, limits: Arc::new(limits), runtime, tasks: TaskTracker::new(), buffers }
     }
 
     /// The bounds in force.
@@ -168,7 +174,18 @@ impl Service {
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        self.runtime.spawn(work(self.clone())).await.map_err(|_| Error::Interrupted).flatten()
+        self.spawn(work(self.clone())).await.map_err(|_| Error::Interrupted).flatten()
+    }
+
+    /// Waits until nothing is under way any more: what clients that went away or were cut off have
+    /// left to be finished or given up. Whether it came to that within `patience`.
+    pub async fn settle(&self, patience: Duration) -> bool {
+        self.tasks.close();
+        timeout(patience, self.tasks.wait()).await.is_ok()
+    }
+
+    fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.tasks.spawn_on(task, &self.runtime)
     }
 
     /// Asks whether ledger and store answer.

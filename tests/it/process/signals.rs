@@ -13,23 +13,29 @@ use crate::support::{TestApp, eventually};
 crate::on_both_stores! {
     a_part_that_is_under_way_is_finished_before_the_end;
     a_part_that_does_not_end_in_time_is_cut_off_and_leaves_nothing (WINDLASS_SHUTDOWN_PATIENCE = "1s", WINDLASS_BODY_IDLE = "1h");
+    a_file_that_is_cut_off_is_given_up_before_the_end (WINDLASS_SHUTDOWN_PATIENCE = "0s", WINDLASS_BODY_IDLE = "1h");
     a_second_signal_stops_at_once;
 }
 
 /// What is held back of a part.
 const END: &[u8] = b"\r\n--B--\r\n";
 
-/// Sends all but the end of a part, and waits until the service has begun to receive it.
+/// Sends all but the end of a request, and waits until the service has begun to receive its bytes.
+async fn begun(app: &TestApp, request: &[u8]) -> TcpStream {
+    let mut socket = TcpStream::connect(app.client.socket_address()).unwrap();
+    socket.write_all(&request[..request.len() - END.len()]).unwrap();
+    eventually("a part is being received", async || count(app, "select count(*) from part").await > 0).await;
+    socket
+}
+
 async fn begun_part(app: &TestApp, data: &[u8]) -> (String, TcpStream) {
     let upload = app.client.upload(data.len()).await;
-    let mut socket = TcpStream::connect(app.client.socket_address()).unwrap();
-    let request = app.client.raw_part(&upload, data);
-    socket.write_all(&request[..request.len() - END.len()]).unwrap();
-    eventually("a part is being received", async || {
-        sqlx::query_scalar::<_, i64>("select count(*) from part").fetch_one(&app.pool).await.unwrap() > 0
-    })
-    .await;
+    let socket = begun(app, &app.client.raw_part(&upload, data)).await;
     (upload, socket)
+}
+
+async fn count(app: &TestApp, what: &'static str) -> i64 {
+    sqlx::query_scalar(what).fetch_one(&app.pool).await.unwrap()
 }
 
 async fn a_part_that_is_under_way_is_finished_before_the_end(app: &TestApp) {
@@ -60,11 +66,32 @@ async fn a_part_that_does_not_end_in_time_is_cut_off_and_leaves_nothing(app: &Te
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer).ok();
     assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
-    app.kill_and_restart();
-    assert_eq!(app.client.get(&format!("/v1/uploads/{upload}/parts")).await.ok()["data"], json!([]));
-    app.let_time_pass("2 hours").await;
+    // It was given up by the process itself: nobody has to wait for the hour of its upload.
+    app.no_writer_is_busy().await;
+    app.let_time_pass("2 minutes").await;
     app.sweep();
     assert_eq!((app.store.list().await, app.store.half_done().await), (vec![], 0));
+    app.kill_and_restart();
+    assert_eq!(app.client.get(&format!("/v1/uploads/{upload}/parts")).await.ok()["data"], json!([]));
+}
+
+async fn a_file_that_is_cut_off_is_given_up_before_the_end(app: &TestApp) {
+    let _socket = begun(app, &app.client.raw_file("a", b"abcdef")).await;
+    let mut ledger = app.pool.begin().await.unwrap();
+    sqlx::query("select from upload for update").execute(&mut *ledger).await.unwrap();
+    app.program(|it| it.signal(Signal::SIGTERM));
+    eventually("the file is about to be given up", async || {
+        let waiting = "select count(*) from pg_stat_activity
+                       where datname = current_database() and wait_event_type = 'Lock'";
+        count(app, waiting).await > 0
+    })
+    .await;
+    // Longer than a process that does not wait would take to end.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    ledger.commit().await.unwrap();
+    assert!(app.program(Program::wait).success());
+    assert_eq!(count(app, "select count(*) from upload where status = 'pending'").await, 0);
+    app.kill_and_restart();
 }
 
 async fn a_second_signal_stops_at_once(app: &TestApp) {
