@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{Executor as _, PgConnection, PgPool, Postgres, Row as _, Transaction};
 use uuid::Uuid;
 
 /// A transaction. It is rolled back unless it is committed.
@@ -102,12 +102,12 @@ impl Db {
             .before_acquire(|connection, about| {
                 Box::pin(async move {
                     // One that was just in use was asked when it came back.
-                    if about.idle_for > FRESH { answers(connection).await.map(|()| true) } else { Ok(true) }
+                    if about.idle_for > FRESH { is_sound(connection).await } else { Ok(true) }
                 })
             })
             // sqlx asks without a bound whether a connection that comes back still answers: those to a
             // database that fell silent would fill the pool for ever.
-            .after_release(|connection, _| Box::pin(async move { answers(connection).await.map(|()| true) }))
+            .after_release(|connection, _| Box::pin(is_sound(connection)))
             .connect_lazy_with(options.application_name("windlass"));
         let db = Self { pool };
         let began = tokio::time::Instant::now();
@@ -170,9 +170,12 @@ const FRESH: Duration = Duration::from_secs(1);
 /// How long a connection may take to say that it is alive.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
 
-async fn answers(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+/// Whether a connection answers, and not from within a transaction: sqlx forgets the one whose `begin`
+/// was given up halfway, and whatever came later would never be committed.
+async fn is_sound(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let silent = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-    tokio::time::timeout(SIGN_OF_LIFE, connection.ping()).await.map_err(silent).flatten()
+    let question = connection.fetch_one(sqlx::raw_sql("select now() = statement_timestamp()"));
+    tokio::time::timeout(SIGN_OF_LIFE, question).await.map_err(silent).flatten()?.try_get(0)
 }
 
 /// A place in a list that is ordered by `(created_at, id)`: between two rows, even of one moment.

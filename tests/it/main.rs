@@ -13,3 +13,4 @@ mod sdk;
 mod sql;
 mod support;
 mod tidy;
+mod trouble;

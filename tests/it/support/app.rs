@@ -67,6 +67,11 @@ impl TestApp {
         program::run(&self.with(more), arguments)
     }
 
+    /// A setting that the program was started with.
+    pub fn setting(&self, name: &str) -> &str {
+        &self.settings.iter().find(|it| it.0 == name).unwrap().1
+    }
+
     /// The same as `run`, under another program.
     pub fn run_under(&self, under: &[&str], arguments: &[&str]) -> std::process::Output {
         program::command_under(under, &self.settings).args(arguments).output().unwrap()

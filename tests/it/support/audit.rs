@@ -60,6 +60,12 @@ impl TestApp {
         assert!(left.iter().all(|it| kept.contains(it)), "a file has changed");
     }
 
+    /// Ends every upload that is pending, as time does: also those that nobody was told of.
+    pub async fn expire_everything(&self) {
+        self.let_time_pass("2 hours").await;
+        self.sweep();
+    }
+
     /// A writer whose client went away takes a moment to write that down.
     pub async fn no_writer_is_busy(&self) {
         let busy = "select count(*) from part where state = 'receiving'";

@@ -8,6 +8,7 @@ pub mod program;
 pub mod raw;
 pub mod store;
 pub mod tools;
+pub mod wire;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,312 @@
+//! Postgres cut off, silent, slow, away, or out of connections.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use reqwest::multipart::{Form, Part};
+use serde_json::json;
+use sqlx::{AssertSqlSafe, Executor as _};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use url::Url;
+
+use crate::support::client::id;
+use crate::support::wire::{Mode, Trap, Wire};
+use crate::support::{Answer, StoreKind, TestApp, eventually};
+
+/// How long the service waits for a silent Postgres here.
+const PATIENCE: (&str, &str) = ("WINDLASS_LEDGER_PATIENCE", "3s");
+
+/// A Windlass whose Postgres is at the other end of a wire.
+async fn app_on_a_wire() -> (TestApp, Wire) {
+    let app = TestApp::start(StoreKind::Directory, &[]).await.unwrap();
+    let mut url: Url = app.setting("DATABASE_URL").parse().unwrap();
+    let postgres = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
+    let wire = Wire::to(postgres.parse().unwrap()).await;
+    url.set_port(Some(wire.address.port())).unwrap();
+    app.restart_with(&[PATIENCE, ("DATABASE_URL", url.as_str())]);
+    (app, wire)
+}
+
+/// Until it works again, every answer is a 503 that says when to come back.
+async fn recovers(app: &TestApp) {
+    eventually("the service works again", async || {
+        let answer = app.client.get("/v1/files").await;
+        if answer.status.as_u16() != 200 {
+            is_away(&answer);
+        }
+        answer.status.as_u16() == 200
+    })
+    .await;
+}
+
+#[track_caller]
+fn is_away(answer: &Answer) {
+    answer.error(503, None);
+    let seconds: u32 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=60).contains(&seconds));
+}
+
+const TRAPS: [Trap; 2] = [Trap::BeforeItArrives, Trap::OnceItIsAnswered];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_completion_whose_commit_is_cut_off_is_found_out() {
+    let (app, wire) = app_on_a_wire().await;
+    for trap in TRAPS {
+        let upload = app.client.upload(5).await;
+        let part = app.client.part(&upload, "bytes").await;
+        wire.trap("COMMIT", 0, trap);
+        let file = id(&app.client.complete(&upload, &[&part]).await.ok()["file"]);
+        assert!(wire.was_met());
+        assert_eq!(app.client.download(&file).await, b"bytes", "{trap:?}");
+        assert_eq!(id(&app.client.complete(&upload, &[&part]).await.ok()["file"]), file);
+    }
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancellation_whose_commit_is_cut_off_is_found_out() {
+    let (app, wire) = app_on_a_wire().await;
+    for trap in TRAPS {
+        let upload = app.client.upload(5).await;
+        app.client.part(&upload, "bytes").await;
+        wire.trap("COMMIT", 0, trap);
+        assert_eq!(app.client.cancel(&upload).await.ok()["status"], "cancelled", "{trap:?}");
+        assert!(wire.was_met());
+        app.client.cancel(&upload).await.error(400, Some("upload_id"));
+    }
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_whose_commit_is_cut_off_is_found_out() {
+    let (app, wire) = app_on_a_wire().await;
+    for trap in TRAPS {
+        let path = format!("/v1/files/{}", app.client.file("bytes").await);
+        wire.trap("COMMIT", 0, trap);
+        assert_eq!(app.client.delete(&path).await.ok()["deleted"], true, "{trap:?}");
+        assert!(wire.was_met());
+        app.client.delete(&path).await.error(404, Some("id"));
+    }
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_commit_is_cut_off_is_made_once() {
+    let (app, wire) = app_on_a_wire().await;
+    for (made, trap) in TRAPS.into_iter().enumerate() {
+        wire.trap("COMMIT", 0, trap);
+        let file = app.client.file("bytes").await;
+        assert!(wire.was_met());
+        assert_eq!(app.client.download(&file).await, b"bytes", "{trap:?}");
+        assert_eq!(app.client.get("/v1/files").await.ok()["data"].as_array().unwrap().len(), made + 1);
+    }
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_whose_commit_is_cut_off_is_stored_once() {
+    let (app, wire) = app_on_a_wire().await;
+    for trap in TRAPS {
+        let upload = app.client.upload(5).await;
+        // The first use of a statement on a connection names it; the next message runs it.
+        wire.cut();
+        recovers(&app).await;
+        wire.trap("update part set state = 'stored'", 1, trap);
+        let part = app.client.part(&upload, "bytes").await;
+        assert!(wire.was_met());
+        let listed = app.client.get(&format!("/v1/uploads/{upload}/parts")).await.ok();
+        assert_eq!(listed["data"].as_array().unwrap().len(), 1, "{trap:?}");
+        app.client.complete(&upload, &[&part]).await.ok();
+    }
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_whose_commit_is_cut_off_is_made_once() {
+    let (app, wire) = app_on_a_wire().await;
+    for (made, trap) in TRAPS.into_iter().enumerate() {
+        wire.cut();
+        recovers(&app).await;
+        wire.trap("insert into upload", 1, trap);
+        let upload = app.client.upload(5).await;
+        assert!(wire.was_met());
+        let listed = app.client.get("/v1/uploads").await.ok();
+        assert_eq!(listed["data"].as_array().unwrap().len(), made + 1, "{trap:?}");
+        assert_eq!(id(&listed["data"][0]), upload);
+    }
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_postgres_is_an_absent_one_and_is_there_again_when_it_speaks() {
+    let (app, wire) = app_on_a_wire().await;
+    let upload = app.client.upload(5).await;
+    wire.set(Mode::Silent);
+    let completion = app.client.request(Method::POST, &format!("/v1/uploads/{upload}/complete"));
+    let all = tokio::join!(
+        app.client.get("/v1/files"),
+        app.client.add_part(&upload, "bytes"),
+        app.client.send(completion.json(&json!({"part_ids": []}))),
+        app.client.create_file("user_data", "bytes"),
+    );
+    for answer in [all.0, all.1, all.2, all.3] {
+        is_away(&answer);
+    }
+    wire.set(Mode::Pass);
+    recovers(&app).await;
+    // Not even a transaction that was given up while it began is left open on some connection.
+    for _ in 0..12 {
+        app.client.file("bytes").await;
+    }
+    let part = app.client.part(&upload, "bytes").await;
+    app.client.complete(&upload, &[&part]).await.ok();
+    app.expire_everything().await;
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_to_a_postgres_that_fell_silent_for_good_do_not_fill_the_pool() {
+    let (app, wire) = app_on_a_wire().await;
+    let file = app.client.file("bytes").await;
+    let path = format!("/v1/files/{file}");
+    // All of the pool's connections are in use at once, and none of them ever hears anything again.
+    wire.set(Mode::Late(Duration::from_millis(200)));
+    futures_util::future::join_all((0..12).map(|_| app.client.get(&path))).await;
+    wire.set(Mode::Silent);
+    for answer in futures_util::future::join_all((0..12).map(|_| app.client.get(&path))).await {
+        is_away(&answer);
+    }
+    // Another server at another place: what went into the old connections stays unanswered.
+    wire.hush();
+    wire.set(Mode::Pass);
+    recovers(&app).await;
+    assert_eq!(app.client.download(&file).await, b"bytes");
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_that_is_away_is_503_and_is_found_again_when_it_is_back() {
+    let (app, wire) = app_on_a_wire().await;
+    let file = app.client.file("bytes").await;
+    wire.set(Mode::Refused);
+    wire.cut();
+    is_away(&app.client.get("/v1/files").await);
+    is_away(&app.client.get("/readyz").await);
+    assert_eq!(app.client.get("/livez").await.status.as_u16(), 200, "a restart would not help");
+    wire.set(Mode::Pass);
+    recovers(&app).await;
+    assert_eq!(app.client.download(&file).await, b"bytes");
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_that_is_cut_off_again_and_again_costs_no_acknowledged_byte() {
+    let (app, wire) = app_on_a_wire().await;
+    let (mut files, mut away) = (Vec::new(), 0);
+    for round in 0..40_u8 {
+        let (_, answers) = tokio::join!(
+            async {
+                tokio::time::sleep(Duration::from_millis(fastrand::u64(0..30))).await;
+                wire.cut();
+            },
+            futures_util::future::join_all((0..4).map(|it| app.client.create_file("user_data", vec![round; it + 1]))),
+        );
+        for (length, answer) in answers.into_iter().enumerate() {
+            if answer.status.as_u16() == 200 {
+                files.push((id(&answer.json()), vec![round; length + 1]));
+            } else {
+                is_away(&answer);
+                away += 1;
+            }
+        }
+    }
+    println!("{} files acknowledged, {away} requests turned away", files.len());
+    recovers(&app).await;
+    for (file, bytes) in files {
+        assert_eq!(app.client.download(&file).await, bytes);
+    }
+    app.expire_everything().await;
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_postgres_makes_slow_answers_and_no_wrong_ones() {
+    let (app, wire) = app_on_a_wire().await;
+    wire.set(Mode::Late(Duration::from_millis(50)));
+    let upload = app.client.upload(10).await;
+    let (a, b) = tokio::join!(app.client.part(&upload, "first"), app.client.part(&upload, "after"));
+    let file = id(&app.client.complete(&upload, &[&a, &b]).await.ok()["file"]);
+    assert_eq!(app.client.download(&file).await, b"firstafter");
+    wire.set(Mode::Pass);
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_slow_bodies_hold_no_connection() {
+    let app = TestApp::start(StoreKind::Directory, &[]).await.unwrap();
+    let upload = app.client.upload(1000).await;
+    let address = app.client.address.replace("http://", "");
+    let head = format!(
+        "POST /v1/uploads/{upload}/parts HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: 1000\r\n\
+         content-type: multipart/form-data; boundary=b\r\n\r\n--b\r\ncontent-disposition: form-data; name=\"data\"\r\n\r\nthe first bytes",
+        app.client.key
+    );
+    let mut bodies = Vec::new();
+    for _ in 0..200 {
+        let mut body = TcpStream::connect(&address).await.unwrap();
+        body.write_all(head.as_bytes()).await.unwrap();
+        bodies.push(body);
+    }
+    let receiving = "select count(*) from part where state = 'receiving'";
+    eventually("all of them are being received", async || {
+        sqlx::query_scalar::<_, i64>(receiving).fetch_one(&app.pool).await.unwrap() == 200
+    })
+    .await;
+    let busy: i64 = sqlx::query_scalar(
+        "select count(*) from pg_stat_activity
+         where datname = current_database() and pid <> pg_backend_pid()
+           and (state = 'active' or state like 'idle in transaction%')",
+    )
+    .fetch_one(&app.pool)
+    .await
+    .unwrap();
+    assert_eq!(busy, 0, "connections in use");
+    let others = futures_util::future::join_all((0..20).map(|_| app.client.file("bytes"))).await;
+    assert_eq!(others.len(), 20);
+    drop(bodies);
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_without_a_connection_to_spare_makes_clients_come_back() {
+    let app = TestApp::start(StoreKind::Directory, &[]).await.unwrap();
+    let role = format!("limited_{}", uuid::Uuid::now_v7().simple());
+    let grants = format!(
+        "create role {role} login password 'limited' connection limit 2;
+         grant all on schema public to {role};
+         grant all on all tables in schema public to {role}"
+    );
+    app.pool.execute(sqlx::raw_sql(AssertSqlSafe(grants))).await.unwrap();
+    let mut url: Url = app.setting("DATABASE_URL").parse().unwrap();
+    url.set_username(&role).unwrap();
+    url.set_password(Some("limited")).unwrap();
+    app.restart_with(&[PATIENCE, ("DATABASE_URL", url.as_str())]);
+
+    let form =
+        |number: u8| Form::new().text("purpose", "user_data").part("file", Part::bytes(vec![number; 9]).file_name("a"));
+    let answers = futures_util::future::join_all(
+        (0..24).map(|number| app.client.send(app.client.request(Method::POST, "/v1/files").multipart(form(number)))),
+    )
+    .await;
+    let made = answers.iter().filter(|it| it.status.as_u16() == 200).count();
+    answers.iter().filter(|it| it.status.as_u16() != 200).for_each(is_away);
+    println!("{made} of 24 files were made over two connections");
+    app.pool.execute(AssertSqlSafe(format!("alter role {role} connection limit 50"))).await.unwrap();
+    recovers(&app).await;
+    assert_eq!(app.client.get("/v1/files").await.ok()["data"].as_array().unwrap().len(), made);
+    app.restart_with(&[]);
+    app.pool.execute(sqlx::raw_sql(AssertSqlSafe(format!("drop owned by {role}; drop role {role}")))).await.unwrap();
+    app.expire_everything().await;
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
