@@ -191,7 +191,7 @@ impl Gate {
             Mode::Silent => drop(self.modes.clone().wait_for(|it| *it != Mode::Silent).await.map(|it| *it)),
         }
         if *self.hushes.borrow() != self.began_at {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

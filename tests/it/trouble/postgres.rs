@@ -205,7 +205,7 @@ async fn a_postgres_that_is_cut_off_again_and_again_costs_no_acknowledged_byte()
     let (app, wire) = app_on_a_wire().await;
     let (mut files, mut away) = (Vec::new(), 0);
     for round in 0..40_u8 {
-        let (_, answers) = tokio::join!(
+        let ((), answers) = tokio::join!(
             async {
                 tokio::time::sleep(Duration::from_millis(fastrand::u64(0..30))).await;
                 wire.cut();
