@@ -31,6 +31,10 @@ pub(super) const CHUNK_BYTES: usize = 5 * 1024 * 1024;
 /// One ranged read. Bounded, so that a slow reader pins no response of the store and meets no time limit.
 pub(super) const PIECE_BYTES: u64 = 4 * 1024 * 1024;
 
+/// How often the store is asked again where it fails. Whoever asked us tries again as well: a store that
+/// is away for longer is better said than waited for.
+const RETRIES: usize = 5;
+
 /// How many of the objects that are to go are asked about at once.
 const ABORTS_AT_ONCE: usize = 8;
 
@@ -66,19 +70,27 @@ impl Remote {
         let prefix = Path::parse(url.path().trim_matches('/')).map_err(object_store::Error::from)?;
         // Plain http is for endpoints that the operator named so, such as a store on this machine.
         let client = ClientOptions::new().with_allow_http(true);
+        let retry = RetryConfig { max_retries: RETRIES, ..RetryConfig::default() };
         match url.scheme() {
             "gs" => {
-                let store =
-                    GoogleCloudStorageBuilder::from_env().with_url(url.as_str()).with_client_options(client).build()?;
+                let store = GoogleCloudStorageBuilder::from_env()
+                    .with_url(url.as_str())
+                    .with_client_options(client)
+                    .with_retry(retry)
+                    .build()?;
                 Self::reached(Arc::new(store), None, prefix).await
             }
             "az" => {
-                let store =
-                    MicrosoftAzureBuilder::from_env().with_url(url.as_str()).with_client_options(client).build()?;
+                let store = MicrosoftAzureBuilder::from_env()
+                    .with_url(url.as_str())
+                    .with_client_options(client)
+                    .with_retry(retry)
+                    .build()?;
                 Self::reached(Arc::new(store), None, prefix).await
             }
             _ => {
-                let builder = AmazonS3Builder::from_env().with_url(url.as_str()).with_client_options(client);
+                let builder =
+                    AmazonS3Builder::from_env().with_url(url.as_str()).with_client_options(client).with_retry(retry);
                 let never = RetryConfig { max_retries: 0, ..RetryConfig::default() };
                 let once = Arc::new(builder.clone().with_retry(never).build()?);
                 let s3 = S3 { once, http: reqwest::Client::new() };

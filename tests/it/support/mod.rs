@@ -6,6 +6,7 @@ pub mod client;
 pub mod cluster;
 pub mod program;
 pub mod raw;
+pub mod s3_faults;
 pub mod store;
 pub mod tools;
 pub mod wire;

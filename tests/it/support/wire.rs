@@ -81,6 +81,11 @@ impl Wire {
         *self.armed.lock().unwrap() = Some(Armed { words: words.as_bytes(), messages, trap });
     }
 
+    /// Takes the trap away.
+    pub fn disarm(&self) {
+        *self.armed.lock().unwrap() = None;
+    }
+
     /// Whether the trap was met.
     pub fn was_met(&self) -> bool {
         self.armed.lock().unwrap().is_none()
@@ -139,7 +144,7 @@ async fn speak(
                 countdown = armed.take().map(|it| (it.messages, it.trap));
             }
         } else if let Some((messages, _)) = &mut countdown {
-            *messages -= 1;
+            *messages = messages.saturating_sub(1);
         }
         match countdown {
             Some((0, Trap::BeforeItArrives)) => return,

@@ -1,4 +1,5 @@
 //! What the service depends on is in trouble: nothing is lost, nothing is claimed that is not so, and
 //! it recovers by itself.
 
+mod bucket;
 mod postgres;

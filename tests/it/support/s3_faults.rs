@@ -1,0 +1,161 @@
+//! A real S3 server whose answers go wrong: what is asked is passed on as it is, signature and all, but
+//! for the requests that a rule is about.
+
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::web::{self, Bytes, Data, PayloadConfig};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy)]
+pub enum Fault {
+    /// The server refuses with this status and S3 code, and does nothing.
+    Refuses(u16, &'static str),
+    /// The server does it, and says that it failed.
+    DoesItAndFails,
+    /// The server does nothing, and says 200 with an error in the body.
+    FailsWith200,
+    /// The server says that it deleted nothing, in a body that says so object by object.
+    DeletesNothing,
+    /// It takes its time.
+    IsLate(Duration),
+    /// A byte of the answer's body is another.
+    FlipsAByte,
+    /// The answer's body is shorter, and says so.
+    LosesAByte,
+}
+
+/// To which requests it happens.
+#[derive(Debug, Clone, Copy)]
+pub struct Rule {
+    pub method: &'static str,
+    /// What the path or the query holds.
+    pub about: &'static str,
+    /// How many such requests go well before.
+    pub after: usize,
+    /// To how many it happens.
+    pub times: usize,
+    pub fault: Fault,
+}
+
+/// The server in between.
+pub struct FaultyS3 {
+    pub endpoint: String,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    target: String,
+    rule: Mutex<Option<Rule>>,
+    http: reqwest::Client,
+}
+
+impl FaultyS3 {
+    /// Stands before another endpoint; it ends with this process.
+    pub fn before(target: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let shared =
+            Arc::new(Shared { target: target.to_owned(), rule: Mutex::default(), http: reqwest::Client::new() });
+        let (data, (ready, begun)) = (Data::from(Arc::clone(&shared)), mpsc::channel());
+        thread::spawn(move || {
+            actix_web::rt::System::new().block_on(async {
+                let app = move || {
+                    let any_size = PayloadConfig::new(usize::MAX);
+                    App::new().app_data(data.clone()).app_data(any_size).default_service(web::to(pass_on))
+                };
+                let server = HttpServer::new(app).workers(1).disable_signals().listen(listener).unwrap().run();
+                ready.send(()).unwrap();
+                server.await.unwrap();
+            });
+        });
+        begun.recv().unwrap();
+        Self { endpoint, shared }
+    }
+
+    /// From now on this happens, and nothing else.
+    pub fn set(&self, rule: Rule) {
+        *self.shared.rule.lock().unwrap() = Some(rule);
+    }
+
+    /// From now on all goes well. Whether something had gone wrong as often as it was to.
+    pub fn heal(&self) -> bool {
+        self.shared.rule.lock().unwrap().take().is_none_or(|it| it.times == 0)
+    }
+}
+
+impl Shared {
+    /// What happens to this request.
+    fn fault(&self, request: &HttpRequest) -> Option<Fault> {
+        let mut rule = self.rule.lock().unwrap();
+        let rule = rule.as_mut()?;
+        let asked = request.uri().to_string();
+        if request.method() != rule.method || !asked.contains(rule.about) || rule.times == 0 {
+            return None;
+        }
+        if rule.after > 0 {
+            rule.after -= 1;
+            return None;
+        }
+        rule.times -= 1;
+        Some(rule.fault)
+    }
+}
+
+async fn pass_on(shared: Data<Shared>, request: HttpRequest, body: Bytes) -> HttpResponse {
+    let fault = shared.fault(&request);
+    match fault {
+        Some(Fault::Refuses(status, code)) => return error(StatusCode::from_u16(status).unwrap(), code),
+        Some(Fault::FailsWith200) => return error(StatusCode::OK, "InternalError"),
+        Some(Fault::DeletesNothing) => return deletes_nothing(&String::from_utf8_lossy(&body)),
+        Some(Fault::IsLate(by)) => actix_web::rt::time::sleep(by).await,
+        Some(Fault::DoesItAndFails | Fault::FlipsAByte | Fault::LosesAByte) | None => {}
+    }
+    let url = format!("{}{}", shared.target, request.uri());
+    let mut passed = shared.http.request(request.method().as_str().parse().unwrap(), url).body(body);
+    for (name, value) in request.headers() {
+        if name != "connection" && name != "content-length" {
+            passed = passed.header(name.as_str(), value.as_bytes());
+        }
+    }
+    let answer = passed.send().await.unwrap();
+    let mut response = HttpResponse::build(StatusCode::from_u16(answer.status().as_u16()).unwrap());
+    for (name, value) in answer.headers() {
+        if !["connection", "transfer-encoding", "content-length"].contains(&name.as_str()) {
+            response.append_header((name.as_str(), value.as_bytes()));
+        }
+    }
+    let length = answer.headers().get("content-length").and_then(|it| it.to_str().ok()?.parse::<u64>().ok());
+    let is_head = request.method() == "HEAD";
+    let mut body = answer.bytes().await.unwrap().to_vec();
+    match fault {
+        Some(Fault::DoesItAndFails) => return error(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
+        Some(Fault::FlipsAByte) => body[0] ^= 1,
+        Some(Fault::LosesAByte) => drop(body.pop()),
+        Some(_) | None => {}
+    }
+    match length {
+        Some(length) if is_head => response.no_chunking(length).finish(),
+        Some(_) | None => response.body(body),
+    }
+}
+
+fn error(status: StatusCode, code: &str) -> HttpResponse {
+    let body = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>a fault</Message></Error>"
+    );
+    HttpResponse::build(status).content_type("application/xml").body(body)
+}
+
+/// The answer of `DeleteObjects` that names every object as one that could not be deleted.
+fn deletes_nothing(asked: &str) -> HttpResponse {
+    let keys = asked.split("<Key>").skip(1).map(|it| it.split("</Key>").next().unwrap());
+    let errors: String = keys
+        .map(|key| format!("<Error><Key>{key}</Key><Code>InternalError</Code><Message>a fault</Message></Error>"))
+        .collect();
+    HttpResponse::Ok().content_type("application/xml").body(format!("<DeleteResult>{errors}</DeleteResult>"))
+}

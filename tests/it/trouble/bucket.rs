@@ -1,0 +1,183 @@
+//! An S3 server that refuses, fails, lies, forgets, is late, or is cut off.
+
+use std::time::Duration;
+
+use url::Url;
+
+use crate::support::client::id;
+use crate::support::s3_faults::{Fault, FaultyS3, Rule};
+use crate::support::wire::{Trap, Wire};
+use crate::support::{Answer, StoreKind, TestApp};
+
+/// A Windlass whose S3 server is behind one that makes faults; nothing where there is none.
+async fn app_before_faults() -> Option<(TestApp, FaultyS3)> {
+    let app = TestApp::start(StoreKind::Bucket, &[]).await?;
+    let faults = FaultyS3::before(app.setting("AWS_ENDPOINT_URL"));
+    app.restart_with(&[("AWS_ENDPOINT_URL", &faults.endpoint)]);
+    Some((app, faults))
+}
+
+/// One request to the store, and several: a multipart upload of three chunks.
+fn bodies() -> [Vec<u8>; 2] {
+    [b"small".to_vec(), b"windlass ".iter().copied().cycle().take(11 * 1024 * 1024).collect()]
+}
+
+const fn rule(method: &'static str, about: &'static str, times: usize, fault: Fault) -> Rule {
+    Rule { method, about, after: 0, times, fault }
+}
+
+/// What a client may be told: that the Part is stored, and then it is, or that it is not, and then
+/// nothing of it is.
+async fn is_stored_or_is_not(app: &TestApp, upload: &str, bytes: &[u8], answer: Answer) -> bool {
+    let path = format!("/v1/uploads/{upload}/parts");
+    let listed = app.client.get(&path).await.ok()["data"].as_array().unwrap().len();
+    if answer.status.as_u16() == 200 {
+        assert_eq!(listed, 1);
+        let file = id(&app.client.complete(upload, &[&id(&answer.json())]).await.ok()["file"]);
+        assert!(app.client.download(&file).await == bytes, "what was acknowledged has changed");
+        true
+    } else {
+        answer.error(503, None);
+        assert!(answer.header("retry-after").is_some());
+        assert_eq!(listed, 0, "what was refused is there");
+        false
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_write_meets_it_is_acknowledged_only_when_stored() {
+    let Some((app, faults)) = app_before_faults().await else { return };
+    let (slow_down, denied) = (Fault::Refuses(503, "SlowDown"), Fault::Refuses(403, "AccessDenied"));
+    let forgotten = Fault::Refuses(404, "NoSuchUpload");
+    for (must_succeed, rule) in [
+        (Some(true), rule("PUT", "parts/", 1, slow_down)),
+        (Some(true), rule("PUT", "parts/", 2, Fault::Refuses(500, "InternalError"))),
+        (Some(false), rule("PUT", "parts/", 1, denied)),
+        (Some(true), rule("PUT", "parts/", 1, Fault::DoesItAndFails)),
+        (Some(true), rule("PUT", "parts/", 1, Fault::IsLate(Duration::from_millis(500)))),
+        (Some(true), rule("POST", "?uploads", 1, slow_down)),
+        (Some(true), rule("POST", "?uploads", 1, Fault::DoesItAndFails)),
+        (Some(false), rule("POST", "?uploads", 2, Fault::DoesItAndFails)),
+        (Some(true), rule("PUT", "partNumber=2", 1, Fault::DoesItAndFails)),
+        (Some(false), rule("PUT", "partNumber=2", 1, forgotten)),
+        (Some(true), rule("POST", "uploadId=", 1, slow_down)),
+        (None, rule("POST", "uploadId=", 1, Fault::DoesItAndFails)),
+        (None, rule("POST", "uploadId=", 1, Fault::FailsWith200)),
+        (Some(false), rule("POST", "uploadId=", 1, forgotten)),
+    ] {
+        for bytes in bodies() {
+            let upload = app.client.upload(bytes.len()).await;
+            faults.set(rule);
+            let answer = app.client.add_part(&upload, bytes.clone()).await;
+            let is_met = faults.heal();
+            let stored = is_stored_or_is_not(&app, &upload, &bytes, answer).await;
+            println!(
+                "{rule:?}, {} bytes: {}",
+                bytes.len(),
+                if !is_met {
+                    "not met"
+                } else if stored {
+                    "stored"
+                } else {
+                    "refused"
+                }
+            );
+            match must_succeed {
+                Some(expected) if is_met => assert_eq!(stored, expected, "{rule:?}"),
+                Some(_) | None => assert!(is_met || stored, "{rule:?}"),
+            }
+        }
+    }
+    app.expire_everything().await;
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_whose_answer_is_lost_is_acknowledged_only_when_stored() {
+    let Some(app) = TestApp::start(StoreKind::Bucket, &[]).await else { return };
+    let target = app.setting("AWS_ENDPOINT_URL").parse::<Url>().unwrap();
+    let wire = Wire::to(format!("127.0.0.1:{}", target.port().unwrap()).parse().unwrap()).await;
+    app.restart_with(&[("AWS_ENDPOINT_URL", &format!("http://{}", wire.address))]);
+    for words in ["PUT /uploads/", "?uploads", "partNumber=2", "POST /uploads/"] {
+        for trap in [Trap::BeforeItArrives, Trap::OnceItIsAnswered] {
+            for bytes in bodies() {
+                let upload = app.client.upload(bytes.len()).await;
+                wire.trap(words, 0, trap);
+                let answer = app.client.add_part(&upload, bytes.clone()).await;
+                let stored = is_stored_or_is_not(&app, &upload, &bytes, answer).await;
+                println!("{words}, {trap:?}, {} bytes, met: {}: stored: {stored}", bytes.len(), wire.was_met());
+                wire.disarm();
+            }
+        }
+    }
+    app.expire_everything().await;
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_that_meets_a_fault_is_never_a_whole_one() {
+    let Some((app, faults)) = app_before_faults().await else { return };
+    for bytes in bodies() {
+        let file = app.client.file(bytes.clone()).await;
+        for (recovers, after, fault) in [
+            (true, 0, Fault::Refuses(503, "SlowDown")),
+            (true, 0, Fault::IsLate(Duration::from_millis(500))),
+            (false, 0, Fault::Refuses(404, "NoSuchKey")),
+            (false, 0, Fault::FlipsAByte),
+            (false, 1, Fault::FlipsAByte),
+            (false, 0, Fault::LosesAByte),
+            (false, 1, Fault::LosesAByte),
+        ] {
+            faults.set(Rule { method: "GET", about: "parts/", after, times: 1, fault });
+            let request = app.client.request(reqwest::Method::GET, &format!("/v1/files/{file}/content"));
+            let whole = match request.send().await {
+                Ok(answer) if answer.status().as_u16() == 200 => answer.bytes().await.ok(),
+                Ok(_) | Err(_) => None,
+            };
+            let is_met = faults.heal();
+            if recovers || !is_met {
+                assert!(whole.is_some_and(|it| it == bytes), "{fault:?} after {after}");
+            } else {
+                assert!(whole.is_none(), "{fault:?} after {after} of {} bytes", bytes.len());
+            }
+        }
+        assert!(app.client.download(&file).await == bytes, "it is whole again");
+    }
+    assert!(app.log().contains("an object cannot be read") && app.log().contains("part_"), "the log names the object");
+    let metrics = String::from_utf8(app.client.get("/metrics").await.body.to_vec()).unwrap();
+    assert!(metrics.contains("windlass_objects_unreadable_total"), "{metrics}");
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_fails_is_written_down_and_tried_again_with_growing_pauses() {
+    let Some((app, faults)) = app_before_faults().await else { return };
+    let sweep = || app.run_with(&[("AWS_ENDPOINT_URL", &faults.endpoint)], &["sweep"]);
+    let file = app.client.file("soon gone").await;
+    app.client.delete(&format!("/v1/files/{file}")).await.ok();
+    app.let_time_pass("2 hours").await;
+    let mut pauses = Vec::new();
+    // A 200 with an error in it is asked again by the store's client, a few times.
+    for (times, fault) in
+        [(6, Fault::DeletesNothing), (1, Fault::Refuses(403, "AccessDenied")), (6, Fault::Refuses(503, "SlowDown"))]
+    {
+        faults.set(rule("POST", "?delete", times, fault));
+        let said = String::from_utf8(sweep().stdout).unwrap();
+        assert!(faults.heal(), "{fault:?} was not met");
+        assert!(said.contains("objects deleted: 0, objects failed: 1"), "{fault:?}: {said}");
+        let (attempts, error, pause): (i32, Option<String>, f64) = sqlx::query_as(
+            "select attempts, last_error, extract(epoch from not_before - now())::float8 from part where state = 'garbage'",
+        )
+        .fetch_one(&app.pool)
+        .await
+        .unwrap();
+        assert!(error.is_some_and(|it| it.len() > 3), "why is written down");
+        assert_eq!(usize::try_from(attempts).unwrap(), pauses.len() + 1);
+        pauses.push(pause);
+        app.let_time_pass("2 hours").await;
+    }
+    assert!(pauses.is_sorted(), "{pauses:?}");
+    assert!(pauses[2] > 2.0 * pauses[0], "{pauses:?}");
+    assert!(String::from_utf8(sweep().stdout).unwrap().contains("objects deleted: 1, objects failed: 0"));
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
