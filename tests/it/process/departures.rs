@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::support::client::id;
+use crate::support::raw::chunked;
 use crate::support::{TestApp, eventually, tools};
 
 crate::on_both_stores! {
@@ -79,13 +80,18 @@ fn cuts(request: &[u8]) -> BTreeSet<usize> {
     lines.flat_map(around).chain(chunks).chain(anywhere).filter(|at| *at <= request.len()).collect()
 }
 
-/// Every cut in every manner where the request is small; else those in the content and after it, in one.
+/// Every cut in every manner where the request is small; else some.
 fn departures(request: &[u8]) -> Vec<(usize, Manner)> {
-    if request.len() < MIB {
-        return cuts(request).into_iter().flat_map(|at| MANNERS.map(|manner| (at, manner))).collect();
+    if request.len() > MIB {
+        return some_departures(request, MIB);
     }
-    let mut departures: Vec<_> =
-        cuts(request).into_iter().filter(|at| *at >= MIB).map(|at| (at, fastrand::choice(MANNERS).unwrap())).collect();
+    cuts(request).into_iter().flat_map(|at| MANNERS.map(|manner| (at, manner))).collect()
+}
+
+/// Every cut from some byte on in one manner, and the end in each.
+fn some_departures(request: &[u8], from: usize) -> Vec<(usize, Manner)> {
+    let cuts = cuts(request).into_iter().filter(|at| *at >= from);
+    let mut departures: Vec<_> = cuts.map(|at| (at, fastrand::choice(MANNERS).unwrap())).collect();
     departures.extend(MANNERS.map(|manner| (request.len(), manner)));
     departures
 }
@@ -118,12 +124,12 @@ fn is_as_it_must_be(request: &[u8], at: usize, manner: Manner, answered: Option<
 }
 
 async fn a_part_that_is_cut_off_is_not_there_and_a_whole_one_may_be(app: &TestApp) {
-    for data in [data(30), data(LARGE)] {
-        let uploads = app.client.upload(data.len()).await;
-        let request = app.client.raw_part(&uploads, &data);
+    let plain = <[u8]>::to_vec;
+    for (data, framed) in [(data(30), plain as fn(&[u8]) -> Vec<u8>), (data(30), chunked), (data(LARGE), plain)] {
+        let request = framed(&app.client.raw_part(&app.client.upload(data.len()).await, &data));
         let depart = async |(at, manner): (usize, Manner)| {
             let upload = app.client.upload(data.len()).await;
-            let request = app.client.raw_part(&upload, &data);
+            let request = framed(&app.client.raw_part(&upload, &data));
             let answered = go_away(app, &request, at, manner).await;
             (upload, at, manner, answered)
         };
@@ -180,7 +186,8 @@ async fn a_completion_that_is_cut_off_changes_nothing_and_a_whole_one_may(app: &
         let answered = go_away(app, &request, at, manner).await;
         (upload, part, at, manner, answered)
     };
-    let gone: Vec<_> = stream::iter(departures(&request)).map(depart).buffer_unordered(AT_ONCE).collect().await;
+    let departures = some_departures(&request, 0);
+    let gone: Vec<_> = stream::iter(departures).map(depart).buffer_unordered(AT_ONCE).collect().await;
     for (upload, part, at, manner, answered) in gone {
         let status = app.client.get(&format!("/v1/uploads/{upload}")).await.ok()["status"].clone();
         is_as_it_must_be(&request, at, manner, answered, status == "completed");

@@ -45,6 +45,24 @@ impl Client {
     }
 }
 
+/// The same request with its body in chunks, whose length is not told beforehand.
+pub fn chunked(request: &[u8]) -> Vec<u8> {
+    let end = request.windows(4).position(|it| it == b"\r\n\r\n").unwrap() + 4;
+    let (head, body) = request.split_at(end);
+    let head: String =
+        std::str::from_utf8(head).unwrap().lines().filter(|it| !it.is_empty()).fold(String::new(), |head, line| {
+            if line.starts_with("Content-Length") { head } else { head + line + "\r\n" }
+        });
+    let mut chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n").into_bytes();
+    for chunk in body.chunks(20) {
+        chunked.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        chunked.extend_from_slice(chunk);
+        chunked.extend_from_slice(b"\r\n");
+    }
+    chunked.extend_from_slice(b"0\r\n\r\n");
+    chunked
+}
+
 fn form(fields: &[(&str, &[u8])]) -> Vec<u8> {
     let mut body = Vec::new();
     for (disposition, content) in fields {
