@@ -104,8 +104,12 @@ impl Service {
     ) -> Result<Upload> {
         if let Some(claimed) = md5 {
             // Before the lock: reading takes as long as it takes. Stored parts do not change meanwhile.
-            let upload = self.patiently(self.clone().get_upload(project, id)).await?;
-            self.check_md5(&upload, &order, claimed).await?;
+            let upload = not_given_up(self.patiently(self.clone().get_upload(project, id)).await?)?;
+            if let Err(error) = self.check_md5(&upload, &order, claimed).await {
+                // What was given up meanwhile has lost its Parts: then that is the reason.
+                not_given_up(self.patiently(self.clone().get_upload(project, id)).await?)?;
+                return Err(error);
+            }
         }
         let mut attempts = self.attempts();
         loop {
@@ -195,10 +199,12 @@ impl Service {
 
     /// Reads the listed Parts in their order and holds their MD5 against the client's.
     async fn check_md5(&self, upload: &Upload, order: &PartOrder, claimed: Md5) -> Result<()> {
-        if let UploadStatus::Expired | UploadStatus::Cancelled = upload.status {
-            return Err(upload.clone().into_pending().map_or_else(Error::from, |_| Error::NoSuchUpload(upload.id)));
-        }
-        let stored = self.patiently(parts::list_stored(self.db.pool(), upload.id, order.ids())).await?;
+            let upload = not_given_up(self.patiently(self.clone().get_upload(project, id)).await?)?;
+            if let Err(error) = self.check_md5(&upload, &order, claimed).await {
+                // What was given up meanwhile has lost its Parts: then that is the reason.
+                not_given_up(self.patiently(self.clone().get_upload(project, id)).await?)?;
+                return Err(error);
+            }
         let parts = in_order(upload, order, stored)?;
         let mut pieces = self.read_parts(parts.into_iter().map(|part| (part, 0..part.bytes.get())).collect());
         let mut digest = <md5::Md5 as md5::Digest>::new();
@@ -215,4 +221,11 @@ impl Service {
         let actual = Md5::from(<[u8; 16]>::from(md5::Digest::finalize(digest)));
         if actual == claimed { Ok(()) } else { Err(Error::WrongMd5 { claimed, actual }) }
     }
+}
+
+fn not_given_up(upload: Upload) -> Result<Upload> {
+    if let UploadStatus::Expired | UploadStatus::Cancelled = upload.status {
+        upload.clone().into_pending()?;
+    }
+    Ok(upload)
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 use crate::support::audit::move_clock;
 use crate::support::program::Program;
@@ -68,6 +69,12 @@ impl Course<'_> {
 
     async fn complete(&self, upload: &str, [first, second]: &[String; 2]) -> Answer {
         after_a_moment(self.client().complete(upload, &[first, second])).await
+    }
+
+    /// The same with the MD5 of `ab`, for which the Parts are read before anything is locked.
+    async fn complete_with_md5(&self, upload: &str, part_ids: &[String; 2]) -> Answer {
+        let body = json!({"part_ids": part_ids, "md5": "187ef4436122d1cc2f40dc2b92f0eba0"});
+        after_a_moment(self.client().post(&format!("/v1/uploads/{upload}/complete"), &body)).await
     }
 
     async fn cancel(&self, upload: &str) -> Answer {
