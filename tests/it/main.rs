@@ -7,6 +7,7 @@
 mod api;
 #[cfg(feature = "crash-points")]
 mod crash;
+mod model;
 mod process;
 mod races;
 mod sdk;

@@ -89,7 +89,8 @@ impl TestApp {
         downloads
     }
 
-    async fn objects_in_the_ledger(&self, condition: &str) -> Vec<Listed> {
+    /// The objects that rows like that are about, by name and size.
+    pub async fn objects_in_the_ledger(&self, condition: &str) -> Vec<Listed> {
         let statement = format!("select id, coalesce(bytes, -1) from part where {condition}");
         let rows: Vec<(uuid::Uuid, i64)> =
             sqlx::query_as(AssertSqlSafe(statement)).fetch_all(&self.pool).await.unwrap();
@@ -107,11 +108,12 @@ impl TestApp {
 
 /// Moves everything that the ledger remembers into the past.
 pub async fn let_time_pass(pool: &PgPool, interval: &str) {
+    // In the order in which the service locks them: a file before its upload, both before their parts.
     let statements = format!(
-        "update upload set created_at = created_at - interval '{interval}', expires_at = expires_at - interval '{interval}',
-                           ended_at = ended_at - interval '{interval}';
-         update file set created_at = created_at - interval '{interval}', expires_at = expires_at - interval '{interval}',
+        "update file set created_at = created_at - interval '{interval}', expires_at = expires_at - interval '{interval}',
                          deleted_at = deleted_at - interval '{interval}';
+         update upload set created_at = created_at - interval '{interval}', expires_at = expires_at - interval '{interval}',
+                           ended_at = ended_at - interval '{interval}';
          update part set created_at = created_at - interval '{interval}', not_before = not_before - interval '{interval}'"
     );
     move_clock(pool, &statements).await;

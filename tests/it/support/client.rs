@@ -27,6 +27,12 @@ impl Answer {
         Self { status, headers, body: answer.bytes().await.unwrap_or_default() }
     }
 
+    /// The same, unless it breaks off.
+    pub async fn whole(answer: Response) -> reqwest::Result<Self> {
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        Ok(Self { status, headers, body: answer.bytes().await? })
+    }
+
     /// The JSON of a success.
     #[track_caller]
     pub fn ok(&self) -> Value {
@@ -64,6 +70,12 @@ pub fn id(thing: &Value) -> String {
 impl Client {
     pub fn new(address: &str, key: &str) -> Self {
         Self { http: reqwest::Client::new(), address: address.to_owned(), key: key.to_owned() }
+    }
+
+    /// The same client with a connection of its own for every request.
+    pub fn alone(&self) -> Self {
+        let http = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
+        Self { http, ..self.clone() }
     }
 
     /// A request with the key.

@@ -41,10 +41,18 @@ macro_rules! on_both_stores {
 }
 
 /// Waits until something holds that is soon to hold; the time bounds a hang, and judges nothing.
-pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub async fn eventually(what: &str, holds: impl AsyncFnMut() -> bool) {
+    assert!(in_the_end(holds, Duration::from_mins(1)).await, "it does not come about that {what}");
+}
+
+/// Whether something comes to hold before patience ends.
+pub async fn in_the_end(mut holds: impl AsyncFnMut() -> bool, patience: Duration) -> bool {
     let began = Instant::now();
     while !holds().await {
-        assert!(began.elapsed() < Duration::from_mins(1), "it does not come about that {what}");
+        if began.elapsed() > patience {
+            return false;
+        }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    true
 }

@@ -3,6 +3,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// The folder of the machine's own tools, made by `./dev`.
@@ -50,4 +51,11 @@ pub fn scratch() -> PathBuf {
 /// How often a race or a death at any moment is run: a few times in passing, thousands of times where `WINDLASS_ROUNDS` says so.
 pub fn rounds() -> usize {
     env::var("WINDLASS_ROUNDS").map_or(16, |it| it.parse().unwrap())
+}
+
+/// The seeds of random cases: `WINDLASS_SEEDS` of them from `WINDLASS_SEED` on, or a few always the same.
+pub fn seeds() -> Range<u64> {
+    let number = |name, otherwise| env::var(name).map_or(otherwise, |it| it.parse().unwrap());
+    let first = number("WINDLASS_SEED", 1);
+    first..first + number("WINDLASS_SEEDS", 40)
 }

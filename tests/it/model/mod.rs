@@ -1,0 +1,98 @@
+//! The model: clients do at random what clients may do, several at once, while the program dies, is
+//! cut off, sweeps, and the clock jumps; whatever they are told must be what `reference` allows.
+//!
+//! `./dev model 1000` runs a thousand cases, `./dev model 1000 7` those from the seventh seed on. A case
+//! that fails is made small, and printed.
+
+mod cases;
+mod checker;
+mod driver;
+mod operations;
+mod reference;
+mod shrink;
+mod wire;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use crate::support::{StoreKind, tools};
+use driver::{Driver, Setup};
+use operations::Case;
+use shrink::Failure;
+
+/// The ways in which programs are set up, and how many at once.
+const SETUPS: [(Setup, usize); 3] = [
+    (Setup { store: StoreKind::Directory, sweeps: false }, 2),
+    (Setup { store: StoreKind::Directory, sweeps: true }, 2),
+    (Setup { store: StoreKind::Bucket, sweeps: false }, 1),
+];
+
+/// The seeds of one setup, as they are handed out: a seed belongs to one.
+struct Seeds {
+    setup: usize,
+    next: AtomicU64,
+    end: u64,
+}
+
+impl Iterator for &Seeds {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        loop {
+            let seed = self.next.fetch_add(1, Ordering::Relaxed);
+            let setup = match seed % 8 {
+                0 => 2,
+                1 | 3 | 5 => 1,
+                _ => 0,
+            };
+            if seed >= self.end || setup == self.setup {
+                return (seed < self.end).then_some(seed);
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_clients_are_told_the_model_allows() {
+    let seeds = tools::seeds();
+    let seeds: Vec<_> =
+        (0..SETUPS.len()).map(|setup| Seeds { setup, next: seeds.start.into(), end: seeds.end }).collect();
+    let failures = Mutex::new(String::new());
+    thread::scope(|scope| {
+        for seeds in &seeds {
+            for _ in 0..SETUPS[seeds.setup].1 {
+                // A program ends with the thread that started it.
+                scope.spawn(|| {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                    runtime.block_on(run(seeds, &failures));
+                });
+            }
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "{failures}");
+}
+
+/// Runs cases until there are no more, or one has failed.
+async fn run(seeds: &Seeds, failures: &Mutex<String>) {
+    let setup = SETUPS[seeds.setup].0;
+    let mut driver = None;
+    for seed in seeds {
+        if driver.is_none() {
+            driver = Driver::start(setup).await;
+        }
+        let (Some(running), true) = (&driver, failures.lock().unwrap().is_empty()) else { return };
+        let case = Case::from_seed(seed);
+        if let Err(story) = running.run(&case).await {
+            let found = format!("seed {seed} on {setup:?}\n{case}\n{story}");
+            eprintln!("{found}\nmaking it smaller…");
+            failures.lock().unwrap().push_str(&found);
+            let Failure { case, story } = shrink::shrink(setup, Failure { case, story }).await;
+            let again = format!("WINDLASS_SEED={seed} WINDLASS_SEEDS=1 cargo test --locked --test it model::");
+            let smaller = format!("\n\nas small as it was made:\n{case}\n{story}\nagain: {again}\n");
+            failures.lock().unwrap().push_str(&smaller);
+            return;
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! The model's words: what may be asked for, what may be told, and a case made of both.
+
+use std::fmt;
+
+use bytes::Bytes;
+use md5::Digest as _;
+use windlass::domain::Crc64Digest;
+
+/// Time in a case: it stands still but for its jumps.
+pub type Minutes = u64;
+
+/// What a request makes is called by the request's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(pub u16);
+
+impl Name {
+    /// Nothing is called so, and its id was never given.
+    pub const NOTHING: Self = Self(u16::MAX);
+}
+
+/// Two projects, which never see each other's things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Project {
+    Own,
+    Other,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Purpose {
+    UserData,
+    Evals,
+    Batch,
+}
+
+impl Purpose {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UserData => "user_data",
+            Self::Evals => "evals",
+            Self::Batch => "batch",
+        }
+    }
+}
+
+/// An `md5` sent with a completion: of the bytes of the listed Parts, or of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    None,
+    Right,
+    Wrong,
+}
+
+/// A stretch of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Paging {
+    pub after: Option<Name>,
+    pub limit: usize,
+    pub descending: bool,
+}
+
+impl Paging {
+    /// The whole list.
+    pub const ALL: Self = Self { after: None, limit: 10_000, descending: false };
+}
+
+/// What is declared of a file to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Declared {
+    pub bytes: usize,
+    pub purpose: Purpose,
+    pub lifetime: Option<Minutes>,
+}
+
+/// What a client may ask for. A file is called like the Upload that it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    CreateUpload(Declared),
+    /// `broken_off`: the client goes away before the body's end.
+    AddPart {
+        upload: Name,
+        bytes: usize,
+        broken_off: bool,
+    },
+    Complete {
+        upload: Name,
+        parts: Vec<Name>,
+        md5: Claim,
+    },
+    Cancel(Name),
+    GetUpload(Name),
+    ListUploads(Paging),
+    ListParts(Name, Paging),
+    CreateFile(Declared),
+    GetFile(Name),
+    ListFiles(Option<Purpose>, Paging),
+    Download(Name, Option<(usize, Option<usize>)>),
+    DeleteFile(Name),
+    /// Nobody asks for this: the sweeper does it when it comes to it.
+    Sweep(Step),
+}
+
+/// The steps of a sweep that can be seen from outside. Each is one transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    ExpireUploads,
+    ExpireFiles,
+    ForgetUploads,
+    ForgetFiles,
+}
+
+impl Step {
+    pub const ALL: [Self; 4] = [Self::ExpireUploads, Self::ExpireFiles, Self::ForgetUploads, Self::ForgetFiles];
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    pub name: Name,
+    pub by: Project,
+    pub ask: Ask,
+}
+
+/// What a client is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    Upload(UploadView),
+    Uploads(Page<UploadView>),
+    Part(PartView),
+    Parts(Page<PartView>),
+    File(FileView),
+    Files(Page<FileView>),
+    Content {
+        bytes: Bytes,
+        partial: bool,
+    },
+    Deleted(Name),
+    Refused(Refusal),
+    /// The sweeper's word that it did a step.
+    Swept,
+    /// No answer, or one that says that the server does not know.
+    Nothing(String),
+    /// What no model could expect.
+    Strange(String),
+}
+
+/// Why something is not done: the kinds of answer that a client can tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    NoSuchUpload,
+    NoSuchFile,
+    NoSuchCursor,
+    NotPending,
+    Expired,
+    RepeatedPart,
+    PartsDoNotFit,
+    WrongMd5,
+    Empty,
+    TooLarge,
+    OutsideTheFile,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadView {
+    pub name: Name,
+    pub bytes: usize,
+    pub purpose: Purpose,
+    pub status: &'static str,
+    pub file: Option<FileView>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartView {
+    pub name: Name,
+    pub upload: Name,
+    pub bytes: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileView {
+    pub name: Name,
+    pub declared: Declared,
+    pub crc64: String,
+    pub md5: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    pub more: bool,
+}
+
+/// What happens in the middle of a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The program dies, and is started again after the round.
+    Kill,
+    /// All of its connections to the database are cut.
+    Cut,
+    /// A `windlass sweep` runs beside it.
+    Sweep,
+    /// One that dies.
+    SweepKilled,
+}
+
+impl Event {
+    /// Whether it can cost a request its answer.
+    pub fn is_a_fault(self) -> bool {
+        matches!(self, Self::Kill | Self::Cut)
+    }
+}
+
+/// Requests of several clients at once, and what happens then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Round {
+    pub requests: Vec<Request>,
+    /// With the milliseconds after which it happens.
+    pub event: Option<(Event, u64)>,
+    /// How far the clock jumps after the round.
+    pub jump: Minutes,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Case {
+    pub rounds: Vec<Round>,
+}
+
+impl Case {
+    pub fn requests(&self) -> impl Iterator<Item = &Request> {
+        self.rounds.iter().flat_map(|it| &it.requests)
+    }
+}
+
+/// The bytes that a request of that name sends: no two are alike.
+pub fn content(name: Name, bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|at| (name.0 as usize * (2 * at + 1) + at / 7) as u8).collect()
+}
+
+pub fn crc64(bytes: &[u8]) -> String {
+    let mut digest = Crc64Digest::new();
+    digest.update(bytes);
+    digest.finish().to_string()
+}
+
+pub fn md5(bytes: &[u8]) -> String {
+    md5::Md5::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::NOTHING { write!(f, "#nothing") } else { write!(f, "#{}", self.0) }
+    }
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let project = if self.by == Project::Other { " (the other project)" } else { "" };
+        write!(f, "{}{project} ", self.name)?;
+        match &self.ask {
+            Ask::CreateUpload(it) => write!(f, "create an upload, {it}"),
+            Ask::AddPart { upload, bytes, broken_off: false } => write!(f, "add a part of {bytes} B to {upload}"),
+            Ask::AddPart { upload, bytes, .. } => write!(f, "add a part of {bytes} B to {upload}, broken off"),
+            Ask::Complete { upload, parts, md5 } => {
+                let parts: Vec<_> = parts.iter().map(Name::to_string).collect();
+                write!(f, "complete {upload} with [{}], md5: {md5:?}", parts.join(" "))
+            }
+            Ask::Cancel(it) => write!(f, "cancel {it}"),
+            Ask::GetUpload(it) => write!(f, "get upload {it}"),
+            Ask::ListUploads(it) => write!(f, "list uploads{it}"),
+            Ask::ListParts(upload, it) => write!(f, "list parts of {upload}{it}"),
+            Ask::CreateFile(it) => write!(f, "create a file, {it}"),
+            Ask::GetFile(it) => write!(f, "get file {it}"),
+            Ask::ListFiles(None, it) => write!(f, "list files{it}"),
+            Ask::ListFiles(Some(purpose), it) => write!(f, "list files for {}{it}", purpose.as_str()),
+            Ask::Download(it, None) => write!(f, "download {it}"),
+            Ask::Download(it, Some((first, last))) => write!(f, "download {it} from {first} to {last:?}"),
+            Ask::DeleteFile(it) => write!(f, "delete file {it}"),
+            Ask::Sweep(step) => write!(f, "the sweeper: {step:?}"),
+        }
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Upload(it) => write!(f, "{it}"),
+            Self::Uploads(it) => write!(f, "{it}"),
+            Self::Part(it) => write!(f, "{it}"),
+            Self::Parts(it) => write!(f, "{it}"),
+            Self::File(it) => write!(f, "{it}"),
+            Self::Files(it) => write!(f, "{it}"),
+            Self::Content { bytes, partial } => {
+                let partial = if *partial { "part of it, " } else { "" };
+                write!(f, "{partial}{} B with checksum {}", bytes.len(), crc64(bytes))
+            }
+            Self::Deleted(it) => write!(f, "{it} is deleted"),
+            Self::Refused(why) => write!(f, "{why:?}"),
+            Self::Swept => write!(f, "done"),
+            Self::Nothing(why) => write!(f, "no answer ({why})"),
+            Self::Strange(what) => write!(f, "not understood: {what}"),
+        }
+    }
+}
+
+impl fmt::Display for UploadView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({} B for {}) {}", self.name, self.bytes, self.purpose.as_str(), self.status)?;
+        self.file.as_ref().map_or(Ok(()), |it| write!(f, " as {it}"))
+    }
+}
+
+impl fmt::Display for PartView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({} B of {})", self.name, self.bytes, self.upload)
+    }
+}
+
+impl fmt::Display for FileView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "file {} ({}, crc64 {}", self.name, self.declared, self.crc64)?;
+        self.md5.as_ref().map_or(Ok(()), |it| write!(f, ", md5 {it}"))?;
+        write!(f, ")")
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for Page<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let items: Vec<_> = self.items.iter().map(T::to_string).collect();
+        write!(f, "[{}]{}", items.join(", "), if self.more { " and more" } else { "" })
+    }
+}
+
+impl fmt::Display for Declared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} B for {}", self.bytes, self.purpose.as_str())?;
+        self.lifetime.map_or(Ok(()), |it| write!(f, ", for {it} min"))
+    }
+}
+
+impl fmt::Display for Paging {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.descending {
+            write!(f, ", youngest first")?;
+        }
+        if self.limit < Self::ALL.limit {
+            write!(f, ", {} at most", self.limit)?;
+        }
+        self.after.map_or(Ok(()), |it| write!(f, ", after {it}"))
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, round) in self.rounds.iter().enumerate() {
+            writeln!(f, "round {number}, at once:")?;
+            for request in &round.requests {
+                writeln!(f, "    {request}")?;
+            }
+            if let Some((event, after)) = round.event {
+                writeln!(f, "    and after {after} ms: {event:?}")?;
+            }
+            if round.jump > 0 {
+                writeln!(f, "  then {} min pass", round.jump)?;
+            }
+        }
+        Ok(())
+    }
+}

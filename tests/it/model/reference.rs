@@ -1,0 +1,387 @@
+//! What Windlass promises, as a program of no files, no database and no network: read it as the
+//! specification. A request is one step from a world to another, with the answers that it may give.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::operations::{
+    Answer, Ask, Claim, Declared, FileView, Minutes, Name, Page, Paging, PartView, Project, Purpose, Refusal, Request,
+    Step, UploadView, content, crc64, md5,
+};
+
+/// The limits that the program under test is given.
+pub const PART_BYTES: usize = 100;
+pub const UPLOAD_BYTES: usize = 400;
+pub const FILE_BYTES: usize = 250;
+
+const UPLOAD_LIFETIME: Minutes = 60;
+const BATCH_LIFETIME: Minutes = 30 * 24 * 60;
+const MEMORY: Minutes = 7 * 24 * 60;
+
+/// Everything there is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct World {
+    now: Minutes,
+    uploads: BTreeMap<Name, Upload>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Upload {
+    project: Project,
+    /// A file that came in one request is an Upload that nobody sees.
+    seen: bool,
+    created: Minutes,
+    declared: Declared,
+    state: State,
+    /// What is stored and may be listed.
+    parts: BTreeMap<Name, usize>,
+    /// What was stored and is to go.
+    discarded: BTreeSet<Name>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    Pending,
+    Completed(File),
+    Cancelled { at: Minutes },
+    Expired { at: Minutes },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct File {
+    parts: Vec<Name>,
+    content: Bytes,
+    md5: Option<String>,
+    deleted: Option<Minutes>,
+}
+
+use Refusal as R;
+
+impl World {
+    /// The same world after a while: time alone ends nothing for good, but nobody sees the difference.
+    pub fn later(self, minutes: Minutes) -> Self {
+        Self { now: self.now + minutes, ..self }
+    }
+
+    /// Whether a step of the sweeper has something to do.
+    pub fn would_change(&self, step: Step) -> bool {
+        let mut swept = self.clone();
+        swept.sweep(step);
+        swept != *self
+    }
+
+    /// Does what is asked, or does not: one of these is the answer. `ages` are the names of all things
+    /// from the oldest to the youngest: of things made at once, the database's clock says which is older.
+    pub fn perform(&mut self, request: &Request, ages: &[Name]) -> Vec<Answer> {
+        let by = request.by;
+        match &request.ask {
+            Ask::CreateUpload(declared) => self.create_upload(request.name, by, *declared),
+            Ask::AddPart { upload, bytes, broken_off } => self.add_part(request.name, by, *upload, *bytes, *broken_off),
+            Ask::Complete { upload, parts, md5 } => self.complete(by, *upload, parts, *md5),
+            Ask::Cancel(upload) => self.cancel(by, *upload),
+            Ask::GetUpload(upload) => match self.upload(by, *upload) {
+                None => refused(&[R::NoSuchUpload]),
+                Some(it) => vec![Answer::Upload(it.view(*upload, self.now))],
+            },
+            Ask::ListUploads(paging) => self.list_uploads(by, paging, ages),
+            Ask::ListParts(upload, paging) => self.list_parts(by, *upload, paging, ages),
+            Ask::CreateFile(declared) => self.create_file(request.name, by, *declared),
+            Ask::GetFile(file) => match self.file(by, *file) {
+                None => refused(&[R::NoSuchFile]),
+                Some((upload, it)) => vec![Answer::File(it.view(*file, upload.declared))],
+            },
+            Ask::ListFiles(purpose, paging) => self.list_files(by, *purpose, paging, ages),
+            Ask::Download(file, range) => self.download(by, *file, *range),
+            Ask::DeleteFile(file) => self.delete_file(by, *file),
+            Ask::Sweep(step) => {
+                self.sweep(*step);
+                vec![Answer::Swept]
+            }
+        }
+    }
+
+    fn create_upload(&mut self, name: Name, project: Project, declared: Declared) -> Vec<Answer> {
+        if declared.bytes > UPLOAD_BYTES {
+            return refused(&[R::TooLarge]);
+        }
+        let upload = Upload::new(project, self.now, declared);
+        let answer = Answer::Upload(upload.view(name, self.now));
+        self.uploads.insert(name, upload);
+        vec![answer]
+    }
+
+    /// A Part is stored whole or not at all, and only while its Upload is pending.
+    fn add_part(&mut self, name: Name, by: Project, upload: Name, bytes: usize, broken_off: bool) -> Vec<Answer> {
+        let now = self.now;
+        let Some(it) = self.upload_mut(by, upload) else { return refused(&[R::NoSuchUpload]) };
+        let why_not =
+            [it.why_ended(now), (bytes == 0).then_some(R::Empty), (bytes > PART_BYTES).then_some(R::TooLarge)];
+        let why_not: Vec<_> = why_not.into_iter().flatten().collect();
+        if !why_not.is_empty() || broken_off {
+            return refused(&why_not);
+        }
+        it.parts.insert(name, bytes);
+        vec![Answer::Part(PartView { name, upload, bytes })]
+    }
+
+    /// The listed Parts, in this order, become the File that was declared, once and for all. The same
+    /// list again gives the same File.
+    fn complete(&mut self, by: Project, upload: Name, parts: &[Name], claim: Claim) -> Vec<Answer> {
+        let now = self.now;
+        let repeated = parts.iter().collect::<BTreeSet<_>>().len() < parts.len();
+        let Some(it) = self.upload_mut(by, upload) else {
+            return refused(
+                &[Some(R::NoSuchUpload), repeated.then_some(R::RepeatedPart)].into_iter().flatten().collect::<Vec<_>>(),
+            );
+        };
+        let same_again = matches!(&it.state, State::Completed(file) if it.file(now).is_some() && file.parts == parts);
+        let fit = parts.iter().all(|part| it.parts.contains_key(part))
+            && parts.iter().map(|part| it.parts[part]).sum::<usize>() == it.declared.bytes;
+        let why_not = [
+            it.why_ended(now).filter(|_| !same_again),
+            repeated.then_some(R::RepeatedPart),
+            (!fit).then_some(R::PartsDoNotFit),
+            (claim == Claim::Wrong).then_some(R::WrongMd5),
+        ];
+        let why_not: Vec<_> = why_not.into_iter().flatten().collect();
+        if !why_not.is_empty() {
+            return refused(&why_not);
+        }
+        if !same_again {
+            let content: Vec<u8> = parts.iter().flat_map(|part| content(*part, it.parts[part])).collect();
+            it.discard(|part| !parts.contains(part));
+            it.state = State::Completed(File {
+                parts: parts.to_vec(),
+                md5: (claim == Claim::Right).then(|| md5(&content)),
+                content: content.into(),
+                deleted: None,
+            });
+        }
+        vec![Answer::Upload(it.view(upload, now))]
+    }
+
+    fn cancel(&mut self, by: Project, upload: Name) -> Vec<Answer> {
+        let now = self.now;
+        let Some(it) = self.upload_mut(by, upload) else { return refused(&[R::NoSuchUpload]) };
+        if let Some(why_not) = it.why_ended(now) {
+            return refused(&[why_not]);
+        }
+        it.discard(|_| true);
+        it.state = State::Cancelled { at: now };
+        vec![Answer::Upload(it.view(upload, now))]
+    }
+
+    fn create_file(&mut self, name: Name, project: Project, declared: Declared) -> Vec<Answer> {
+        if declared.bytes > FILE_BYTES {
+            return refused(&[R::TooLarge]);
+        }
+        let content = content(name, declared.bytes).into();
+        let file = File { parts: vec![name], content, md5: None, deleted: None };
+        let answer = Answer::File(file.view(name, declared));
+        let state = State::Completed(file);
+        self.uploads.insert(name, Upload { seen: false, state, ..Upload::new(project, self.now, declared) });
+        vec![answer]
+    }
+
+    fn list_uploads(&self, by: Project, paging: &Paging, ages: &[Name]) -> Vec<Answer> {
+        let mine = |it: &&Name| self.upload(by, **it).is_some();
+        if paging.after.is_some_and(|it| !mine(&&it)) {
+            return refused(&[R::NoSuchCursor]);
+        }
+        let names = self.uploads.keys().filter(mine).copied();
+        vec![Answer::Uploads(page(names, paging, ages).of(|it| self.uploads[&it].view(it, self.now)))]
+    }
+
+    fn list_parts(&self, by: Project, upload: Name, paging: &Paging, ages: &[Name]) -> Vec<Answer> {
+        let Some(it) = self.upload(by, upload) else { return refused(&[R::NoSuchUpload]) };
+        let list = page(it.parts.keys().copied(), paging, ages);
+        let list = Answer::Parts(list.of(|name| PartView { name, upload, bytes: it.parts[&name] }));
+        match paging.after {
+            // How long the place of a Part that has left can be found is not promised.
+            Some(after) if it.discarded.contains(&after) => vec![list, Answer::Refused(R::NoSuchCursor)],
+            Some(after) if !it.parts.contains_key(&after) => refused(&[R::NoSuchCursor]),
+            _ => vec![list],
+        }
+    }
+
+    /// A cursor may be a File that is gone: who deletes while paging does not lose the place.
+    fn list_files(&self, by: Project, purpose: Option<Purpose>, paging: &Paging, ages: &[Name]) -> Vec<Answer> {
+        let ever = |it: Name| {
+            self.uploads.get(&it).is_some_and(|it| it.project == by && matches!(it.state, State::Completed(_)))
+        };
+        if paging.after.is_some_and(|it| !ever(it)) {
+            return refused(&[R::NoSuchCursor]);
+        }
+        let listed = |it: &Name| {
+            self.file(by, *it).is_some_and(|(upload, _)| purpose.is_none_or(|it| it == upload.declared.purpose))
+        };
+        let names = self.uploads.keys().copied().filter(listed);
+        let page = page(names, paging, ages);
+        vec![Answer::Files(page.of(|name| {
+            let upload = &self.uploads[&name];
+            upload.file(self.now).expect("it is there").view(name, upload.declared)
+        }))]
+    }
+
+    fn download(&self, by: Project, file: Name, range: Option<(usize, Option<usize>)>) -> Vec<Answer> {
+        let Some((_, it)) = self.file(by, file) else { return refused(&[R::NoSuchFile]) };
+        let Some((first, last)) = range else {
+            return vec![Answer::Content { bytes: it.content.clone(), partial: false }];
+        };
+        let end = last.map_or(it.content.len(), |last| it.content.len().min(last + 1));
+        if first >= end {
+            return refused(&[R::OutsideTheFile]);
+        }
+        vec![Answer::Content { bytes: it.content.slice(first..end), partial: true }]
+    }
+
+    fn delete_file(&mut self, by: Project, file: Name) -> Vec<Answer> {
+        let now = self.now;
+        if self.file(by, file).is_none() {
+            return refused(&[R::NoSuchFile]);
+        }
+        self.uploads.get_mut(&file).expect("it has one").delete_file(now);
+        vec![Answer::Deleted(file)]
+    }
+
+    /// What has come to its time stays gone; what ended a week ago is forgotten.
+    fn sweep(&mut self, step: Step) {
+        let now = self.now;
+        match step {
+            Step::ExpireUploads => {
+                for it in self.uploads.values_mut().filter(|it| it.is_overdue(now)) {
+                    it.discard(|_| true);
+                    it.state = State::Expired { at: now };
+                }
+            }
+            Step::ExpireFiles => {
+                for it in self.uploads.values_mut() {
+                    if matches!(it.state, State::Completed(File { deleted: None, .. })) && it.file(now).is_none() {
+                        it.delete_file(now);
+                    }
+                }
+            }
+            Step::ForgetUploads => self.uploads.retain(|_, it| match it.state {
+                State::Cancelled { at } | State::Expired { at } => now < at + MEMORY,
+                State::Pending | State::Completed(_) => true,
+            }),
+            Step::ForgetFiles => self.uploads.retain(|_, it| match it.state {
+                State::Completed(File { deleted: Some(at), .. }) => now < at + MEMORY,
+                State::Completed(_) | State::Pending | State::Cancelled { .. } | State::Expired { .. } => true,
+            }),
+        }
+    }
+
+    /// The project's Upload of that name. Those inside `POST /v1/files` are nobody's.
+    fn upload(&self, by: Project, name: Name) -> Option<&Upload> {
+        self.uploads.get(&name).filter(|it| it.project == by && it.seen)
+    }
+
+    fn upload_mut(&mut self, by: Project, name: Name) -> Option<&mut Upload> {
+        self.uploads.get_mut(&name).filter(|it| it.project == by && it.seen)
+    }
+
+    /// The project's File of that name.
+    fn file(&self, by: Project, name: Name) -> Option<(&Upload, &File)> {
+        let upload = self.uploads.get(&name).filter(|it| it.project == by)?;
+        Some((upload, upload.file(self.now)?))
+    }
+}
+
+impl Upload {
+    fn new(project: Project, created: Minutes, declared: Declared) -> Self {
+        let (parts, discarded) = (BTreeMap::new(), BTreeSet::new());
+        Self { project, seen: true, created, declared, state: State::Pending, parts, discarded }
+    }
+
+    fn is_overdue(&self, now: Minutes) -> bool {
+        self.state == State::Pending && now >= self.created + UPLOAD_LIFETIME
+    }
+
+    /// An Upload past its hour is expired to everyone at once, swept or not.
+    fn why_ended(&self, now: Minutes) -> Option<Refusal> {
+        match self.state {
+            State::Expired { .. } => Some(R::Expired),
+            State::Pending if self.is_overdue(now) => Some(R::Expired),
+            State::Pending => None,
+            State::Completed(_) | State::Cancelled { .. } => Some(R::NotPending),
+        }
+    }
+
+    /// The File, from completion until it is deleted or past its own time, swept or not. Its time
+    /// counts from when the Upload was created.
+    fn file(&self, now: Minutes) -> Option<&File> {
+        let State::Completed(file) = &self.state else { return None };
+        let lifetime = lifetime(self.declared);
+        let there = file.deleted.is_none() && lifetime.is_none_or(|it| now < self.created + it);
+        there.then_some(file)
+    }
+
+    fn delete_file(&mut self, now: Minutes) {
+        if let State::Completed(file) = &mut self.state {
+            file.deleted = Some(now);
+        }
+        self.discard(|_| true);
+    }
+
+    fn discard(&mut self, which: impl Fn(&Name) -> bool) {
+        self.discarded.extend(self.parts.extract_if(.., |name, _| which(name)).map(|(name, _)| name));
+    }
+
+    fn view(&self, name: Name, now: Minutes) -> UploadView {
+        let status = match self.state {
+            State::Expired { .. } => "expired",
+            State::Pending if self.is_overdue(now) => "expired",
+            State::Pending => "pending",
+            State::Completed(_) => "completed",
+            State::Cancelled { .. } => "cancelled",
+        };
+        let file = self.file(now).map(|it| it.view(name, self.declared));
+        UploadView { name, bytes: self.declared.bytes, purpose: self.declared.purpose, status, file }
+    }
+}
+
+impl File {
+    fn view(&self, name: Name, declared: Declared) -> FileView {
+        let declared = Declared { lifetime: lifetime(declared), ..declared };
+        FileView { name, declared, crc64: crc64(&self.content), md5: self.md5.clone() }
+    }
+}
+
+/// How long a file lives: as was asked, or as long as its purpose's do.
+fn lifetime(declared: Declared) -> Option<Minutes> {
+    declared.lifetime.or((declared.purpose == Purpose::Batch).then_some(BATCH_LIFETIME))
+}
+
+/// Something that is wrong in several ways is refused for one of them.
+fn refused(why: &[Refusal]) -> Vec<Answer> {
+    why.iter().map(|it| Answer::Refused(*it)).collect()
+}
+
+/// A stretch of a list that is ordered by age.
+fn page(names: impl Iterator<Item = Name>, paging: &Paging, ages: &[Name]) -> Page<Name> {
+    let age = |name: Name| ages.iter().position(|it| *it == name).unwrap_or(usize::MAX);
+    let mut items: Vec<_> = names
+        .filter(|it| {
+            paging.after.is_none_or(
+                |after| {
+                    if paging.descending { age(*it) < age(after) } else { age(*it) > age(after) }
+                },
+            )
+        })
+        .collect();
+    items.sort_by_key(|it| age(*it));
+    if paging.descending {
+        items.reverse();
+    }
+    let more = items.len() > paging.limit;
+    items.truncate(paging.limit);
+    Page { items, more }
+}
+
+impl Page<Name> {
+    fn of<T>(self, view: impl Fn(Name) -> T) -> Page<T> {
+        Page { items: self.items.into_iter().map(view).collect(), more: self.more }
+    }
+}
