@@ -5,8 +5,8 @@ use crate::crash::CrashPoint;
 use crate::db::uploads::Origin;
 use crate::db::{self, Tx, files, parts, uploads};
 use crate::domain::{
-    Limits, Md5, NewUpload, NotPending, Page, PageLimit, PageRequest, Part, PartId, PartOrder, PendingUpload,
-    ProjectId, Upload, UploadId, UploadStatus, in_order,
+    ByteCount, Limits, Md5, NewUpload, NotPending, Page, PageLimit, PageRequest, Part, PartId, PartOrder,
+    PendingUpload, ProjectId, Upload, UploadId, UploadStatus, in_order,
 };
 
 impl From<Box<NotPending>> for Error {
@@ -126,7 +126,9 @@ impl Service {
         CrashPoint::UploadLocked.passed();
         if let UploadStatus::Completed(_) = upload.status {
             let placed = parts::list_placed_ids(&mut *tx, id).await?;
-            return if placed == order.ids() { Ok(upload) } else { Err(Error::CompletedOtherwise(id)) };
+            // The list of a File that was deleted is known only until its Parts are collected.
+            let known = !placed.is_empty() || upload.declaration.bytes == ByteCount::ZERO;
+            return if known && placed == order.ids() { Ok(upload) } else { Err(Error::CompletedOtherwise(id)) };
         }
         let completed = self.assemble(&mut tx, project, upload.into_pending()?, order, md5).await?;
         db::commit(tx).await?;

@@ -11,6 +11,7 @@ crate::on_both_stores! {
     an_empty_file_is_completed_without_parts;
     completing_twice_gives_the_same_file;
     a_completed_upload_refuses_another_list;
+    a_completed_upload_refuses_another_list_also_when_its_file_is_long_gone;
     parts_left_out_are_discarded;
     a_wrong_md5_changes_nothing_and_a_right_one_is_kept;
     many_completions_at_once_make_one_file;
@@ -93,6 +94,17 @@ async fn a_completed_upload_refuses_another_list(app: &TestApp) {
     app.client.complete(&upload, &[&b, &a]).await.error(400, Some("part_ids"));
     app.client.complete(&upload, &[&a]).await.error(400, Some("part_ids"));
     assert_eq!(app.client.download(&file).await, b"ab");
+}
+
+async fn a_completed_upload_refuses_another_list_also_when_its_file_is_long_gone(app: &TestApp) {
+    let upload = app.client.upload(3).await;
+    let part = app.client.part(&upload, "abc").await;
+    let file = id(&app.client.complete(&upload, &[&part]).await.ok()["file"]);
+    app.client.delete(&format!("/v1/files/{file}")).await.ok();
+    app.client.complete(&upload, &[]).await.error(400, Some("part_ids"));
+    app.let_time_pass("2 hours").await;
+    app.sweep();
+    app.client.complete(&upload, &[]).await.error(400, Some("part_ids"));
 }
 
 async fn parts_left_out_are_discarded(app: &TestApp) {
