@@ -44,8 +44,6 @@ struct Run<'a> {
     worlds: Worlds,
     /// The names of all things, from the oldest to the youngest.
     ages: Vec<Name>,
-    /// Whether a sweep was begun beside a round; when it comes to its end is not known.
-    swept: bool,
     /// What was asked and told, for a person to read.
     story: String,
 }
@@ -74,7 +72,6 @@ impl Driver {
             wire: Wire::new(case),
             worlds: Worlds::from([World::default()]),
             ages: Vec::new(),
-            swept: false,
             story: String::new(),
         };
         match run.whole(case).await {
@@ -115,8 +112,7 @@ impl Run<'_> {
         match round.event {
             Some((Event::Kill, _)) => self.start_again().await,
             Some((Event::Cut, _)) => self.calm_down().await,
-            Some((Event::Sweep | Event::SweepKilled, _)) => self.swept = true,
-            None => {}
+            Some((Event::Sweep | Event::SweepKilled, _)) | None => {}
         }
         let told = round.requests.iter().cloned().zip(answers);
         let told = told.map(|(request, answer)| Told { answer: self.wire.read(&request, answer), request }).collect();
@@ -140,10 +136,9 @@ impl Run<'_> {
 
     /// Narrows the worlds down to those in which the clients could have been told this.
     fn check(&mut self, mut told: Vec<Told>, fault: bool) -> Checked {
-        if self.swept || self.driver.sweeps {
-            let swept = Answer::Nothing("perhaps it did, perhaps not".to_owned());
-            told.extend(self.steps_that_matter().map(|step| sweep_step(step, swept.clone())).collect::<Vec<_>>());
-        }
+        // Somebody may be sweeping at any time; a program that starts does.
+        let perhaps: Vec<_> = self.steps_that_matter().map(perhaps).collect();
+        told.extend(perhaps);
         for it in &told {
             writeln!(self.story, "    {}: {}", it.request, it.answer).ok();
         }
@@ -223,8 +218,8 @@ impl Run<'_> {
     fn sweep(&mut self) -> Checked {
         self.driver.app.sweep();
         for step in Step::ALL {
-            let swept = if self.driver.sweeps { Answer::Nothing("perhaps".to_owned()) } else { Answer::Swept };
-            self.check(vec![sweep_step(step, swept)], false)?;
+            let done = if self.driver.sweeps { perhaps(step) } else { Told { answer: Answer::Swept, ..perhaps(step) } };
+            self.check(vec![done], false)?;
         }
         Ok(())
     }
@@ -295,8 +290,9 @@ impl Run<'_> {
     }
 }
 
-fn sweep_step(step: Step, answer: Answer) -> Told {
-    Told { request: Request { name: Name::NOTHING, by: Project::Own, ask: Ask::Sweep(step) }, answer }
+fn perhaps(step: Step) -> Told {
+    let request = Request { name: Name::NOTHING, by: Project::Own, ask: Ask::Sweep(step) };
+    Told { request, answer: Answer::Nothing("perhaps".to_owned()) }
 }
 
 fn makes_a_file(ask: &Ask) -> bool {

@@ -135,16 +135,22 @@ impl World {
                 &[Some(R::NoSuchUpload), repeated.then_some(R::RepeatedPart)].into_iter().flatten().collect::<Vec<_>>(),
             );
         };
-        let same_again = matches!(&it.state, State::Completed(file) if it.file(now).is_some() && file.parts == parts);
+        let same_again = matches!(&it.state, State::Completed(file) if file.parts == parts);
+        let file_is_gone = same_again && it.file(now).is_none();
         let fit = parts.iter().all(|part| it.parts.contains_key(part))
             && parts.iter().map(|part| it.parts[part]).sum::<usize>() == it.declared.bytes;
         let why_not = [
             it.why_ended(now).filter(|_| !same_again),
             repeated.then_some(R::RepeatedPart),
-            (!fit).then_some(R::PartsDoNotFit),
+            (!fit && !file_is_gone).then_some(R::PartsDoNotFit),
             (claim == Claim::Wrong).then_some(R::WrongMd5),
         ];
         let why_not: Vec<_> = why_not.into_iter().flatten().collect();
+        if file_is_gone {
+            // For how long the list of a File that has left is known is not promised.
+            let perhaps = if why_not.is_empty() { vec![Answer::Upload(it.view(upload, now))] } else { Vec::new() };
+            return [perhaps, refused(&why_not), refused(&[R::NotPending, R::PartsDoNotFit])].concat();
+        }
         if !why_not.is_empty() {
             return refused(&why_not);
         }
