@@ -201,12 +201,7 @@ impl Service {
 
     /// Reads the listed Parts in their order and holds their MD5 against the client's.
     async fn check_md5(&self, upload: &Upload, order: &PartOrder, claimed: Md5) -> Result<()> {
-            let upload = not_given_up(self.patiently(self.clone().get_upload(project, id)).await?)?;
-            if let Err(error) = self.check_md5(&upload, &order, claimed).await {
-                // What was given up meanwhile has lost its Parts: then that is the reason.
-                not_given_up(self.patiently(self.clone().get_upload(project, id)).await?)?;
-                return Err(error);
-            }
+        let stored = self.patiently(parts::list_stored(self.db.pool(), upload.id, order.ids())).await?;
         let parts = in_order(upload, order, stored)?;
         let mut pieces = self.read_parts(parts.into_iter().map(|part| (part, 0..part.bytes.get())).collect());
         let mut digest = <md5::Md5 as md5::Digest>::new();
