@@ -116,6 +116,7 @@ pub(super) const EXPECTED: &[Expected] = &[
         &["array[id(1)], 60", "ids(0, 500), 60"],
     ),
     also("from part where state = 'garbage' and not_before <= now()", &["part_due", "part_pkey"], &["500"]),
+    any("select id from upload where id = $1 and project_id = $2 for update", &["upload_pkey"]),
     also("select id from part where id = any($1)", &["part_pkey"], &["ids(0, 1000)"]),
     any("select from part where id = $1 and state = 'stored'", &["part_pkey"]),
     also("from part where state = 'stored' and id > $1", &["part_pkey"], &["id(5), 1000"]),
