@@ -141,9 +141,10 @@ pub struct Options {
     /// How long the database may take over anything before it counts as away, and clients get 503.
     #[arg(long, global = true, env = "WINDLASS_LEDGER_PATIENCE", default_value = "30s", value_parser = positive_duration)]
     ledger_patience: Duration,
-    /// How long a deleted file's bytes are kept for those who are reading them.
-    #[arg(long, global = true, env = "WINDLASS_READER_GRACE", default_value = "1h", value_parser = humantime::parse_duration)]
-    reader_grace: Duration,
+    /// How long stored bytes that nobody wants any more are kept: for those who are reading them, and for
+    /// backups, which must not take longer between the copy of the database and the end of the store's.
+    #[arg(long, global = true, env = "WINDLASS_DELETION_GRACE", default_value = "1h", value_parser = humantime::parse_duration)]
+    deletion_grace: Duration,
     /// How long a body may pause before it counts as stalled.
     #[arg(long, global = true, env = "WINDLASS_BODY_IDLE", default_value = "30s", value_parser = positive_duration)]
     body_idle: Duration,
@@ -262,7 +263,7 @@ impl TryFrom<Options> for Config {
             upload_lifetime: typed.upload_lifetime,
             body_idle: typed.body_idle,
             ledger_patience: typed.ledger_patience,
-            reader_grace: typed.reader_grace,
+            deletion_grace: typed.deletion_grace,
             mime_policy: match typed.mime_policy {
                 MimePolicyOption::Contract => MimePolicy::Contract,
                 MimePolicyOption::Any => MimePolicy::Any,

@@ -244,8 +244,8 @@ pub async fn list_placed_ids(db: impl PgExecutor<'_>, upload: UploadId) -> Resul
 pub async fn discard_unplaced(tx: &mut Tx, uploads: &[UploadId], grace: Duration, writer: Duration) -> Result<()> {
     sqlx::query!(
         "update part set state = 'garbage',
-             not_before = greatest(now() + make_interval(secs => $2),
-                                   case when state = 'receiving' then created_at + make_interval(secs => $3) end)
+             not_before = case state when 'stored' then now() + make_interval(secs => $2)
+                                     else greatest(now(), created_at + make_interval(secs => $3)) end
          where upload_id = any($1) and byte_offset is null and state in ('receiving', 'stored')",
         uploads as &[UploadId],
         seconds(grace),

@@ -25,8 +25,9 @@ pub struct Limits {
     pub body_deadline: Duration,
     /// How long the ledger may take over anything before it counts as away.
     pub ledger_patience: Duration,
-    /// How long readers keep a deleted File's bytes.
-    pub reader_grace: Duration,
+    /// How long stored bytes that nobody wants any more are kept: for those who are reading them, and for
+    /// a backup whose ledger still names them.
+    pub deletion_grace: Duration,
     /// How long an ended Upload or a deleted File is remembered once its bytes are gone.
     pub memory: Duration,
     /// The most rows that one step of the sweeper takes at once.
@@ -48,8 +49,8 @@ impl Limits {
     pub const FORM_OVERHEAD_BYTES: u64 = 1024 * 1024;
     /// The largest text field of a form.
     pub const FORM_TEXT_BYTES: usize = 8 * 1024;
-    /// How long an Upload's unlisted bytes are left alone after its end.
-    pub const ENDED_GRACE: Duration = Duration::from_mins(1);
+    /// How long an object that its writer gave up is left alone: the store may still be at it.
+    pub const ABANDONED_GRACE: Duration = Duration::from_mins(1);
     /// How long the store may take over the last bytes of a body, retries included.
     pub const STORE_PATIENCE: Duration = Duration::from_mins(10);
 }
@@ -66,7 +67,7 @@ impl Default for Limits {
             body_idle: Duration::from_secs(30),
             body_deadline: Duration::from_hours(1),
             ledger_patience: Duration::from_secs(30),
-            reader_grace: Duration::from_hours(1),
+            deletion_grace: Duration::from_hours(1),
             memory: Duration::from_hours(168),
             sweep_batch: 500,
             buffer_bytes: ByteCount::of(256 * 1024 * 1024),

@@ -15,7 +15,7 @@ use super::{Result, Service};
 use crate::blobs::{BlobKey, Doomed};
 use crate::crash::CrashPoint;
 use crate::db::{self, files, parts, uploads};
-use crate::domain::{FileId, Limits, PartId};
+use crate::domain::{FileId, PartId};
 
 /// What a pass did: counts, and whether a batch was full, so that there is more to do at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Service {
         let mut tx = self.db.begin().await?;
         let expired = uploads::mark_expired(&mut tx, self.limits.sweep_batch).await?;
         CrashPoint::UploadsExpired.passed();
-        parts::discard_unplaced(&mut tx, &expired, Limits::ENDED_GRACE, self.writer_lifetime()).await?;
+        parts::discard_unplaced(&mut tx, &expired, self.limits.deletion_grace, self.writer_lifetime()).await?;
         CrashPoint::UploadsDiscarded.passed();
         db::commit(tx).await?;
         CrashPoint::UploadExpiryCommitted.passed();
@@ -100,7 +100,7 @@ impl Service {
         let expired = files::mark_expired(&mut tx, self.limits.sweep_batch).await?;
         CrashPoint::FilesExpired.passed();
         let uploads: Vec<_> = expired.iter().copied().map(FileId::upload).collect();
-        parts::discard_placed(&mut tx, &uploads, self.limits.reader_grace).await?;
+        parts::discard_placed(&mut tx, &uploads, self.limits.deletion_grace).await?;
         CrashPoint::FilesDiscarded.passed();
         db::commit(tx).await?;
         CrashPoint::FileExpiryCommitted.passed();

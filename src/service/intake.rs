@@ -186,7 +186,7 @@ impl Service {
 
     /// Writes down that the object is to go. Should that fail, its Upload's end will do the same.
     async fn give_up(&self, part: PartId) {
-        if let Err(error) = self.patiently(parts::abandon(self.db.pool(), part, Limits::ENDED_GRACE)).await {
+        if let Err(error) = self.patiently(parts::abandon(self.db.pool(), part, Limits::ABANDONED_GRACE)).await {
             tracing::warn!(part.id = %part, error = &error as &dyn std::error::Error, "a part is left to its upload's end");
         }
         CrashPoint::PartAbandoned.passed();

@@ -5,8 +5,8 @@ use crate::crash::CrashPoint;
 use crate::db::uploads::Origin;
 use crate::db::{self, Tx, files, parts, uploads};
 use crate::domain::{
-    ByteCount, Limits, Md5, NewUpload, NotPending, Page, PageLimit, PageRequest, Part, PartId, PartOrder,
-    PendingUpload, ProjectId, Upload, UploadId, UploadStatus, in_order,
+    ByteCount, Md5, NewUpload, NotPending, Page, PageLimit, PageRequest, Part, PartId, PartOrder, PendingUpload,
+    ProjectId, Upload, UploadId, UploadStatus, in_order,
 };
 
 impl From<Box<NotPending>> for Error {
@@ -153,7 +153,7 @@ impl Service {
         CrashPoint::FileWritten.passed();
         parts::place(tx, id, assembly.parts()).await?;
         CrashPoint::ManifestWritten.passed();
-        parts::discard_unplaced(tx, &[id], Limits::ENDED_GRACE, self.writer_lifetime()).await?;
+        parts::discard_unplaced(tx, &[id], self.limits.deletion_grace, self.writer_lifetime()).await?;
         CrashPoint::LeftoversDiscarded.passed();
         uploads::mark_completed(tx, id).await?;
         CrashPoint::CompletionWritten.passed();
@@ -191,7 +191,7 @@ impl Service {
             return Err(upload.into_pending().map_or_else(Error::from, |_| Error::NoSuchUpload(id)));
         }
         CrashPoint::CancelWritten.passed();
-        parts::discard_unplaced(&mut tx, &[id], Limits::ENDED_GRACE, self.writer_lifetime()).await?;
+        parts::discard_unplaced(&mut tx, &[id], self.limits.deletion_grace, self.writer_lifetime()).await?;
         CrashPoint::CancelDiscarded.passed();
         *begun = true;
         db::commit(tx).await?;

@@ -7,7 +7,7 @@ use crate::support::{TestApp, eventually};
 
 crate::on_both_stores! {
     an_upload_past_its_hour_is_expired_to_everyone_at_once;
-    the_sweeper_expires_uploads_and_collects_their_parts;
+    the_sweeper_expires_uploads_and_collects_their_parts(WINDLASS_DELETION_GRACE = "1m");
     a_file_past_its_time_is_gone_at_once;
     the_service_sweeps_by_itself (WINDLASS_SWEEP_INTERVAL = "50ms");
     sweepers_work_side_by_side;
@@ -84,7 +84,7 @@ async fn the_service_sweeps_by_itself(app: &TestApp) {
         sqlx::query_scalar::<_, String>("select status from upload").fetch_one(&app.pool).await.unwrap() == "expired"
     })
     .await;
-    app.let_time_pass("10 minutes").await;
+    app.let_time_pass("1 hour").await;
     eventually("its part is gone", async || app.store.list().await.is_empty()).await;
 }
 
@@ -106,7 +106,7 @@ async fn sweepers_work_side_by_side(app: &TestApp) {
         })
     };
     assert_eq!(count(&sweep_by_three(), "uploads expired: "), 30, "each upload once");
-    app.let_time_pass("10 minutes").await;
+    app.let_time_pass("1 hour").await;
     assert_eq!(count(&sweep_by_three(), "objects deleted: "), 30, "each object once");
 }
 

@@ -1,6 +1,7 @@
 //! The program as a process: its embedded database, its command line, its clients
 //! that go away, its signals, its deployment.
 
+mod backup;
 mod command_line;
 mod departures;
 mod deployment;

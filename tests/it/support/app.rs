@@ -77,7 +77,8 @@ impl TestApp {
         program::command_under(under, &self.settings).args(arguments).output().unwrap()
     }
 
-    fn with(&self, more: &[(&str, &str)]) -> Vec<(String, String)> {
+    /// The settings that the program was started with, and more.
+    pub fn with(&self, more: &[(&str, &str)]) -> Vec<(String, String)> {
         let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         self.settings.iter().cloned().chain(more).collect()
     }
