@@ -249,14 +249,13 @@ impl Held {
         }
     }
 
-    /// As before: but for pooled connections and idle threads, of which there are a few, however many came and went.
+    /// No object is, and all else as before, but for pooled connections and idle threads: of those
+    /// there are a few, however many clients came and went.
     async fn is_held_again_by(&self, app: &TestApp) {
         const A_FEW: usize = 16;
         eventually("no more is held than before", async || {
             let now = Self::by(app);
-            now.objects == self.objects
-                && now.descriptors <= self.descriptors + A_FEW
-                && now.threads <= self.threads + A_FEW
+            now.objects == 0 && now.descriptors <= self.descriptors + A_FEW && now.threads <= self.threads + A_FEW
         })
         .await;
     }
