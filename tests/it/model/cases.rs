@@ -76,15 +76,13 @@ impl Clients {
             (34..54, Some(upload)) => self.complete(&upload, uploads),
             (54..59, Some(upload)) => Ask::Cancel(upload.name),
             (59..63, Some(upload)) => Ask::GetUpload(upload.name),
-            (63..70, Some(upload)) => Ask::ListParts(upload.name, self.paging(upload.part_names(), false)),
-            (70..74, _) => Ask::ListUploads(self.paging(uploads.iter().map(|it| it.name).collect(), true)),
+            (63..70, Some(upload)) => Ask::ListParts(upload.name, self.paging(&upload.part_names(), false)),
+            (70..74, _) => Ask::ListUploads(self.paging(&uploads.iter().map(|it| it.name).collect::<Vec<_>>(), true)),
             (74..79, _) => return self.create_file(name),
             (79..85, _) => {
                 let purpose = self.rng.bool().then(|| self.purpose());
-                Ask::ListFiles(
-                    purpose,
-                    self.paging(files.iter().map(|it| it.0).chain(uploads.iter().map(|it| it.name)).collect(), true),
-                )
+                let names: Vec<_> = files.iter().map(|it| it.0).chain(uploads.iter().map(|it| it.name)).collect();
+                Ask::ListFiles(purpose, self.paging(&names, true))
             }
             (_, upload) => return self.ask_for_a_file(name, files, upload),
         };
@@ -188,8 +186,8 @@ impl Clients {
         }
     }
 
-    fn paging(&mut self, names: Vec<Name>, either_way: bool) -> Paging {
-        let after = if self.rng.u8(..100) < 40 { choose(&mut self.rng, &names) } else { None };
+    fn paging(&mut self, names: &[Name], either_way: bool) -> Paging {
+        let after = if self.rng.u8(..100) < 40 { choose(&mut self.rng, names) } else { None };
         let limit = if self.rng.bool() { Paging::ALL.limit } else { 1 + self.rng.usize(..3) };
         Paging { after, limit, descending: either_way && self.rng.bool() }
     }

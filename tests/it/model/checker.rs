@@ -36,12 +36,10 @@ pub fn after(before: &Worlds, told: &[Told], ages: &[Name]) -> Worlds {
 fn step(before: &World, told: &Told, ages: &[Name]) -> Vec<World> {
     let mut world = before.clone();
     let admitted = world.perform(&told.request, ages);
-    match &told.answer {
-        Answer::Nothing(_) if world == *before => vec![world],
-        Answer::Nothing(_) => vec![before.clone(), world],
-        answer if admitted.contains(answer) => vec![world],
-        _ => Vec::new(),
+    if !matches!(told.answer, Answer::Nothing(_)) {
+        return admitted.contains(&told.answer).then_some(world).into_iter().collect();
     }
+    if world == *before { vec![world] } else { vec![before.clone(), world] }
 }
 
 /// Whether a request may remain unanswered where nothing went wrong.

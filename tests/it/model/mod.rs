@@ -35,10 +35,8 @@ struct Seeds {
     end: u64,
 }
 
-impl Iterator for &Seeds {
-    type Item = u64;
-
-    fn next(&mut self) -> Option<u64> {
+impl Seeds {
+    fn next(&self) -> Option<u64> {
         loop {
             let seed = self.next.fetch_add(1, Ordering::Relaxed);
             let setup = match seed % 8 {
@@ -78,7 +76,7 @@ fn whatever_clients_are_told_the_model_allows() {
 async fn run(seeds: &Seeds, failures: &Mutex<String>) {
     let setup = SETUPS[seeds.setup].0;
     let mut driver = None;
-    for seed in seeds {
+    while let Some(seed) = seeds.next() {
         if driver.is_none() {
             driver = Driver::start(setup).await;
         }
@@ -89,7 +87,7 @@ async fn run(seeds: &Seeds, failures: &Mutex<String>) {
             eprintln!("{found}\nmaking it smaller…");
             failures.lock().unwrap().push_str(&found);
             let Failure { case, story } = shrink::shrink(setup, Failure { case, story }).await;
-            let again = format!("WINDLASS_SEED={seed} WINDLASS_SEEDS=1 cargo test --locked --test it model::");
+            let again = format!("./dev model 1 {seed}");
             let smaller = format!("\n\nas small as it was made:\n{case}\n{story}\nagain: {again}\n");
             failures.lock().unwrap().push_str(&smaller);
             return;

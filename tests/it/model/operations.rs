@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use md5::Digest as _;
-use windlass::domain::Crc64Digest;
+use windlass::domain::{Crc64Digest, Md5};
 
 /// Time in a case: it stands still but for its jumps.
 pub type Minutes = u64;
@@ -231,7 +231,7 @@ impl Case {
 
 /// The bytes that a request of that name sends: no two are alike.
 pub fn content(name: Name, bytes: usize) -> Vec<u8> {
-    (0..bytes).map(|at| (name.0 as usize * (2 * at + 1) + at / 7) as u8).collect()
+    (0..bytes).map(|at| (usize::from(name.0) * (2 * at + 1) + at / 7).to_le_bytes()[0]).collect()
 }
 
 pub fn crc64(bytes: &[u8]) -> String {
@@ -241,7 +241,7 @@ pub fn crc64(bytes: &[u8]) -> String {
 }
 
 pub fn md5(bytes: &[u8]) -> String {
-    md5::Md5::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Md5::from(<[u8; 16]>::from(md5::Md5::digest(bytes))).to_string()
 }
 
 impl fmt::Display for Name {

@@ -31,10 +31,7 @@ impl Wire {
     pub fn new(case: &Case) -> Self {
         let sent: BTreeMap<_, _> = case
             .requests()
-            .filter_map(|it| match it.ask {
-                Ask::AddPart { bytes, .. } => Some((it.name, bytes)),
-                _ => None,
-            })
+            .filter_map(|it| if let Ask::AddPart { bytes, .. } = it.ask { Some((it.name, bytes)) } else { None })
             .collect();
         let parts = sent.iter().map(|(name, bytes)| (crc64(&content(*name, *bytes)), *name)).collect();
         Self { ids: BTreeMap::new(), parts, sent }
@@ -185,10 +182,8 @@ impl Wire {
     fn file(&mut self, value: &Value) -> Option<FileView> {
         let name = name(value)?;
         self.bind(name, value["id"].as_str()?.strip_prefix("file-")?)?;
-        let lifetime = match &value["expires_at"] {
-            Value::Null => None,
-            at => Some(u64::try_from(at.as_i64()? - value["created_at"].as_i64()?).ok()? / 60),
-        };
+        let created = value["created_at"].as_i64()?;
+        let lifetime = value["expires_at"].as_i64().map(|it| u64::try_from(it - created).unwrap_or(0) / 60);
         Some(FileView {
             name,
             declared: Declared { bytes: size(value)?, purpose: purpose(value)?, lifetime },
