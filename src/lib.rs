@@ -56,6 +56,9 @@
 //! **Invariant: memory is bounded.** Bytes are copied once into buffers of our own, two per body, out
 //! of a budget; a body that finds none waits, and is then turned away.
 //!
+//! **Invariant: a lost answer is found out, not guessed.** Whatever commits may be done twice, and is,
+//! until the ledger says what became of it or is away for too long (`service/attempts.rs`).
+//!
 //! **Invariant: time is the database's clock.** Expiry is decided inside statements by `now()`, so
 //! replicas agree, and an Upload past its hour is expired to everyone at once, swept or not.
 //!

@@ -154,8 +154,8 @@ fn error(status: StatusCode, code: &str) -> HttpResponse {
 /// The answer of `DeleteObjects` that names every object as one that could not be deleted.
 fn deletes_nothing(asked: &str) -> HttpResponse {
     let keys = asked.split("<Key>").skip(1).map(|it| it.split("</Key>").next().unwrap());
-    let errors: String = keys
+    let errors: Vec<_> = keys
         .map(|key| format!("<Error><Key>{key}</Key><Code>InternalError</Code><Message>a fault</Message></Error>"))
         .collect();
-    HttpResponse::Ok().content_type("application/xml").body(format!("<DeleteResult>{errors}</DeleteResult>"))
+    HttpResponse::Ok().content_type("application/xml").body(format!("<DeleteResult>{}</DeleteResult>", errors.concat()))
 }
