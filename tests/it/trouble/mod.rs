@@ -2,4 +2,5 @@
 //! it recovers by itself.
 
 mod bucket;
+mod disk;
 mod postgres;
