@@ -36,7 +36,8 @@ impl Clients {
     fn round(&mut self, faulty: bool) -> Round {
         // Things are asked for by what was told in the rounds before: never in the round that makes them.
         let before = (self.uploads.clone(), self.files.clone());
-        let theme = if self.rng.u8(..100) < 70 { choose(&mut self.rng, &before.0) } else { None };
+        let young = &before.0[before.0.len().saturating_sub(2)..];
+        let theme = if self.rng.u8(..100) < 75 { choose(&mut self.rng, young) } else { None };
         let count = 1 + self.rng.usize(..5).min(3);
         let requests = (0..count).map(|_| self.request(&before.0, &before.1, theme.as_ref())).collect();
         Round { requests, event: self.event(faulty), jump: self.jump() }
@@ -55,12 +56,12 @@ impl Clients {
 
     fn jump(&mut self) -> Minutes {
         match self.rng.u8(..100) {
-            0..8 => 10,
-            8..11 => 30,
-            11..14 => 50,
-            14..18 => 60,
-            18..20 => 120,
-            20..22 => 8 * 24 * 60,
+            0..6 => 10,
+            6..8 => 30,
+            8..10 => 50,
+            10..12 => 60,
+            12..13 => 120,
+            13..15 => 8 * 24 * 60,
             _ => 0,
         }
     }
@@ -72,9 +73,9 @@ impl Clients {
         let by = upload.as_ref().map_or(Project::Own, |it| it.by);
         let ask = match (self.rng.u8(..100), upload) {
             (0..8, _) | (0..70, None) => return self.create_upload(name),
-            (8..34, Some(upload)) => self.add_part(name, &upload),
-            (34..54, Some(upload)) => self.complete(&upload, uploads),
-            (54..59, Some(upload)) => Ask::Cancel(upload.name),
+            (30..56, Some(upload)) if upload.is_full() || self.rng.u8(..100) < 30 => self.complete(&upload, uploads),
+            (8..56, Some(upload)) => self.add_part(name, &upload),
+            (56..59, Some(upload)) => Ask::Cancel(upload.name),
             (59..63, Some(upload)) => Ask::GetUpload(upload.name),
             (63..70, Some(upload)) => Ask::ListParts(upload.name, self.paging(&upload.part_names(), false)),
             (70..74, _) => Ask::ListUploads(self.paging(&uploads.iter().map(|it| it.name).collect::<Vec<_>>(), true)),
@@ -203,6 +204,10 @@ impl Clients {
 }
 
 impl Plan {
+    fn is_full(&self) -> bool {
+        self.parts.iter().all(|it| it.1.is_some())
+    }
+
     fn part_names(&self) -> Vec<Name> {
         self.parts.iter().filter_map(|it| it.1).chain(self.left_over.iter().copied()).collect()
     }

@@ -13,6 +13,20 @@ pub struct Told {
     pub answer: Answer,
 }
 
+impl Told {
+    /// What kind of request had what kind of answer.
+    pub fn kind(&self) -> String {
+        let first_word =
+            |text: String| text.split(|it: char| !it.is_alphanumeric()).next().unwrap_or_default().to_owned();
+        let answer = if let Answer::Refused(why) = self.answer {
+            format!("{why:?}")
+        } else {
+            first_word(format!("{:?}", self.answer))
+        };
+        format!("{}: {answer}", first_word(format!("{:?}", self.request.ask)))
+    }
+}
+
 /// The worlds that there may be: all that is known of the real one.
 pub type Worlds = BTreeSet<World>;
 

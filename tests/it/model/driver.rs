@@ -1,5 +1,7 @@
 //! Drives the real program through a case, and holds what it says against the model.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::Stdio;
 use std::time::Duration;
@@ -35,7 +37,12 @@ pub struct Driver {
     sweeps: bool,
     /// One of each project.
     clients: [Client; 2],
+    /// How often what was answered with what.
+    tally: RefCell<Tally>,
 }
+
+/// Counts, by what they are of.
+pub type Tally = BTreeMap<String, u64>;
 
 /// A case under way.
 struct Run<'a> {
@@ -62,7 +69,13 @@ impl Driver {
             ("WINDLASS_SWEEP_INTERVAL", if setup.sweeps { "50ms" } else { "1h" }),
         ];
         let app = TestApp::start(setup.store, &settings).await?;
-        Some(Self { clients: [app.client.alone(), app.stranger.alone()], sweeps: setup.sweeps, app })
+        let clients = [app.client.alone(), app.stranger.alone()];
+        Some(Self { clients, sweeps: setup.sweeps, app, tally: RefCell::default() })
+    }
+
+    /// How often what was answered with what, so far.
+    pub fn tally(self) -> Tally {
+        self.tally.into_inner()
     }
 
     /// Runs a case to its end, where everything has come to its time and nothing is left.
@@ -141,6 +154,7 @@ impl Run<'_> {
         told.extend(perhaps);
         for it in &told {
             writeln!(self.story, "    {}: {}", it.request, it.answer).ok();
+            *self.driver.tally.borrow_mut().entry(it.kind()).or_default() += 1;
         }
         let silent =
             told.iter().find(|it| matches!(it.answer, Answer::Nothing(_)) && !checker::may_be_silent(&it.request));

@@ -2,7 +2,8 @@
 //! cut off, sweeps, and the clock jumps; whatever they are told must be what `reference` allows.
 //!
 //! `./dev model 1000` runs a thousand cases, `./dev model 1000 7` those from the seventh seed on. A case
-//! that fails is made small, and printed.
+//! that fails is made small, and printed; in the end stands how often what was answered with what
+//! (`--show-output`).
 
 mod cases;
 mod checker;
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use crate::support::{StoreKind, tools};
-use driver::{Driver, Setup};
+use driver::{Driver, Setup, Tally};
 use operations::Case;
 use shrink::Failure;
 
@@ -56,41 +57,46 @@ fn whatever_clients_are_told_the_model_allows() {
     let seeds = tools::seeds();
     let seeds: Vec<_> =
         (0..SETUPS.len()).map(|setup| Seeds { setup, next: seeds.start.into(), end: seeds.end }).collect();
-    let failures = Mutex::new(String::new());
+    let (failures, tally) = (Mutex::new(String::new()), Mutex::new(Tally::new()));
     thread::scope(|scope| {
         for seeds in &seeds {
             for _ in 0..SETUPS[seeds.setup].1 {
                 // A program ends with the thread that started it.
                 scope.spawn(|| {
                     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                    runtime.block_on(run(seeds, &failures));
+                    runtime.block_on(run(seeds, &failures, &tally));
                 });
             }
         }
     });
+    for (kind, count) in tally.into_inner().unwrap() {
+        println!("{count:>8}  {kind}");
+    }
     let failures = failures.into_inner().unwrap();
     assert!(failures.is_empty(), "{failures}");
 }
 
 /// Runs cases until there are no more, or one has failed.
-async fn run(seeds: &Seeds, failures: &Mutex<String>) {
+async fn run(seeds: &Seeds, failures: &Mutex<String>, tally: &Mutex<Tally>) {
     let setup = SETUPS[seeds.setup].0;
     let mut driver = None;
-    while let Some(seed) = seeds.next() {
+    while let Some(seed) = seeds.next().filter(|_| failures.lock().unwrap().is_empty()) {
         if driver.is_none() {
             driver = Driver::start(setup).await;
         }
-        let (Some(running), true) = (&driver, failures.lock().unwrap().is_empty()) else { return };
+        let Some(running) = &driver else { return };
         let case = Case::from_seed(seed);
         if let Err(story) = running.run(&case).await {
             let found = format!("seed {seed} on {setup:?}\n{case}\n{story}");
             eprintln!("{found}\nmaking it smaller…");
             failures.lock().unwrap().push_str(&found);
             let Failure { case, story } = shrink::shrink(setup, Failure { case, story }).await;
-            let again = format!("./dev model 1 {seed}");
-            let smaller = format!("\n\nas small as it was made:\n{case}\n{story}\nagain: {again}\n");
+            let smaller = format!("\n\nas small as it was made:\n{case}\n{story}\nagain: ./dev model 1 {seed}\n");
             failures.lock().unwrap().push_str(&smaller);
-            return;
+            break;
         }
+    }
+    for (kind, count) in driver.map(Driver::tally).unwrap_or_default() {
+        *tally.lock().unwrap().entry(kind).or_default() += count;
     }
 }
