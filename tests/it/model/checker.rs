@@ -47,18 +47,23 @@ pub fn after(before: &Worlds, told: &[Told], ages: &[Name]) -> Worlds {
 }
 
 /// The worlds after one request.
-fn step(before: &World, told: &Told, ages: &[Name]) -> Vec<World> {
-    let mut world = before.clone();
-    let admitted = world.perform(&told.request, ages);
-    if !matches!(told.answer, Answer::Nothing(_)) {
-        return admitted.contains(&told.answer).then_some(world).into_iter().collect();
+fn step(before: &World, told: &Told, ages: &[Name]) -> Worlds {
+    let mut after = Worlds::new();
+    for before in before.perhaps_swept(&told.request) {
+        let mut world = before.clone();
+        let admitted = world.perform(&told.request, ages);
+        if matches!(told.answer, Answer::Nothing(_)) {
+            after.extend([before, world]);
+        } else if admitted.contains(&told.answer) {
+            after.insert(world);
+        }
     }
-    if world == *before { vec![world] } else { vec![before.clone(), world] }
+    after
 }
 
 /// Whether a request may remain unanswered where nothing went wrong.
 pub fn may_be_silent(request: &Request) -> bool {
-    matches!(request.ask, Ask::AddPart { broken_off: true, .. } | Ask::Sweep(_))
+    matches!(request.ask, Ask::AddPart { broken_off: true, .. })
 }
 
 /// For a person: which of the answers no world allows, were each request the only one.

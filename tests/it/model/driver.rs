@@ -9,13 +9,15 @@ use std::time::Duration;
 use futures_util::future::{join, join_all};
 
 use super::checker::{self, Told, Worlds};
-use super::operations::{Answer, Ask, Case, Event, Minutes, Name, Paging, Project, Request, Round, Step};
+use super::operations::{Answer, Ask, Case, Event, Minutes, Name, Paging, Project, Request, Round};
 use super::reference::{FILE_BYTES, PART_BYTES, UPLOAD_BYTES, World};
 use super::wire::{self, Wire};
 use crate::support::{self, Client, StoreKind, TestApp, eventually, in_the_end, program};
 
-/// Four hundred days: everything that can come to its time does.
-const LONG: Minutes = 400 * 24 * 60;
+const A_DAY: Minutes = 24 * 60;
+
+/// Everything that can come to its time does.
+const LONG: Minutes = 400 * A_DAY;
 
 /// Longer than any request takes.
 const HANG: Duration = Duration::from_mins(1);
@@ -34,7 +36,6 @@ pub struct Setup {
 /// A program that is given one case after another. Between cases it has nothing.
 pub struct Driver {
     app: TestApp,
-    sweeps: bool,
     /// One of each project.
     clients: [Client; 2],
     /// How often what was answered with what.
@@ -70,7 +71,7 @@ impl Driver {
         ];
         let app = TestApp::start(setup.store, &settings).await?;
         let clients = [app.client.alone(), app.stranger.alone()];
-        Some(Self { clients, sweeps: setup.sweeps, app, tally: RefCell::default() })
+        Some(Self { clients, app, tally: RefCell::default() })
     }
 
     /// How often what was answered with what, so far.
@@ -103,15 +104,14 @@ impl Run<'_> {
                 self.look_around(case).await?;
             }
             if round.jump > 0 {
-                self.jump(round.jump).await?;
+                self.jump(round.jump).await;
             }
         }
         writeln!(self.story, "in the end").ok();
         self.look_around(case).await?;
         self.look_at_each(case).await?;
         self.ledger_and_store_agree().await?;
-        self.jump(LONG).await?;
-        self.sweep()?;
+        self.jump(LONG).await;
         self.look_at_each(case).await?;
         for (file, by) in self.told(case, makes_a_file) {
             self.ask(by, Ask::DeleteFile(file)).await?;
@@ -128,9 +128,10 @@ impl Run<'_> {
             Some((Event::Sweep | Event::SweepKilled, _)) | None => {}
         }
         let told = round.requests.iter().cloned().zip(answers);
-        let told = told.map(|(request, answer)| Told { answer: self.wire.read(&request, answer), request }).collect();
+        let told: Vec<_> =
+            told.map(|(request, answer)| Told { answer: self.wire.read(&request, answer), request }).collect();
         self.learn_ages().await?;
-        self.check(told, round.event.is_some_and(|it| it.0.is_a_fault()))
+        self.check(&told, round.event.is_some_and(|it| it.0.is_a_fault()))
     }
 
     async fn send(&self, request: &Request, after: Duration) -> reqwest::Result<support::Answer> {
@@ -144,15 +145,12 @@ impl Run<'_> {
         let request = Request { name: Name::NOTHING, by, ask };
         let answer = self.send(&request, Duration::ZERO).await;
         let answer = self.wire.read(&request, answer);
-        self.check(vec![Told { request, answer }], false)
+        self.check(&[Told { request, answer }], false)
     }
 
     /// Narrows the worlds down to those in which the clients could have been told this.
-    fn check(&mut self, mut told: Vec<Told>, fault: bool) -> Checked {
-        // Somebody may be sweeping at any time; a program that starts does.
-        let perhaps: Vec<_> = self.steps_that_matter().map(perhaps).collect();
-        told.extend(perhaps);
-        for it in &told {
+    fn check(&mut self, told: &[Told], fault: bool) -> Checked {
+        for it in told {
             writeln!(self.story, "    {}: {}", it.request, it.answer).ok();
             *self.driver.tally.borrow_mut().entry(it.kind()).or_default() += 1;
         }
@@ -161,16 +159,12 @@ impl Run<'_> {
         if let Some(it) = silent.filter(|_| !fault) {
             return Err(format!("no answer to {}, and nothing went wrong", it.request.name));
         }
-        let worlds = checker::after(&self.worlds, &told, &self.ages);
+        let worlds = checker::after(&self.worlds, told, &self.ages);
         if worlds.is_empty() {
-            return Err(checker::explain(&self.worlds, &told, &self.ages));
+            return Err(checker::explain(&self.worlds, told, &self.ages));
         }
         self.worlds = worlds;
         Ok(())
-    }
-
-    fn steps_that_matter(&self) -> impl Iterator<Item = Step> {
-        Step::ALL.into_iter().filter(|step| self.worlds.iter().any(|it| it.would_change(*step)))
     }
 
     /// Lets the database tell which of the things made at once is older. Between rounds, the model knows.
@@ -219,23 +213,13 @@ impl Run<'_> {
         .await;
     }
 
-    async fn jump(&mut self, minutes: Minutes) -> Checked {
-        self.check(Vec::new(), false)?;
+    async fn jump(&mut self, minutes: Minutes) {
         writeln!(self.story, "  {minutes} min pass").ok();
         self.worlds = std::mem::take(&mut self.worlds).into_iter().map(|it| it.later(minutes)).collect();
         self.driver.app.let_time_pass(&format!("{minutes} minutes")).await;
-        let forgets = self.steps_that_matter().any(|it| matches!(it, Step::ForgetUploads | Step::ForgetFiles));
-        if forgets { self.sweep() } else { Ok(()) }
-    }
-
-    /// One `windlass sweep`. Beside another one it may pass over something.
-    fn sweep(&mut self) -> Checked {
-        self.driver.app.sweep();
-        for step in Step::ALL {
-            let done = if self.driver.sweeps { perhaps(step) } else { Told { answer: Answer::Swept, ..perhaps(step) } };
-            self.check(vec![done], false)?;
+        if minutes >= A_DAY {
+            self.driver.app.sweep();
         }
-        Ok(())
     }
 
     /// Every list there is.
@@ -302,11 +286,6 @@ impl Run<'_> {
             app.objects_in_the_ledger("true").await
         ))
     }
-}
-
-fn perhaps(step: Step) -> Told {
-    let request = Request { name: Name::NOTHING, by: Project::Own, ask: Ask::Sweep(step) };
-    Told { request, answer: Answer::Nothing("perhaps".to_owned()) }
 }
 
 fn makes_a_file(ask: &Ask) -> bool {

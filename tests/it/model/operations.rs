@@ -95,21 +95,6 @@ pub enum Ask {
     ListFiles(Option<Purpose>, Paging),
     Download(Name, Option<(usize, Option<usize>)>),
     DeleteFile(Name),
-    /// Nobody asks for this: the sweeper does it when it comes to it.
-    Sweep(Step),
-}
-
-/// The steps of a sweep that can be seen from outside. Each is one transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
-    ExpireUploads,
-    ExpireFiles,
-    ForgetUploads,
-    ForgetFiles,
-}
-
-impl Step {
-    pub const ALL: [Self; 4] = [Self::ExpireUploads, Self::ExpireFiles, Self::ForgetUploads, Self::ForgetFiles];
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,8 +119,6 @@ pub enum Answer {
     },
     Deleted(Name),
     Refused(Refusal),
-    /// The sweeper's word that it did a step.
-    Swept,
     /// No answer, or one that says that the server does not know.
     Nothing(String),
     /// What no model could expect.
@@ -273,7 +256,6 @@ impl fmt::Display for Request {
             Ask::Download(it, None) => write!(f, "download {it}"),
             Ask::Download(it, Some((first, last))) => write!(f, "download {it} from {first} to {last:?}"),
             Ask::DeleteFile(it) => write!(f, "delete file {it}"),
-            Ask::Sweep(step) => write!(f, "the sweeper: {step:?}"),
         }
     }
 }
@@ -293,7 +275,6 @@ impl fmt::Display for Answer {
             }
             Self::Deleted(it) => write!(f, "{it} is deleted"),
             Self::Refused(why) => write!(f, "{why:?}"),
-            Self::Swept => write!(f, "done"),
             Self::Nothing(why) => write!(f, "no answer ({why})"),
             Self::Strange(what) => write!(f, "not understood: {what}"),
         }

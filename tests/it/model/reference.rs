@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::operations::{
     Answer, Ask, Claim, Declared, FileView, Minutes, Name, Page, Paging, PartView, Project, Purpose, Refusal, Request,
-    Step, UploadView, content, crc64, md5,
+    UploadView, content, crc64, md5,
 };
 
 /// The limits that the program under test is given.
@@ -45,7 +45,6 @@ enum State {
     Pending,
     Completed(File),
     Cancelled { at: Minutes },
-    Expired { at: Minutes },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,11 +63,39 @@ impl World {
         Self { now: self.now + minutes, ..self }
     }
 
-    /// Whether a step of the sweeper has something to do.
-    pub fn would_change(&self, step: Step) -> bool {
-        let mut swept = self.clone();
-        swept.sweep(step);
-        swept != *self
+    /// The worlds that this one may be by now, since a sweeper comes when it comes: as far as the
+    /// request could tell them apart.
+    pub fn perhaps_swept(&self, request: &Request) -> Vec<Self> {
+        let seen: Vec<Name> = match &request.ask {
+            Ask::AddPart { upload: it, .. }
+            | Ask::Complete { upload: it, .. }
+            | Ask::Cancel(it)
+            | Ask::GetUpload(it)
+            | Ask::ListParts(it, _) => vec![*it],
+            Ask::ListUploads(_) => self.uploads.keys().copied().filter(|it| self.uploads[it].seen).collect(),
+            Ask::ListFiles(_, paging) => paging.after.into_iter().collect(),
+            Ask::CreateUpload(_) | Ask::CreateFile(_) | Ask::GetFile(_) | Ask::Download(..) | Ask::DeleteFile(_) => {
+                Vec::new()
+            }
+        };
+        let mut worlds = vec![self.clone()];
+        for name in seen {
+            let Some(it) = self.uploads.get(&name).filter(|it| it.project == request.by) else { continue };
+            let Some(at) = it.ended(self.now) else { continue };
+            for number in 0..worlds.len() {
+                if matches!(request.ask, Ask::ListParts(..)) {
+                    let mut swept = worlds[number].clone();
+                    swept.uploads.get_mut(&name).expect("it is there").discard(|_| true);
+                    worlds.push(swept);
+                }
+                if self.now >= at + MEMORY {
+                    let mut forgotten = worlds[number].clone();
+                    forgotten.uploads.remove(&name);
+                    worlds.push(forgotten);
+                }
+            }
+        }
+        worlds
     }
 
     /// Does what is asked, or does not: one of these is the answer. `ages` are the names of all things
@@ -94,10 +121,6 @@ impl World {
             Ask::ListFiles(purpose, paging) => self.list_files(by, *purpose, paging, ages),
             Ask::Download(file, range) => self.download(by, *file, *range),
             Ask::DeleteFile(file) => self.delete_file(by, *file),
-            Ask::Sweep(step) => {
-                self.sweep(*step);
-                vec![Answer::Swept]
-            }
         }
     }
 
@@ -251,34 +274,6 @@ impl World {
         vec![Answer::Deleted(file)]
     }
 
-    /// What has come to its time stays gone; what ended a week ago is forgotten.
-    fn sweep(&mut self, step: Step) {
-        let now = self.now;
-        match step {
-            Step::ExpireUploads => {
-                for it in self.uploads.values_mut().filter(|it| it.is_overdue(now)) {
-                    it.discard(|_| true);
-                    it.state = State::Expired { at: now };
-                }
-            }
-            Step::ExpireFiles => {
-                for it in self.uploads.values_mut() {
-                    if matches!(it.state, State::Completed(File { deleted: None, .. })) && it.file(now).is_none() {
-                        it.delete_file(now);
-                    }
-                }
-            }
-            Step::ForgetUploads => self.uploads.retain(|_, it| match it.state {
-                State::Cancelled { at } | State::Expired { at } => now < at + MEMORY,
-                State::Pending | State::Completed(_) => true,
-            }),
-            Step::ForgetFiles => self.uploads.retain(|_, it| match it.state {
-                State::Completed(File { deleted: Some(at), .. }) => now < at + MEMORY,
-                State::Completed(_) | State::Pending | State::Cancelled { .. } | State::Expired { .. } => true,
-            }),
-        }
-    }
-
     /// The project's Upload of that name. Those inside `POST /v1/files` are nobody's.
     fn upload(&self, by: Project, name: Name) -> Option<&Upload> {
         self.uploads.get(&name).filter(|it| it.project == by && it.seen)
@@ -308,10 +303,20 @@ impl Upload {
     /// An Upload past its hour is expired to everyone at once, swept or not.
     fn why_ended(&self, now: Minutes) -> Option<Refusal> {
         match self.state {
-            State::Expired { .. } => Some(R::Expired),
             State::Pending if self.is_overdue(now) => Some(R::Expired),
             State::Pending => None,
             State::Completed(_) | State::Cancelled { .. } => Some(R::NotPending),
+        }
+    }
+
+    /// Since when nothing can come of it any more, and nothing of it is kept.
+    fn ended(&self, now: Minutes) -> Option<Minutes> {
+        match &self.state {
+            State::Cancelled { at } => Some(*at),
+            State::Pending => Some(self.created + UPLOAD_LIFETIME).filter(|at| now >= *at),
+            State::Completed(file) => {
+                file.deleted.or_else(|| lifetime(self.declared).map(|it| self.created + it).filter(|at| now >= *at))
+            }
         }
     }
 
@@ -319,9 +324,7 @@ impl Upload {
     /// counts from when the Upload was created.
     fn file(&self, now: Minutes) -> Option<&File> {
         let State::Completed(file) = &self.state else { return None };
-        let lifetime = lifetime(self.declared);
-        let there = file.deleted.is_none() && lifetime.is_none_or(|it| now < self.created + it);
-        there.then_some(file)
+        self.ended(now).is_none().then_some(file)
     }
 
     fn delete_file(&mut self, now: Minutes) {
@@ -337,7 +340,6 @@ impl Upload {
 
     fn view(&self, name: Name, now: Minutes) -> UploadView {
         let status = match self.state {
-            State::Expired { .. } => "expired",
             State::Pending if self.is_overdue(now) => "expired",
             State::Pending => "pending",
             State::Completed(_) => "completed",

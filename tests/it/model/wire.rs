@@ -101,7 +101,6 @@ impl Wire {
                 get(&format!("{}/content", file(*it))).header("range", format!("bytes={first}-{last}"))
             }
             Ask::DeleteFile(it) => client.request(Method::DELETE, &file(*it)),
-            Ask::Sweep(_) => unreachable!("nobody asks for it"),
         }
     }
 
@@ -148,7 +147,7 @@ impl Wire {
                 let name = self.ids.iter().find(|it| it.1 == id && value["deleted"] == true)?.0;
                 Answer::Deleted(*name)
             }
-            Ask::Download(..) | Ask::Sweep(_) => return None,
+            Ask::Download(..) => return None,
         })
     }
 
