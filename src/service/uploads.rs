@@ -106,9 +106,11 @@ impl Service {
             // Before the lock: reading takes as long as it takes. Stored parts do not change meanwhile.
             let upload = not_given_up(self.patiently(self.clone().get_upload(project, id)).await?)?;
             if let Err(error) = self.check_md5(&upload, &order, claimed).await {
-                // What was given up meanwhile has lost its Parts: then that is the reason.
-                not_given_up(self.patiently(self.clone().get_upload(project, id)).await?)?;
-                return Err(error);
+                // What was given up meanwhile, or became a File that is gone, has lost its Parts: then
+                // that is the reason.
+                let upload = not_given_up(self.patiently(self.clone().get_upload(project, id)).await?)?;
+                let is_gone = matches!(upload.status, UploadStatus::Completed(None));
+                return Err(if is_gone { Error::CompletedOtherwise(id) } else { error });
             }
         }
         let mut attempts = self.attempts();

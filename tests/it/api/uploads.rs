@@ -105,6 +105,10 @@ async fn a_completed_upload_refuses_another_list_also_when_its_file_is_long_gone
     app.let_time_pass("2 hours").await;
     app.sweep();
     app.client.complete(&upload, &[]).await.error(400, Some("part_ids"));
+    let with_md5 = json!({"part_ids": [], "md5": "d41d8cd98f00b204e9800998ecf8427e"});
+    let error = app.client.post(&format!("/v1/uploads/{upload}/complete"), &with_md5).await;
+    let error = error.error(400, Some("part_ids"));
+    assert!(error["message"].as_str().unwrap().contains("completed"), "{error}");
 }
 
 async fn parts_left_out_are_discarded(app: &TestApp) {
