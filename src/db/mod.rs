@@ -7,6 +7,7 @@ pub mod parts;
 pub mod uploads;
 
 use std::fmt::Display;
+use std::sync::Once;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -99,6 +100,7 @@ impl Db {
             .max_connections(connections)
             .acquire_timeout(Duration::from_secs(10))
             .test_before_acquire(false)
+            .after_connect(|connection, _| Box::pin(keep_what_is_committed(connection)))
             .before_acquire(|connection, about| {
                 Box::pin(async move {
                     // One that was just in use was asked when it came back.
@@ -162,6 +164,20 @@ impl Db {
 /// When the commit failed, or its answer was lost.
 pub async fn commit(tx: Tx) -> Result<()> {
     Ok(tx.commit().await?)
+}
+
+/// A commit that is answered before it is on disk is no commit, whatever the server or role is set to.
+/// The stricter settings, which wait for replicas, stay as they are.
+async fn keep_what_is_committed(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let setting = "select set_config('synchronous_commit', 'on', false)
+                   where current_setting('synchronous_commit') = 'off'";
+    if connection.fetch_one("select current_setting('fsync')").await?.try_get::<&str, _>(0)? == "off" {
+        static WARNING: Once = Once::new();
+        WARNING.call_once(|| {
+            tracing::warn!("Postgres runs with fsync = off: a loss of power may cost acknowledged files")
+        });
+    }
+    connection.execute(setting).await.map(drop)
 }
 
 /// How long after its last use a connection is taken to be alive.

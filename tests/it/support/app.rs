@@ -30,7 +30,12 @@ impl TestApp {
     /// Starts one; nothing where what the store needs is not installed.
     pub async fn start(kind: StoreKind, more: &[(&str, &str)]) -> Option<Self> {
         let store = Store::new(kind)?;
-        let Database { url, pool } = cluster::database().await;
+        Some(Self::on(store, cluster::database().await, more))
+    }
+
+    /// Starts one on these.
+    pub fn on(store: Store, database: Database, more: &[(&str, &str)]) -> Self {
+        let Database { url, pool } = database;
         let data_dir = tempfile::tempdir().unwrap();
         let mut settings = store.settings();
         settings.extend([
@@ -46,7 +51,7 @@ impl TestApp {
         let made = program::run(&settings, &["keys", "create", "--project", "stranger"]);
         assert!(made.status.success(), "{made:?}");
         let stranger_key = String::from_utf8(made.stdout).unwrap().trim().to_owned();
-        Some(Self {
+        Self {
             client: Client::new(&program.address, "test-key-of-the-default-project"),
             stranger: Client::new(&program.address, &stranger_key),
             pool,
@@ -54,7 +59,7 @@ impl TestApp {
             settings,
             data_dir,
             program: Mutex::new(program),
-        })
+        }
     }
 
     /// Runs a command of the program beside the one that serves.

@@ -99,10 +99,14 @@ impl Client {
         self.send(self.request(Method::POST, path).json(body)).await
     }
 
+    pub async fn begin_upload(&self, bytes: usize) -> Answer {
+        let body = json!({"filename": "a file.bin", "purpose": "user_data", "bytes": bytes, "mime_type": "application/octet-stream"});
+        self.post("/v1/uploads", &body).await
+    }
+
     /// An Upload of so many bytes; its id.
     pub async fn upload(&self, bytes: usize) -> String {
-        let body = json!({"filename": "a file.bin", "purpose": "user_data", "bytes": bytes, "mime_type": "application/octet-stream"});
-        id(&self.post("/v1/uploads", &body).await.ok())
+        id(&self.begin_upload(bytes).await.ok())
     }
 
     pub async fn add_part(&self, upload: &str, bytes: impl Into<Vec<u8>>) -> Answer {

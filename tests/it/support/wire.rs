@@ -41,6 +41,8 @@ struct Armed {
 /// A wire to one address.
 pub struct Wire {
     pub address: SocketAddr,
+    /// Where it leads.
+    target: watch::Sender<SocketAddr>,
     mode: watch::Sender<Mode>,
     /// How often it was cut.
     cuts: watch::Sender<u64>,
@@ -54,12 +56,18 @@ impl Wire {
     pub async fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let (target, targets) = watch::channel(target);
         let (mode, modes) = watch::channel(Mode::Pass);
         let (cuts, heard) = watch::channel(0);
         let (hushed, hushes) = watch::channel(0);
         let armed = Arc::new(Mutex::new(None));
-        tokio::spawn(accept(listener, target, modes, heard, hushes, Arc::clone(&armed)));
-        Self { address, mode, cuts, hushed, armed }
+        tokio::spawn(accept(listener, targets, modes, heard, hushes, Arc::clone(&armed)));
+        Self { address, target, mode, cuts, hushed, armed }
+    }
+
+    /// Leads what is begun from now on to another address.
+    pub fn lead_to(&self, target: SocketAddr) {
+        self.target.send_replace(target);
     }
 
     pub fn set(&self, mode: Mode) {
@@ -94,7 +102,7 @@ impl Wire {
 
 async fn accept(
     listener: TcpListener,
-    target: SocketAddr,
+    targets: watch::Receiver<SocketAddr>,
     modes: watch::Receiver<Mode>,
     cuts: watch::Receiver<u64>,
     hushes: watch::Receiver<u64>,
@@ -102,6 +110,7 @@ async fn accept(
 ) {
     while let Ok((client, _)) = listener.accept().await {
         let (modes, armed) = (modes.clone(), Arc::clone(&armed));
+        let target = *targets.borrow();
         let mut cuts = cuts.clone();
         cuts.mark_unchanged();
         let gate = Gate { modes, began_at: *hushes.borrow(), hushes: hushes.clone() };

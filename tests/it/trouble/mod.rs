@@ -4,3 +4,4 @@
 mod bucket;
 mod disk;
 mod postgres;
+mod restart;

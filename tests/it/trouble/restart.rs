@@ -1,0 +1,169 @@
+//! Postgres stops, dies and starts again under clients who do not stop.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sqlx::Executor as _;
+use sqlx::postgres::PgPoolOptions;
+use tempfile::TempDir;
+use url::Url;
+use windlass::embedded::{Postgres, Settings};
+
+use crate::support::client::id;
+use crate::support::cluster::Database;
+use crate::support::store::Store;
+use crate::support::wire::Wire;
+use crate::support::{Answer, StoreKind, TestApp, eventually, tools};
+
+/// How a Postgres ends.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// As an operator stops it: every session is told.
+    Stopped,
+    /// By SIGKILL: what it has not written down is gone.
+    Killed,
+}
+
+/// A Postgres of the test's own, at the other end of a wire.
+struct Server {
+    wire: Wire,
+    /// Where it can be reached, over the wire.
+    url: Url,
+    ends: mpsc::Sender<End>,
+    starts: mpsc::Receiver<Url>,
+    _data_dir: TempDir,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let data_dir = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            data_dir: data_dir.path().join("data"),
+            bin_dir: tools::pg_bin(),
+            path: tools::path(),
+            guard: env!("CARGO_BIN_EXE_windlass").into(),
+            connections: 50,
+        };
+        let (ends, orders) = mpsc::channel();
+        let (started, starts) = mpsc::channel();
+        // The server's life hangs on the thread that started it.
+        thread::spawn(move || {
+            loop {
+                let postgres = run(&settings);
+                if started.send(postgres.url().parse().unwrap()).is_err() {
+                    return;
+                }
+                match orders.recv() {
+                    Ok(End::Stopped) => postgres.stop().unwrap(),
+                    Ok(End::Killed) => {
+                        let about = fs::read_to_string(settings.data_dir.join("postgres/postmaster.pid")).unwrap();
+                        kill(Pid::from_raw(about.lines().next().unwrap().parse().unwrap()), Signal::SIGKILL).unwrap();
+                    }
+                    Err(_) => return,
+                }
+            }
+        });
+        let mut url = starts.recv().unwrap();
+        let wire = Wire::to(address(&url)).await;
+        url.set_port(Some(wire.address.port())).unwrap();
+        Self { wire, url, ends, starts, _data_dir: data_dir }
+    }
+
+    /// Ends it so, and starts it again where it was, at another port.
+    fn restart(&self, end: End) {
+        self.ends.send(end).unwrap();
+        let url = tokio::task::block_in_place(|| self.starts.recv()).unwrap();
+        self.wire.lead_to(address(&url));
+    }
+}
+
+/// Starts one as soon as the last of its killed predecessor's processes is gone.
+fn run(settings: &Settings) -> Postgres {
+    let began = Instant::now();
+    loop {
+        match Postgres::start(settings) {
+            Ok(postgres) => return postgres,
+            Err(error) => assert!(began.elapsed() < Duration::from_mins(1), "{error}"),
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn address(url: &Url) -> SocketAddr {
+    format!("{}:{}", url.host_str().unwrap(), url.port().unwrap()).parse().unwrap()
+}
+
+/// A client's answer in the end: it comes back for as long as it is told to.
+async fn insist(mut request: impl AsyncFnMut() -> Answer, away: &mut u32) -> Answer {
+    loop {
+        let answer = request().await;
+        if answer.status.as_u16() != 503 {
+            return answer;
+        }
+        answer.error(503, None);
+        assert!(answer.header("retry-after").is_some());
+        *away += 1;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Makes files until told to stop: what was acknowledged, and how often it was sent away.
+async fn make_files(app: &TestApp, name: u8, stop: &AtomicBool) -> (Vec<(String, Vec<u8>)>, u32) {
+    let (mut files, mut away) = (Vec::new(), 0);
+    for round in 0_u8.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let bytes = vec![name, round, 7];
+        let form = insist(async || app.client.create_file("user_data", bytes.clone()).await, &mut away).await;
+        files.push((id(&form.ok()), bytes.clone()));
+        let upload = insist(async || app.client.begin_upload(3).await, &mut away).await;
+        let upload = id(&upload.ok());
+        let part = id(&insist(async || app.client.add_part(&upload, bytes.clone()).await, &mut away).await.ok());
+        let completed = insist(async || app.client.complete(&upload, &[&part]).await, &mut away).await;
+        files.push((id(&completed.ok()["file"]), bytes));
+    }
+    (files, away)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_postgres_that_stops_or_dies_and_starts_again_costs_no_acknowledged_byte() {
+    let server = Server::start().await;
+    let pool = PgPoolOptions::new().connect_lazy(server.url.as_str()).unwrap();
+    let database = Database { url: server.url.to_string(), pool };
+    let app = TestApp::on(Store::new(StoreKind::Directory).unwrap(), database, &[]);
+    // Nobody's setting lets the service acknowledge what is not written down.
+    for hasty in ["alter system set synchronous_commit = off", "select pg_reload_conf()"] {
+        app.pool.execute(hasty).await.unwrap();
+    }
+    app.kill_and_restart();
+    let stop = AtomicBool::new(false);
+    let (made, ()) =
+        tokio::join!(futures_util::future::join_all((0..4).map(|name| make_files(&app, name, &stop))), async {
+            for end in [End::Killed, End::Stopped, End::Killed] {
+                tokio::time::sleep(Duration::from_millis(fastrand::u64(200..500))).await;
+                server.restart(end);
+                let began = Instant::now();
+                eventually("the service works again", async || {
+                    app.client.get("/v1/files?limit=1").await.status.is_success()
+                })
+                .await;
+                println!("{end:?}: at work again {} ms after Postgres", began.elapsed().as_millis());
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+    let away: u32 = made.iter().map(|it| it.1).sum();
+    let files: Vec<_> = made.into_iter().flat_map(|it| it.0).collect();
+    println!("{} files acknowledged, {away} requests turned away", files.len());
+    for (file, bytes) in files {
+        assert_eq!(app.client.download(&file).await, bytes);
+    }
+    app.expire_everything().await;
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
