@@ -5,7 +5,6 @@
 //! commit the row. A file from a process that died is named by a row, which the sweeper collects.
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
@@ -98,40 +97,19 @@ impl Directory {
 
     /// Deletes files, and syncs their directories: a row may go only once its file cannot come back.
     pub(super) async fn delete(&self, keys: Vec<BlobKey>) -> Vec<(BlobKey, Error)> {
-        let deleted = keys.into_iter().map(|key| (self.path(key), key));
-        let mut by_directory: BTreeMap<Option<PathBuf>, Vec<(Arc<Path>, BlobKey)>> = BTreeMap::new();
-        for (path, key) in deleted {
-            by_directory.entry(path.parent().map(Path::to_path_buf)).or_default().push((path, key));
-        }
-        let mut failed = Vec::new();
-        for (directory, files) in by_directory {
-            let paths: Vec<_> = files.iter().map(|(path, _)| Arc::clone(path)).collect();
-            let removed = blocking(&self.root, move || {
-                let outcomes: Vec<_> = paths.iter().map(remove).collect();
-                if outcomes.iter().any(|it| matches!(it, Ok(true))) {
-                    CrashPoint::FileRemoved.passed();
-                    directory.as_deref().map_or(Ok(()), sync_directory)?;
-                }
-                Ok(outcomes)
+        let paths: Vec<_> = keys.iter().map(|key| self.path(*key)).collect();
+        let removed = tokio::task::spawn_blocking({
+            let paths = paths.clone();
+            move || remove_all(&paths)
+        })
+        .await
+        .unwrap_or_else(|error| paths.iter().map(|_| Err(io::Error::other(error.to_string()))).collect());
+        let outcomes = keys.into_iter().zip(paths).zip(removed);
+        outcomes
+            .filter_map(|((key, path), outcome)| {
+                outcome.err().map(|source| (key, Error::Disk { path: path.to_path_buf(), source }))
             })
-            .await;
-            match removed {
-                Ok(outcomes) => {
-                    for ((path, key), outcome) in files.into_iter().zip(outcomes) {
-                        if let Err(source) = outcome {
-                            failed.push((key, Error::Disk { path: path.to_path_buf(), source }));
-                        }
-                    }
-                }
-                Err(error) => {
-                    let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-                    failed.extend(files.into_iter().map(|(path, key)| {
-                        (key, Error::Disk { path: path.to_path_buf(), source: io::Error::other(reason.clone()) })
-                    }));
-                }
-            }
-        }
-        failed
+            .collect()
     }
 
     pub(super) fn list(&self) -> Listing<Listed> {
@@ -200,11 +178,30 @@ impl FileReader {
     }
 }
 
-/// Whether there was something to remove.
-fn remove(path: &Arc<Path>) -> io::Result<bool> {
+/// Removes files, and then syncs each of their directories: the journal that the first sync writes
+/// holds the other directories' changes as well.
+fn remove_all(paths: &[Arc<Path>]) -> Vec<io::Result<()>> {
+    let mut outcomes: Vec<_> = paths.iter().map(|path| remove(path)).collect();
+    let mut by_directory: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (at, path) in paths.iter().enumerate().filter(|(at, _)| outcomes[*at].is_ok()) {
+        by_directory.entry(path.parent()).or_default().push(at);
+    }
+    CrashPoint::FileRemoved.passed();
+    for (directory, removed) in by_directory {
+        if let Some(Err(error)) = directory.map(sync_directory) {
+            for at in removed {
+                outcomes[at] = Err(io::Error::new(error.kind(), error.to_string()));
+            }
+        }
+    }
+    outcomes
+}
+
+/// A file that is gone already needs its directory synced as well: whoever removed it may have died.
+fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        outcome => outcome.map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
     }
 }
 

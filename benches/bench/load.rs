@@ -1,0 +1,61 @@
+//! A light and steady load: clients who come at their time, whether or not those before them are done.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use crate::support::Client;
+use crate::support::client::id;
+
+/// How long each request took.
+#[derive(Debug, Default)]
+pub struct Latencies(Mutex<Vec<Duration>>);
+
+impl Latencies {
+    /// The time within which so many of a thousand requests were answered.
+    pub fn permille(&self, rank: usize) -> Duration {
+        let mut all = self.0.lock().unwrap();
+        all.sort_unstable();
+        all[(all.len() * rank / 1000).min(all.len() - 1)]
+    }
+
+    async fn of<T>(&self, request: impl Future<Output = T>) -> T {
+        let began = Instant::now();
+        let answer = request.await;
+        self.0.lock().unwrap().push(began.elapsed());
+        answer
+    }
+}
+
+/// So many visits a second while something else goes on. A visit makes a File of one Part of 1 KiB,
+/// looks at it, downloads it and deletes it: six requests.
+pub async fn visits_during<T>(meanwhile: impl Future<Output = T>, client: &Client, a_second: u32) -> (Latencies, T) {
+    let latencies = Arc::new(Latencies::default());
+    let mut due = tokio::time::interval(Duration::from_secs(1) / a_second);
+    let mut under_way = JoinSet::new();
+    let mut meanwhile = pin!(meanwhile);
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut meanwhile => break outcome,
+            _ = due.tick() => {}
+        }
+        let (client, latencies) = (client.clone(), Arc::clone(&latencies));
+        under_way.spawn(async move { visit(&client, &latencies).await });
+        while let Some(visited) = under_way.try_join_next() {
+            visited.unwrap();
+        }
+    };
+    under_way.join_all().await;
+    (Arc::into_inner(latencies).unwrap(), outcome)
+}
+
+async fn visit(client: &Client, latencies: &Latencies) {
+    let upload = latencies.of(client.upload(1024)).await;
+    let part = latencies.of(client.part(&upload, [7; 1024])).await;
+    let file = id(&latencies.of(client.complete(&upload, &[&part])).await.ok()["file"]);
+    latencies.of(client.get(&format!("/v1/files/{file}"))).await.ok();
+    assert_eq!(latencies.of(client.download(&file)).await, [7; 1024]);
+    latencies.of(client.delete(&format!("/v1/files/{file}"))).await.ok();
+}
