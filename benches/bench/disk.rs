@@ -1,6 +1,7 @@
 //! How fast the disk below the benchmark is.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
@@ -15,4 +16,18 @@ pub fn syncs_a_second() -> f64 {
         count += 1;
     }
     f64::from(count) / began.elapsed().as_secs_f64()
+}
+
+/// How fast a file of so many times these bytes is written and synced, in MB a second.
+pub fn synced_mb_a_second(bytes: &[u8], times: usize) -> f64 {
+    let folder = tempfile::tempdir().unwrap();
+    nix::unistd::sync();
+    let began = Instant::now();
+    let mut file = File::create(folder.path().join("probe")).unwrap();
+    for _ in 0..times {
+        file.write_all(bytes).unwrap();
+    }
+    file.sync_all().unwrap();
+    let written = f64::from(u32::try_from((bytes.len() * times) >> 10).unwrap()) * 1.024e-3;
+    written / began.elapsed().as_secs_f64()
 }

@@ -5,15 +5,20 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark that meets what it does not expect ends there")]
 
 mod disk;
+mod http;
+mod ingest;
 mod load;
+mod peers;
 mod process;
 #[path = "../../tests/it/support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the tests use more of their harness")]
 mod support;
 mod sweep;
+mod table;
+mod windlass;
 
 /// The parts, by the name they are asked for.
-const PARTS: [(&str, fn()); 1] = [("sweep", sweep::run)];
+const PARTS: [(&str, fn()); 2] = [("ingest", ingest::run), ("sweep", sweep::run)];
 
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();

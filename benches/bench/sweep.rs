@@ -8,16 +8,17 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sqlx::{Executor as _, PgPool};
+use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::load::{Latencies, visits_during};
 use crate::process::{peak_mib, resident_mib};
 use crate::support::program::Program;
 use crate::support::store::Store;
-use crate::support::{Client, StoreKind, cluster};
+use crate::support::{Client, StoreKind};
+use crate::table::Table;
+use crate::windlass::{KEY, Windlass};
 
-const KEY: &str = "the-benchmarks-key";
 /// Six requests each.
 const VISITS_A_SECOND: u32 = 10;
 /// How long the clients are watched while nothing is swept.
@@ -40,41 +41,18 @@ pub fn run() {
 
 async fn sweep() {
     let uploads = uploads_to_sweep();
-    let store = Store::new(StoreKind::Directory).unwrap();
-    let Store::Directory(root) = &store else { unreachable!() };
-    let database = cluster::database().await;
-    for sync_as_usual in ["alter system reset fsync", "select pg_reload_conf()"] {
-        database.pool.execute(sync_as_usual).await.unwrap();
-    }
-    let data_dir = tempfile::tempdir().unwrap();
-    let settings = |sweep_interval: &str| {
-        let mut settings = store.settings();
-        settings.extend(
-            [
-                ("DATABASE_URL", &*database.url),
-                ("WINDLASS_API_KEY", KEY),
-                ("WINDLASS_DATA_DIR", data_dir.path().to_str().unwrap()),
-                ("WINDLASS_SWEEP_INTERVAL", sweep_interval),
-                ("WINDLASS_DELETION_GRACE", "0s"),
-            ]
-            .map(|(name, value)| (name.to_owned(), value.to_owned())),
-        );
-        settings
-    };
-    let serve = |interval: &str| Program::serve(&settings(interval), &data_dir.path().join("log"), false);
-
-    let resting = serve("1h");
+    let windlass = Windlass::start(StoreKind::Directory, &[("WINDLASS_SWEEP_INTERVAL", "1h")]).await.unwrap();
+    let Store::Directory(root) = &windlass.store else { unreachable!() };
     let seeding = Instant::now();
-    seed(&database.pool, root.path(), uploads).await;
+    seed(&windlass.pool, root.path(), uploads).await;
     println!("{uploads} expired uploads, each with a part, were made in {:.0} s", seeding.elapsed().as_secs_f64());
-    let client = Client::new(&resting.address, KEY);
+    let client = Client::new(windlass.address(), KEY);
     visits_during(tokio::time::sleep(IDLE / 6), &client, VISITS_A_SECOND).await;
     let (idle, ()) = visits_during(tokio::time::sleep(IDLE), &client, VISITS_A_SECOND).await;
-    drop(resting);
 
-    let programs = [serve("5s"), serve("5s")];
+    let programs = [0, 1].map(|_| windlass.another(&[("WINDLASS_SWEEP_INTERVAL", "5s")]));
     let client = Client::new(&programs[0].address, KEY);
-    let (busy, swept) = visits_during(watch(&database.pool, &programs, uploads), &client, VISITS_A_SECOND).await;
+    let (busy, swept) = visits_during(watch(&windlass.pool, &programs, uploads), &client, VISITS_A_SECOND).await;
     assert!(no_file_is_left(root.path()), "a part's file is left");
     print(uploads, &idle, &busy, &swept, &programs);
 }
@@ -181,10 +159,10 @@ fn print(uploads: usize, idle: &Latencies, busy: &Latencies, swept: &Swept, prog
             peak_mib(program.pid())
         );
     }
-    println!("\n| requests of clients | nothing swept | two sweepers | ratio |\n| --- | ---: | ---: | ---: |");
+    let mut table = Table::new(&["requests of clients", "nothing swept, ms", "two sweepers, ms", "ratio"]);
     for (name, rank) in [("p50", 500), ("p90", 900), ("p99", 990), ("p99.9", 999)] {
         let (idle, busy) = (idle.permille(rank).as_secs_f64() * 1e3, busy.permille(rank).as_secs_f64() * 1e3);
-        println!("| {name}, ms | {idle:.2} | {busy:.2} | {:.2} |", busy / idle);
+        table.row(name, &[format!("{idle:.2}"), format!("{busy:.2}"), format!("{:.2}", busy / idle)]);
     }
-    println!();
+    table.print();
 }

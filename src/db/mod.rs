@@ -174,7 +174,7 @@ async fn keep_what_is_committed(connection: &mut PgConnection) -> Result<(), sql
     if connection.fetch_one("select current_setting('fsync')").await?.try_get::<&str, _>(0)? == "off" {
         static WARNING: Once = Once::new();
         WARNING.call_once(|| {
-            tracing::warn!("Postgres runs with fsync = off: a loss of power may cost acknowledged files")
+            tracing::warn!("Postgres runs with fsync = off: a loss of power may cost acknowledged files");
         });
     }
     connection.execute(setting).await.map(drop)

@@ -1,0 +1,99 @@
+//! A client that costs next to nothing: bodies go from one buffer to the socket, and answers are
+//! counted and thrown away.
+
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+
+/// A connection that is kept.
+pub struct Connection {
+    stream: BufReader<TcpStream>,
+    host: String,
+}
+
+/// What was answered.
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    /// Empty where it was thrown away.
+    pub body: Vec<u8>,
+    /// How many bytes the body had.
+    pub length: u64,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|it| it.0 == name).map(|it| &*it.1)
+    }
+}
+
+impl Connection {
+    /// Opens one to `http://host:port`.
+    pub fn open(address: &str) -> Self {
+        let host = address.trim_start_matches("http://").to_owned();
+        let stream = TcpStream::connect(&host).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream: BufReader::with_capacity(1 << 18, stream), host }
+    }
+
+    /// Sends a request in pieces, and reads the whole answer; `keep` its body or count it only.
+    pub fn send(&mut self, start: &str, headers: &str, body: &[&[u8]], keep: bool) -> Answer {
+        let length: usize = body.iter().map(|it| it.len()).sum();
+        let head = format!("{start} HTTP/1.1\r\nhost: {}\r\ncontent-length: {length}\r\n{headers}\r\n", self.host);
+        let socket = self.stream.get_mut();
+        socket.write_all(head.as_bytes()).unwrap();
+        for piece in body {
+            socket.write_all(piece).unwrap();
+        }
+        self.answer(keep).unwrap()
+    }
+
+    fn answer(&mut self, keep: bool) -> io::Result<Answer> {
+        let status = self.line()?.split(' ').nth(1).and_then(|it| it.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
+        let mut headers = Vec::new();
+        loop {
+            let line = self.line()?;
+            let Some((name, value)) = line.split_once(':') else { break };
+            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+        let mut answer = Answer { status, headers, body: Vec::new(), length: 0 };
+        if status == 204 {
+            return Ok(answer);
+        }
+        if answer.header("transfer-encoding") == Some("chunked") {
+            loop {
+                let size = u64::from_str_radix(self.line()?.trim(), 16).map_err(io::Error::other)?;
+                self.take(size, keep, &mut answer)?;
+                self.line()?;
+                if size == 0 {
+                    return Ok(answer);
+                }
+            }
+        }
+        let length = answer.header("content-length").map_or(0, |it| it.parse().unwrap());
+        self.take(length, keep, &mut answer)?;
+        Ok(answer)
+    }
+
+    fn take(&mut self, length: u64, keep: bool, answer: &mut Answer) -> io::Result<()> {
+        let end = answer.length + length;
+        while answer.length < end {
+            let there = self.stream.fill_buf()?;
+            let taken = there.len().min(usize::try_from(end - answer.length).unwrap_or(usize::MAX));
+            if taken == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if keep {
+                answer.body.extend_from_slice(&there[..taken]);
+            }
+            self.stream.consume(taken);
+            answer.length += taken as u64;
+        }
+        Ok(())
+    }
+
+    fn line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        self.stream.read_line(&mut line)?;
+        Ok(line.trim_end().to_owned())
+    }
+}

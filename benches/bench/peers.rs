@@ -1,0 +1,179 @@
+//! Other servers that take files, each as its makers would have it started.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::http::Connection;
+use crate::support::tools;
+
+/// A server of somebody else's.
+pub struct Peer {
+    pub name: &'static str,
+    pub address: String,
+    kind: Kind,
+    process: Child,
+    folder: TempDir,
+}
+
+/// How a peer is spoken to.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// `PUT /name`.
+    Put,
+    /// The tus protocol, version 1.0.0, with its uploads below this path.
+    Tus(&'static str),
+}
+
+/// A request for one body.
+pub struct Request {
+    pub start: String,
+    pub headers: &'static str,
+}
+
+impl Peer {
+    /// Every one that is installed.
+    pub fn all() -> Vec<Self> {
+        [nginx(), tus_node(), tus_python()].into_iter().flatten().collect()
+    }
+
+    fn start(name: &'static str, kind: Kind, command: impl FnOnce(&Path, u16) -> Command) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        fs::create_dir(folder.path().join("files")).unwrap();
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        let process = command(folder.path(), port)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let began = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            let said = || fs::read_to_string(folder.path().join("log")).unwrap();
+            assert!(began.elapsed() < Duration::from_mins(1), "{name} does not start: {}", said());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Self { name, address: format!("http://127.0.0.1:{port}"), kind, process, folder }
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.process.id().cast_signed())
+    }
+
+    /// Where it keeps what it was given.
+    pub fn files(&self) -> PathBuf {
+        self.folder.path().join("files")
+    }
+
+    /// What to ask it for, to send it so many bodies of so many bytes.
+    pub fn requests(&self, count: usize, bytes: usize) -> Vec<Request> {
+        match self.kind {
+            Kind::Put => (0..count).map(|it| Request { start: format!("PUT /body-{it}"), headers: "" }).collect(),
+            Kind::Tus(path) => {
+                let mut connection = Connection::open(&self.address);
+                let begin = format!("tus-resumable: 1.0.0\r\nupload-length: {bytes}\r\n");
+                let begun = (0..count).map(|_| {
+                    let answer = connection.send(&format!("POST {path}"), &begin, &[], false);
+                    assert_eq!(answer.status, 201, "{}", self.name);
+                    let location = answer.header("location").unwrap();
+                    let path = location.find("//").map_or(location, |at| {
+                        let after_scheme = &location[at + 2..];
+                        &after_scheme[after_scheme.find('/').unwrap()..]
+                    });
+                    Request {
+                        start: format!("PATCH {path}"),
+                        headers: "tus-resumable: 1.0.0\r\nupload-offset: 0\r\ncontent-type: application/offset+octet-stream\r\n",
+                    }
+                });
+                begun.collect()
+            }
+        }
+    }
+
+    /// Checks that it has so many bodies of so many bytes, and takes them away.
+    pub fn check_and_clear(&self, count: usize, bytes: usize) {
+        let files = fs::read_dir(self.files()).unwrap().map(|it| it.unwrap().path());
+        let mut whole = 0;
+        for file in files.filter(|it| it.is_file()) {
+            whole += usize::from(fs::metadata(&file).unwrap().len() == bytes as u64);
+            fs::remove_file(file).unwrap();
+        }
+        assert_eq!(whole, count, "{} has not kept what it was sent", self.name);
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        kill(self.pid(), Signal::SIGTERM).ok();
+        self.process.wait().ok();
+    }
+}
+
+/// nginx with its own `dav_methods`: the plainest way to take a file. It syncs nothing.
+fn nginx() -> Option<Peer> {
+    let path = tools::path();
+    let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), tools::dev_dir().join("nginx/usr/sbin")]);
+    let Some(program) = places.map(|it| it.join("nginx")).find(|it| it.is_file()) else {
+        return passed_over("nginx");
+    };
+    let user = if nix::unistd::geteuid().is_root() { "user root;" } else { "" };
+    Some(Peer::start("nginx PUT, not synced", Kind::Put, |folder, port| {
+        let at = folder.display();
+        let mut config = String::new();
+        write!(
+            config,
+            "{user} worker_processes 2; daemon off; pid {at}/pid; error_log {at}/error.log;\n\
+             events {{ worker_connections 256; }}\n\
+             http {{ access_log off; sendfile on; client_max_body_size 0; client_body_buffer_size 1m;\n\
+             client_body_temp_path {at}/body; proxy_temp_path {at}/t1; fastcgi_temp_path {at}/t2;\n\
+             uwsgi_temp_path {at}/t3; scgi_temp_path {at}/t4;\n\
+             server {{ listen 127.0.0.1:{port}; root {at}/files; dav_methods PUT; }} }}"
+        )
+        .unwrap();
+        fs::write(folder.join("nginx.conf"), config).unwrap();
+        let mut command = Command::new(&program);
+        command.arg("-c").arg(folder.join("nginx.conf")).arg("-p").arg(folder);
+        command
+    }))
+}
+
+/// The reference server of the tus protocol, for Node.
+fn tus_node() -> Option<Peer> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/tus.mjs");
+    let node = tools::dev_dir().join("node");
+    if !node.exists() || !script.with_file_name("node_modules").is_dir() {
+        return passed_over("@tus/server");
+    }
+    Some(Peer::start("@tus/server, file store", Kind::Tus("/files"), |folder, port| {
+        let mut command = Command::new(node);
+        command.arg(script).arg(folder.join("files")).arg(port.to_string());
+        command
+    }))
+}
+
+/// A tus server on `FastAPI`.
+fn tus_python() -> Option<Peer> {
+    let python = tools::dev_dir().join("peers/bin/python");
+    if !python.exists() {
+        return passed_over("tuspyserver");
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/tus.py");
+    Some(Peer::start("tuspyserver", Kind::Tus("/files/"), |folder, port| {
+        let mut command = Command::new(python);
+        command.arg(script).arg(folder.join("files")).arg(port.to_string());
+        command
+    }))
+}
+
+fn passed_over(name: &str) -> Option<Peer> {
+    println!("passed over: {name} is not installed; `./dev bench` gets it");
+    None
+}

@@ -1,0 +1,28 @@
+//! Figures of several rounds, and the table that is made of them.
+
+use std::fmt::Write as _;
+
+/// The middle one of some figures.
+pub fn median(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+/// A table whose first column is words and whose others are numbers.
+pub struct Table(String);
+
+impl Table {
+    pub fn new(columns: &[&str]) -> Self {
+        let rule = "---: | ".repeat(columns.len() - 1);
+        Self(format!("| {} |\n| --- | {}\n", columns.join(" | "), rule.trim_end()))
+    }
+
+    pub fn row(&mut self, name: &str, figures: &[String]) {
+        writeln!(self.0, "| {name} | {} |", figures.join(" | ")).unwrap();
+    }
+
+    pub fn print(&self) {
+        println!("\n{}", self.0);
+    }
+}

@@ -1,0 +1,150 @@
+//! The program under measurement, on a Postgres that syncs and a store of its own.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use nix::unistd::Pid;
+use serde_json::Value;
+use sqlx::{Executor as _, PgPool};
+use tempfile::TempDir;
+
+use crate::http::{Answer, Connection};
+use crate::support::program::Program;
+use crate::support::store::Store;
+use crate::support::{StoreKind, cluster};
+
+/// The key of every client.
+pub const KEY: &str = "the-benchmarks-key";
+const BOUNDARY: &str = "a-boundary-as-clients-make-them-0123456789";
+
+/// A running one.
+pub struct Windlass {
+    pub pool: PgPool,
+    pub store: Store,
+    program: Program,
+    settings: BTreeMap<String, String>,
+    data_dir: TempDir,
+}
+
+impl Windlass {
+    /// Starts one that collects what is deleted at once; nothing where the store's server is missing.
+    pub async fn start(kind: StoreKind, more: &[(&str, &str)]) -> Option<Self> {
+        let store = Store::new(kind)?;
+        let database = cluster::database().await;
+        for sync_as_usual in ["alter system reset fsync", "select pg_reload_conf()"] {
+            database.pool.execute(sync_as_usual).await.unwrap();
+        }
+        let data_dir = tempfile::tempdir().unwrap();
+        let mut settings: BTreeMap<_, _> = store.settings().into_iter().collect();
+        let own = [
+            ("DATABASE_URL", &*database.url),
+            ("WINDLASS_API_KEY", KEY),
+            ("WINDLASS_DATA_DIR", data_dir.path().to_str().unwrap()),
+            ("WINDLASS_SWEEP_INTERVAL", "1s"),
+            ("WINDLASS_DELETION_GRACE", "0s"),
+        ];
+        settings.extend(own.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let program = Self::serve(&settings, &data_dir);
+        Some(Self { pool: database.pool, store, program, settings, data_dir })
+    }
+
+    fn serve(settings: &BTreeMap<String, String>, data_dir: &TempDir) -> Program {
+        let settings: Vec<_> = settings.clone().into_iter().collect();
+        Program::serve(&settings, &data_dir.path().join("log"), false)
+    }
+
+    /// Another process on the same database and store, with other settings.
+    pub fn another(&self, more: &[(&str, &str)]) -> Program {
+        let mut settings = self.settings.clone();
+        settings.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        Self::serve(&settings, &self.data_dir)
+    }
+
+    pub fn pid(&self) -> Pid {
+        self.program.pid()
+    }
+
+    pub fn address(&self) -> &str {
+        &self.program.address
+    }
+
+    /// A client for every one who measures.
+    pub fn client(&self) -> Client {
+        Client { connection: Connection::open(self.address()) }
+    }
+
+    /// Waits until nothing is stored any more.
+    pub async fn is_empty(&self) {
+        while !self.store.list().await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// A client on one connection.
+pub struct Client {
+    connection: Connection,
+}
+
+impl Client {
+    pub fn json(&mut self, start: &str, body: &str) -> Value {
+        let headers = format!("authorization: Bearer {KEY}\r\ncontent-type: application/json\r\n");
+        let answer = self.connection.send(start, &headers, &[body.as_bytes()], true);
+        assert_eq!(answer.status, 200, "{start}: {}", String::from_utf8_lossy(&answer.body));
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    /// An Upload's id.
+    pub fn upload(&mut self, bytes: usize) -> String {
+        let body = format!(
+            "{{\"filename\":\"a file\",\"purpose\":\"user_data\",\"bytes\":{bytes},\"mime_type\":\"text/plain\"}}"
+        );
+        id(&self.json("POST /v1/uploads", &body))
+    }
+
+    /// A Part's id.
+    pub fn part(&mut self, upload: &str, bytes: &[u8]) -> String {
+        let answer = self.form(&format!("POST /v1/uploads/{upload}/parts"), "data", bytes);
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        id(&serde_json::from_slice(&answer.body).unwrap())
+    }
+
+    /// The File that these Parts became.
+    pub fn complete(&mut self, upload: &str, parts: &[String], md5: Option<&str>) -> Value {
+        let mut body = serde_json::json!({ "part_ids": parts });
+        if let Some(md5) = md5 {
+            body["md5"] = md5.into();
+        }
+        self.json(&format!("POST /v1/uploads/{upload}/complete"), &body.to_string())["file"].clone()
+    }
+
+    pub fn delete(&mut self, file: &str) {
+        self.json(&format!("DELETE /v1/files/{file}"), "");
+    }
+
+    /// Downloads a File, or a stretch of it, and throws it away; how many bytes it had.
+    pub fn download(&mut self, file: &str, range: Option<(u64, u64)>) -> u64 {
+        let range = range.map_or_else(String::new, |(first, last)| format!("range: bytes={first}-{last}\r\n"));
+        let headers = format!("authorization: Bearer {KEY}\r\n{range}");
+        let answer = self.connection.send(&format!("GET /v1/files/{file}/content"), &headers, &[], false);
+        assert!(matches!(answer.status, 200 | 206), "{}", answer.status);
+        answer.length
+    }
+
+    /// A form of one field.
+    fn form(&mut self, start: &str, name: &str, bytes: &[u8]) -> Answer {
+        let headers =
+            format!("authorization: Bearer {KEY}\r\ncontent-type: multipart/form-data; boundary={BOUNDARY}\r\n");
+        let head = format!(
+            "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"upload\"\r\n\
+             Content-Type: application/octet-stream\r\n\r\n"
+        );
+        let tail = format!("\r\n--{BOUNDARY}--\r\n");
+        self.connection.send(start, &headers, &[head.as_bytes(), bytes, tail.as_bytes()], true)
+    }
+}
+
+/// The id of what was answered.
+pub fn id(thing: &Value) -> String {
+    thing["id"].as_str().unwrap().to_owned()
+}
