@@ -54,7 +54,8 @@
 //! ([`service::Service::run`]); a client that goes away cancels a handler, never a commit, and a stop waits for it.
 //!
 //! **Invariant: memory is bounded.** Bytes are copied once into buffers of our own, two per body, out
-//! of a budget; a body that finds none waits, and is then turned away.
+//! of a budget; a body that finds none waits, and is then turned away. A disk takes whole buffers
+//! directly, past the page cache.
 //!
 //! **Invariant: a lost answer is found out, not guessed.** Whatever commits may be done twice, and is,
 //! until the ledger says what became of it or is away for too long (`service/attempts.rs`).

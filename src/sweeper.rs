@@ -1,26 +1,27 @@
 //! When housekeeping runs: every so often, and again at once while there is more to do.
 
 use std::error::Error;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::service::{Service, SweepReport};
+use crate::service::Service;
+
+/// For so many times as long as a batch kept the ledger busy, it is left to the clients before the next:
+/// nobody waits for the sweeper.
+const LEISURE: u32 = 2;
 
 /// Sweeps until told to stop; the batch in hand is finished first. Several processes started
-/// together drift apart, since each waits up to a quarter longer or shorter than asked. While there is
-/// more to do, as long as a batch took is left to the clients before the next: each process gives at
-/// most half of one core, and of the store's attention, to what nobody waits for.
+/// together drift apart, since each waits up to a quarter longer or shorter than asked.
 pub async fn run(service: Service, every: Duration, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        let began = Instant::now();
         let mut pause = every.mul_f64(jitter());
         match service.clone().sweep().await {
             Ok(report) if report.more_to_do => {
                 tracing::debug!(?report, "swept a batch");
-                pause = began.elapsed().min(pause);
+                pause = (report.ledger_time * LEISURE).min(pause);
             }
-            Ok(report) if report == SweepReport::default() => {}
+            Ok(report) if report.is_idle() => {}
             Ok(report) => tracing::info!(?report, "swept"),
             Err(error) => tracing::warn!(error = &error as &dyn Error, "the sweep failed and will be tried again"),
         }

@@ -4,10 +4,15 @@
 //! says how often the disk can sync, since every durable figure hangs on that.
 #![expect(clippy::unwrap_used, reason = "a benchmark that meets what it does not expect ends there")]
 
+mod completion;
 mod disk;
+mod download;
+mod hostile;
 mod http;
 mod ingest;
 mod load;
+mod memory;
+mod metadata;
 mod peers;
 mod process;
 #[path = "../../tests/it/support/mod.rs"]
@@ -18,7 +23,15 @@ mod table;
 mod windlass;
 
 /// The parts, by the name they are asked for.
-const PARTS: [(&str, fn()); 2] = [("ingest", ingest::run), ("sweep", sweep::run)];
+const PARTS: [(&str, fn()); 7] = [
+    ("ingest", ingest::run),
+    ("hostile", hostile::run),
+    ("download", download::run),
+    ("completion", completion::run),
+    ("metadata", metadata::run),
+    ("memory", memory::run),
+    ("sweep", sweep::run),
+];
 
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();

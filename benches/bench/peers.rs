@@ -41,7 +41,35 @@ pub struct Request {
 impl Peer {
     /// Every one that is installed.
     pub fn all() -> Vec<Self> {
-        [nginx(), tus_node(), tus_python()].into_iter().flatten().collect()
+        [Self::nginx(), tus_node(), tus_python()].into_iter().flatten().collect()
+    }
+
+    /// nginx with its own `dav_methods`: the plainest way to take a file. It syncs nothing.
+    pub fn nginx() -> Option<Self> {
+        let path = tools::path();
+        let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), tools::dev_dir().join("nginx/usr/sbin")]);
+        let Some(program) = places.map(|it| it.join("nginx")).find(|it| it.is_file()) else {
+            return passed_over("nginx");
+        };
+        let user = if nix::unistd::geteuid().is_root() { "user root;" } else { "" };
+        Some(Self::start("nginx PUT, not synced", Kind::Put, |folder, port| {
+            let at = folder.display();
+            let mut config = String::new();
+            write!(
+                config,
+                "{user} worker_processes 2; daemon off; pid {at}/pid; error_log {at}/error.log;\n\
+                 events {{ worker_connections 256; }}\n\
+                 http {{ access_log off; sendfile on; client_max_body_size 0; client_body_buffer_size 1m;\n\
+                 client_body_temp_path {at}/body; proxy_temp_path {at}/t1; fastcgi_temp_path {at}/t2;\n\
+                 uwsgi_temp_path {at}/t3; scgi_temp_path {at}/t4;\n\
+                 server {{ listen 127.0.0.1:{port}; root {at}/files; dav_methods PUT; }} }}"
+            )
+            .unwrap();
+            fs::write(folder.join("nginx.conf"), config).unwrap();
+            let mut command = Command::new(&program);
+            command.arg("-c").arg(folder.join("nginx.conf")).arg("-p").arg(folder);
+            command
+        }))
     }
 
     fn start(name: &'static str, kind: Kind, command: impl FnOnce(&Path, u16) -> Command) -> Self {
@@ -115,34 +143,6 @@ impl Drop for Peer {
         kill(self.pid(), Signal::SIGTERM).ok();
         self.process.wait().ok();
     }
-}
-
-/// nginx with its own `dav_methods`: the plainest way to take a file. It syncs nothing.
-fn nginx() -> Option<Peer> {
-    let path = tools::path();
-    let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), tools::dev_dir().join("nginx/usr/sbin")]);
-    let Some(program) = places.map(|it| it.join("nginx")).find(|it| it.is_file()) else {
-        return passed_over("nginx");
-    };
-    let user = if nix::unistd::geteuid().is_root() { "user root;" } else { "" };
-    Some(Peer::start("nginx PUT, not synced", Kind::Put, |folder, port| {
-        let at = folder.display();
-        let mut config = String::new();
-        write!(
-            config,
-            "{user} worker_processes 2; daemon off; pid {at}/pid; error_log {at}/error.log;\n\
-             events {{ worker_connections 256; }}\n\
-             http {{ access_log off; sendfile on; client_max_body_size 0; client_body_buffer_size 1m;\n\
-             client_body_temp_path {at}/body; proxy_temp_path {at}/t1; fastcgi_temp_path {at}/t2;\n\
-             uwsgi_temp_path {at}/t3; scgi_temp_path {at}/t4;\n\
-             server {{ listen 127.0.0.1:{port}; root {at}/files; dav_methods PUT; }} }}"
-        )
-        .unwrap();
-        fs::write(folder.join("nginx.conf"), config).unwrap();
-        let mut command = Command::new(&program);
-        command.arg("-c").arg(folder.join("nginx.conf")).arg("-p").arg(folder);
-        command
-    }))
 }
 
 /// The reference server of the tus protocol, for Node.

@@ -1,5 +1,5 @@
 //! The sweeper under weight: a million expired Uploads of one Part each are expired and collected by
-//! two programs side by side, while clients go on. How fast, in how much memory, and at what price
+//! two sweepers side by side, while clients go on with a third program. How fast, in how much memory, and at what price
 //! to the clients?
 //!
 //! `WINDLASS_BENCH_UPLOADS` makes it fewer.
@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -21,16 +22,19 @@ use crate::windlass::{KEY, Windlass};
 
 /// Six requests each.
 const VISITS_A_SECOND: u32 = 10;
-/// How long the clients are watched while nothing is swept.
-const IDLE: Duration = Duration::from_mins(1);
+/// The sweepers run for so long, and are stopped for so long, in turn.
+const SLICE: Duration = Duration::from_secs(15);
 /// Rows in a statement.
 const BATCH: usize = 10_000;
 
-/// What was seen while there was something to sweep.
+/// What was seen.
 struct Swept {
+    /// The time of sweeping.
     took: Duration,
-    /// The memory of each program, in MiB, at each quarter of the way.
+    /// The memory of each sweeper, in MiB, at each quarter of the way.
     resident: Vec<[u64; 2]>,
+    resting: Latencies,
+    sweeping: Latencies,
 }
 
 /// Runs it, and prints its table.
@@ -47,14 +51,31 @@ async fn sweep() {
     seed(&windlass.pool, root.path(), uploads).await;
     println!("{uploads} expired uploads, each with a part, were made in {:.0} s", seeding.elapsed().as_secs_f64());
     let client = Client::new(windlass.address(), KEY);
-    visits_during(tokio::time::sleep(IDLE / 6), &client, VISITS_A_SECOND).await;
-    let (idle, ()) = visits_during(tokio::time::sleep(IDLE), &client, VISITS_A_SECOND).await;
+    visits_during(tokio::time::sleep(SLICE), &client, VISITS_A_SECOND).await;
 
-    let programs = [0, 1].map(|_| windlass.another(&[("WINDLASS_SWEEP_INTERVAL", "5s")]));
-    let client = Client::new(&programs[0].address, KEY);
-    let (busy, swept) = visits_during(watch(&windlass.pool, &programs, uploads), &client, VISITS_A_SECOND).await;
+    let sweepers = [0, 1].map(|_| windlass.another(&[("WINDLASS_SWEEP_INTERVAL", "5s")]));
+    let mut swept = Swept {
+        took: Duration::ZERO,
+        resident: Vec::new(),
+        resting: Latencies::default(),
+        sweeping: Latencies::default(),
+    };
+    loop {
+        let tell = |signal| sweepers.each_ref().map(|it| it.signal(signal));
+        tell(Signal::SIGSTOP);
+        swept.resting.add(visits_during(tokio::time::sleep(SLICE), &client, VISITS_A_SECOND).await.0);
+        tell(Signal::SIGCONT);
+        let began = Instant::now();
+        let slice = watch(&windlass.pool, &sweepers, uploads, &mut swept.resident);
+        let (latencies, is_over) = visits_during(slice, &client, VISITS_A_SECOND).await;
+        swept.sweeping.add(latencies);
+        swept.took += began.elapsed();
+        if is_over {
+            break;
+        }
+    }
     assert!(no_file_is_left(root.path()), "a part's file is left");
-    print(uploads, &idle, &busy, &swept, &programs);
+    swept.print(uploads, &sweepers);
 }
 
 #[expect(clippy::disallowed_methods, reason = "the benchmark's own setting")]
@@ -104,19 +125,21 @@ async fn seed(pool: &PgPool, root: &Path, uploads: usize) {
     nix::unistd::sync();
 }
 
-/// Waits until all is gone, and looks at the programs' memory on the way. Their counters tell how far
-/// they are: to count the rows would be a weight of its own.
-async fn watch(pool: &PgPool, programs: &[Program; 2], uploads: usize) -> Swept {
+/// Waits for a slice of time, or until all is gone: whether it is. Looks at the sweepers' memory on the
+/// way. Their counters tell how far they are: to count the rows would be a weight of its own.
+async fn watch(pool: &PgPool, sweepers: &[Program; 2], uploads: usize, resident: &mut Vec<[u64; 2]>) -> bool {
     let began = Instant::now();
-    let mut resident = Vec::new();
-    while !is_swept(pool, counted(programs).await, uploads).await {
+    while began.elapsed() < SLICE {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let (expired, deleted) = counted(programs).await;
+        let (expired, deleted) = counted(sweepers).await;
         while resident.len() < 4 && (expired + deleted) * 4 >= 2 * uploads * (resident.len() + 1) {
-            resident.push([0, 1].map(|it: usize| resident_mib(programs[it].pid())));
+            resident.push([0, 1].map(|it: usize| resident_mib(sweepers[it].pid())));
+        }
+        if is_swept(pool, (expired, deleted), uploads).await {
+            return true;
         }
     }
-    Swept { took: began.elapsed(), resident }
+    false
 }
 
 async fn is_swept(pool: &PgPool, (expired, deleted): (usize, usize), uploads: usize) -> bool {
@@ -125,10 +148,10 @@ async fn is_swept(pool: &PgPool, (expired, deleted): (usize, usize), uploads: us
     expired >= uploads && deleted >= uploads && !sqlx::query_scalar::<_, bool>(left).fetch_one(pool).await.unwrap()
 }
 
-/// How many Uploads the programs have expired so far, and how many objects they have deleted.
-async fn counted(programs: &[Program; 2]) -> (usize, usize) {
+/// How many Uploads the sweepers have expired so far, and how many objects they have deleted.
+async fn counted(sweepers: &[Program; 2]) -> (usize, usize) {
     let mut sums = (0, 0);
-    for program in programs {
+    for program in sweepers {
         let text = reqwest::get(format!("{}/metrics", program.address)).await.unwrap().text().await.unwrap();
         let value = |name: &str| {
             let line = text.lines().find_map(|it| it.strip_prefix(name)?.strip_prefix(' '));
@@ -147,22 +170,20 @@ fn no_file_is_left(root: &Path) -> bool {
     files < 1000
 }
 
-fn print(uploads: usize, idle: &Latencies, busy: &Latencies, swept: &Swept, programs: &[Program; 2]) {
-    println!("expired and collected in {:.0} s: {:.0} a second", swept.took.as_secs_f64(), {
-        f64::from(u32::try_from(uploads).unwrap()) / swept.took.as_secs_f64()
-    });
-    for (number, program) in programs.iter().enumerate() {
-        let on_the_way: Vec<_> = swept.resident.iter().map(|it| it[number].to_string()).collect();
-        println!(
-            "memory of program {number}, MiB, at each quarter: {}; peak {}",
-            on_the_way.join(", "),
-            peak_mib(program.pid())
-        );
+impl Swept {
+    fn print(&self, uploads: usize, sweepers: &[Program; 2]) {
+        let rate = f64::from(u32::try_from(uploads).unwrap()) / self.took.as_secs_f64();
+        println!("expired and collected in {:.0} s of sweeping: {rate:.0} a second", self.took.as_secs_f64());
+        for (number, sweeper) in sweepers.iter().enumerate() {
+            let on_the_way: Vec<_> = self.resident.iter().map(|it| it[number].to_string()).collect();
+            let peak = peak_mib(sweeper.pid());
+            println!("memory of sweeper {number}, MiB, at each quarter: {}; peak {peak}", on_the_way.join(", "));
+        }
+        let mut table = Table::new(&["requests of clients", "sweepers stopped, ms", "two sweepers, ms", "ratio"]);
+        for (name, rank) in [("p50", 500), ("p90", 900), ("p99", 990), ("p99.9", 999)] {
+            let [resting, sweeping] = [&self.resting, &self.sweeping].map(|it| it.permille(rank).as_secs_f64() * 1e3);
+            table.row(name, &[format!("{resting:.2}"), format!("{sweeping:.2}"), format!("{:.2}", sweeping / resting)]);
+        }
+        table.print();
     }
-    let mut table = Table::new(&["requests of clients", "nothing swept, ms", "two sweepers, ms", "ratio"]);
-    for (name, rank) in [("p50", 500), ("p90", 900), ("p99", 990), ("p99.9", 999)] {
-        let (idle, busy) = (idle.permille(rank).as_secs_f64() * 1e3, busy.permille(rank).as_secs_f64() * 1e3);
-        table.row(name, &[format!("{idle:.2}"), format!("{busy:.2}"), format!("{:.2}", busy / idle)]);
-    }
-    table.print();
 }

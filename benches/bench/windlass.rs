@@ -15,7 +15,8 @@ use crate::support::{StoreKind, cluster};
 
 /// The key of every client.
 pub const KEY: &str = "the-benchmarks-key";
-const BOUNDARY: &str = "a-boundary-as-clients-make-them-0123456789";
+/// What divides the forms it sends.
+pub const BOUNDARY: &str = "a-boundary-as-clients-make-them-0123456789";
 
 /// A running one.
 pub struct Windlass {
@@ -62,6 +63,11 @@ impl Windlass {
 
     pub fn pid(&self) -> Pid {
         self.program.pid()
+    }
+
+    /// A setting that it was started with.
+    pub fn setting(&self, name: &str) -> &str {
+        &self.settings[name]
     }
 
     pub fn address(&self) -> &str {
@@ -116,6 +122,10 @@ impl Client {
             body["md5"] = md5.into();
         }
         self.json(&format!("POST /v1/uploads/{upload}/complete"), &body.to_string())["file"].clone()
+    }
+
+    pub fn cancel(&mut self, upload: &str) {
+        self.json(&format!("POST /v1/uploads/{upload}/cancel"), "");
     }
 
     pub fn delete(&mut self, file: &str) {

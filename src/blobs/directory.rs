@@ -6,19 +6,21 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::buffer::Buffer;
+use super::direct::DirectFile;
 use super::listing::{self, Listed, Listing};
 use super::{BlobKey, Error, Result};
 use crate::crash::CrashPoint;
 
-/// One write: large enough to cost few calls, small enough for many bodies at once.
-pub(super) const CHUNK_BYTES: usize = 1024 * 1024;
+/// One write: large enough to keep a disk busy, small enough for many bodies at once.
+pub(super) const CHUNK_BYTES: usize = 512 * 1024;
 
 /// One read: larger ones are no faster.
 pub(super) const PIECE_BYTES: u64 = 256 * 1024;
@@ -32,7 +34,7 @@ pub struct Directory {
 /// A file being written.
 #[derive(Debug)]
 pub struct FileWriter {
-    file: Arc<File>,
+    file: Arc<DirectFile>,
     path: Arc<Path>,
 }
 
@@ -78,7 +80,7 @@ impl Directory {
         })
         .await?;
         CrashPoint::FileCreated.passed();
-        Ok(FileWriter { file: Arc::new(file), path })
+        Ok(FileWriter { file: Arc::new(DirectFile::new(file)), path })
     }
 
     pub(super) async fn read(&self, key: BlobKey) -> Result<FileReader> {
@@ -132,10 +134,10 @@ impl Directory {
 }
 
 impl FileWriter {
-    pub(super) async fn write(&mut self, mut chunk: Vec<u8>) -> Result<Vec<u8>> {
+    pub(super) async fn write(&mut self, mut chunk: Buffer) -> Result<Buffer> {
         let file = Arc::clone(&self.file);
         blocking(&self.path, move || {
-            (&*file).write_all(&chunk)?;
+            file.write_all(chunk.bytes())?;
             chunk.clear();
             Ok(chunk)
         })
@@ -145,7 +147,7 @@ impl FileWriter {
     pub(super) async fn finish(self) -> Result<()> {
         let path = Arc::clone(&self.path);
         blocking(&self.path, move || {
-            self.file.sync_all()?;
+            self.file.sync()?;
             CrashPoint::FileSynced.passed();
             path.parent().map_or(Ok(()), sync_directory)
         })

@@ -1,5 +1,7 @@
 //! The store: one object a Part, in a directory or in a bucket. Everything else asks only this module.
 
+mod buffer;
+mod direct;
 mod directory;
 mod listing;
 mod location;
@@ -12,6 +14,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+pub use self::buffer::Buffer;
 use self::directory::{Directory, FileReader, FileWriter};
 pub use self::listing::{Begun, Listed, Listing};
 pub use self::location::Location;
@@ -234,7 +237,7 @@ impl Writer {
     ///
     /// # Errors
     /// When the store fails: the object is then given up.
-    pub async fn write(&mut self, chunk: Vec<u8>) -> Result<Vec<u8>> {
+    pub async fn write(&mut self, chunk: Buffer) -> Result<Buffer> {
         match self {
             Self::File(it) => it.write(chunk).await,
             Self::Object(it) => it.write(chunk).await,

@@ -22,7 +22,7 @@ use url::Url;
 
 use super::listing::{Begun, Listed, Listing};
 use super::multiparts::{HalfDone, Pages};
-use super::{BlobKey, Doomed, Error, Result};
+use super::{BlobKey, Buffer, Doomed, Error, Result};
 use crate::crash::CrashPoint;
 
 /// S3 takes no smaller chunk but the last; two of them are held per body.
@@ -278,9 +278,9 @@ impl ObjectWriter {
         self.multipart.as_deref()
     }
 
-    pub(super) async fn write(&mut self, chunk: Vec<u8>) -> Result<Vec<u8>> {
-        let chunk = Bytes::from(chunk);
-        let payload = chunk.clone().into();
+    pub(super) async fn write(&mut self, chunk: Buffer) -> Result<Buffer> {
+        let (memory, start) = chunk.share();
+        let payload = memory.slice(start..).into();
         match &self.multipart {
             Some(id) => {
                 let index = self.chunks.len();
@@ -289,13 +289,7 @@ impl ObjectWriter {
             None => drop(self.store.objects.put(&self.path, payload).await?),
         }
         // The same memory takes the next chunk: freed and asked for again, it would pile up in the allocator.
-        Ok(chunk.try_into_mut().map_or_else(
-            |_| Vec::new(),
-            |mut buffer| {
-                buffer.clear();
-                buffer.into()
-            },
-        ))
+        Ok(Buffer::reclaim(memory, start))
     }
 
     pub(super) async fn finish(self) -> Result<()> {

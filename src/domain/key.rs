@@ -20,7 +20,7 @@ pub struct ApiKey(String);
 pub struct NotAnApiKey;
 
 /// What the ledger keeps of a key.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyHash([u8; 32]);
 
 /// Who is asking.

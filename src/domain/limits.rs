@@ -69,7 +69,7 @@ impl Default for Limits {
             ledger_patience: Duration::from_secs(30),
             deletion_grace: Duration::from_hours(1),
             memory: Duration::from_hours(168),
-            sweep_batch: 500,
+            sweep_batch: 100,
             buffer_bytes: ByteCount::of(256 * 1024 * 1024),
             buffer_wait: Duration::from_secs(20),
         }

@@ -50,5 +50,5 @@ async fn caller(request: &ServiceRequest) -> Result<Caller, ApiError> {
         return Err(ApiError::no_key());
     }
     let key = ApiKey::try_from(key.trim().to_owned()).map_err(|_| ApiError::wrong_key())?;
-    Ok(service.run(|it| it.authenticate(key)).await?)
+    Ok(service.authenticate(&key).await?)
 }

@@ -10,6 +10,7 @@
 
 use std::error::Error as _;
 use std::ops::AddAssign;
+use std::time::{Duration, Instant};
 
 use super::{Result, Service};
 use crate::blobs::{BlobKey, Doomed};
@@ -32,6 +33,15 @@ pub struct SweepReport {
     pub rows_forgotten: u64,
     /// Whether some batch was full.
     pub more_to_do: bool,
+    /// How long the ledger was at it, as opposed to the store.
+    pub ledger_time: Duration,
+}
+
+impl SweepReport {
+    /// Whether there was nothing to do.
+    pub fn is_idle(&self) -> bool {
+        *self == Self { ledger_time: self.ledger_time, ..Self::default() }
+    }
 }
 
 impl AddAssign for SweepReport {
@@ -42,7 +52,16 @@ impl AddAssign for SweepReport {
         self.objects_failed += other.objects_failed;
         self.rows_forgotten += other.rows_forgotten;
         self.more_to_do = other.more_to_do;
+        self.ledger_time += other.ledger_time;
     }
+}
+
+/// What became of a batch of garbage.
+#[derive(Default)]
+struct Collected {
+    objects_deleted: u64,
+    objects_failed: u64,
+    store_time: Duration,
 }
 
 impl Service {
@@ -51,10 +70,11 @@ impl Service {
     /// # Errors
     /// When the ledger fails. What was done until then stays done.
     pub async fn sweep(self) -> Result<SweepReport> {
+        let began = Instant::now();
         let batch = u64::from(self.limits.sweep_batch);
         let uploads_expired = self.patiently(self.expire_uploads()).await?;
         let files_expired = self.patiently(self.expire_files()).await?;
-        let (objects_deleted, objects_failed) = self.collect_garbage().await?;
+        let Collected { objects_deleted, objects_failed, store_time } = self.collect_garbage().await?;
         let rows_forgotten = self.patiently(self.forget()).await?;
         let more_to_do = [uploads_expired, files_expired, objects_deleted + objects_failed, rows_forgotten]
             .into_iter()
@@ -67,7 +87,16 @@ impl Service {
             let refusing = self.patiently(parts::count_refusing(self.db.pool())).await?;
             metrics::gauge!("windlass_objects_refusing_deletion").set(refusing);
         }
-        Ok(SweepReport { uploads_expired, files_expired, objects_deleted, objects_failed, rows_forgotten, more_to_do })
+        let ledger_time = began.elapsed().saturating_sub(store_time);
+        Ok(SweepReport {
+            uploads_expired,
+            files_expired,
+            objects_deleted,
+            objects_failed,
+            rows_forgotten,
+            more_to_do,
+            ledger_time,
+        })
     }
 
     /// Passes until no batch is full: all that is due now.
@@ -108,10 +137,10 @@ impl Service {
     }
 
     /// Deletes objects, then their rows. No transaction is open while the store works.
-    async fn collect_garbage(&self) -> Result<(u64, u64)> {
+    async fn collect_garbage(&self) -> Result<Collected> {
         let claimed = self.patiently(parts::claim_garbage(self.db.pool(), self.limits.sweep_batch)).await?;
         if claimed.is_empty() {
-            return Ok((0, 0));
+            return Ok(Collected::default());
         }
         CrashPoint::GarbageClaimed.passed();
         let mut gone: Vec<PartId> = claimed.iter().map(|it| it.part).collect();
@@ -119,7 +148,9 @@ impl Service {
             .into_iter()
             .map(|it| Doomed { key: BlobKey::from(it.part), multipart: it.multipart, whole: it.whole })
             .collect();
+        let began = Instant::now();
         let failed = self.blobs.delete(doomed).await;
+        let store_time = began.elapsed();
         CrashPoint::ObjectsDeleted.passed();
         for (key, error) in &failed {
             let part = key.part();
@@ -128,9 +159,9 @@ impl Service {
             tracing::warn!(part.id = %part, reason, "an object could not be deleted and will be tried again");
             self.patiently(parts::set_last_error(self.db.pool(), part, &reason)).await?;
         }
-        let deleted = self.patiently(parts::delete_collected(self.db.pool(), &gone)).await?;
+        let objects_deleted = self.patiently(parts::delete_collected(self.db.pool(), &gone)).await?;
         CrashPoint::RowsDeleted.passed();
-        Ok((deleted, failed.len() as u64))
+        Ok(Collected { objects_deleted, objects_failed: failed.len() as u64, store_time })
     }
 
     async fn forget(&self) -> Result<u64> {

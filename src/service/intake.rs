@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::{Error, Result, Service};
-use crate::blobs::BlobKey;
+use crate::blobs::{BlobKey, Buffer};
 use crate::crash::CrashPoint;
 use crate::db::{parts, uploads};
 use crate::domain::{ByteCount, Crc64, Crc64Digest, Limits, Part, PartId, ProjectId, UploadId};
@@ -24,17 +24,17 @@ pub struct Intake {
     taken: u64,
     crc64: Crc64Digest,
     chunk_bytes: usize,
-    filling: Vec<u8>,
+    filling: Buffer,
     /// Full buffers, to the task; at most one waits.
     full: mpsc::Sender<Chunk>,
     /// Empty buffers, from the task.
-    empty: mpsc::Receiver<Vec<u8>>,
+    empty: mpsc::Receiver<Buffer>,
     outcome: JoinHandle<Result<Part>>,
 }
 
 /// What the task gets: bytes, and with the last of them what they all amount to.
 struct Chunk {
-    bytes: Vec<u8>,
+    bytes: Buffer,
     end: Option<(ByteCount, Crc64)>,
 }
 
@@ -69,7 +69,7 @@ impl Service {
         let (full, chunks) = mpsc::channel(1);
         let (give_back, empty) = mpsc::channel(2);
         // The second buffer of the two that go round.
-        give_back.try_send(Vec::new()).map_err(|_| Error::Interrupted)?;
+        give_back.try_send(Buffer::default()).map_err(|_| Error::Interrupted)?;
         let part = Part { id, upload, bytes: ByteCount::ZERO, crc64: Crc64::EMPTY, created_at };
         let outcome = self.clone().spawn(self.store(project, part, chunks, give_back, memory));
         Ok(Intake {
@@ -77,7 +77,7 @@ impl Service {
             taken: 0,
             crc64: Crc64Digest::new(),
             chunk_bytes,
-            filling: Vec::with_capacity(first_bytes),
+            filling: Buffer::with_room(first_bytes),
             full,
             empty,
             outcome,
@@ -113,7 +113,7 @@ impl Service {
         project: ProjectId,
         part: Part,
         mut chunks: mpsc::Receiver<Chunk>,
-        give_back: mpsc::Sender<Vec<u8>>,
+        give_back: mpsc::Sender<Buffer>,
         _memory: OwnedSemaphorePermit,
     ) -> Result<Part> {
         let stored = match self.write_object(part, &mut chunks, &give_back).await {
@@ -130,7 +130,7 @@ impl Service {
         &self,
         part: Part,
         chunks: &mut mpsc::Receiver<Chunk>,
-        give_back: &mpsc::Sender<Vec<u8>>,
+        give_back: &mpsc::Sender<Buffer>,
     ) -> Result<Part> {
         let mut chunk = chunks.recv().await.ok_or(Error::Interrupted)?;
         let mut writer = self.blobs.write(BlobKey::from(part.id), chunk.end.is_some()).await?;
@@ -222,7 +222,7 @@ impl Intake {
             let (now, later) = bytes.split_at(bytes.len().min(self.chunk_bytes - self.filling.len()));
             self.crc64.update(now);
             self.reserve(now.len());
-            self.filling.extend_from_slice(now);
+            self.filling.extend(now);
             bytes = later;
         }
         Ok(())
@@ -245,8 +245,10 @@ impl Intake {
 
     /// A buffer that overflows is about to be filled whole: one allocation then, not a doubling series.
     fn reserve(&mut self, more: usize) {
-        if self.filling.len() + more > self.filling.capacity() {
-            self.filling.reserve_exact(self.chunk_bytes - self.filling.len());
+        if more > self.filling.room() {
+            let mut whole = Buffer::with_room(self.chunk_bytes);
+            whole.extend(self.filling.bytes());
+            self.filling = whole;
         }
     }
 

@@ -1,5 +1,7 @@
 //! Who may ask: projects and API keys.
 
+use std::time::Instant;
+
 use super::{Error, Result, Service};
 use crate::db::{self, Tx, keys};
 use crate::domain::{ApiKey, Caller, KeyEntry, KeyId};
@@ -27,12 +29,20 @@ impl FirstKey {
 }
 
 impl Service {
-    /// Who a key belongs to.
+    /// Who a key belongs to. One that was revoked some seconds ago may still be taken for valid.
     ///
     /// # Errors
     /// [`Error::UnknownKey`] when it is unknown or revoked.
-    pub async fn authenticate(self, key: ApiKey) -> Result<Caller> {
-        keys::find_caller(self.db.pool(), &key.hash()).await?.ok_or(Error::UnknownKey)
+    pub async fn authenticate(&self, key: &ApiKey) -> Result<Caller> {
+        let hash = key.hash();
+        if let Some(caller) = self.callers.find(&hash) {
+            return Ok(caller);
+        }
+        let asked_at = Instant::now();
+        let find = |it: Self| async move { Ok(keys::find_caller(it.db.pool(), &hash).await?) };
+        let caller = self.run(find).await?.ok_or(Error::UnknownKey)?;
+        self.callers.remember(hash, caller, asked_at);
+        Ok(caller)
     }
 
     /// Makes a key for a project, and the project if it is new. Only now is the key to be seen.

@@ -2,6 +2,7 @@
 //! equal callers. Only here do transactions begin and end.
 
 mod attempts;
+mod callers;
 mod content;
 mod files;
 mod forms;
@@ -20,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use self::callers::Callers;
 pub use self::content::{ByteRange, Content};
 pub use self::forms::FormIntake;
 pub use self::fsck::{Finding, FsckOptions, FsckReport};
@@ -42,6 +44,7 @@ pub struct Service {
     tasks: TaskTracker,
     /// KiB of memory that bodies on their way may still take.
     buffers: Arc<Semaphore>,
+    callers: Callers,
 }
 
 /// What can go wrong, without a word about HTTP.
@@ -142,7 +145,15 @@ impl Service {
     pub fn new(db: Db, blobs: Blobs, limits: Limits, runtime: Handle) -> Self {
         let kib = limits.buffer_bytes.get() / 1024;
         let buffers = Arc::new(Semaphore::new(usize::try_from(kib).unwrap_or(Semaphore::MAX_PERMITS)));
-        Self { db, blobs, limits: Arc::new(limits), runtime, tasks: TaskTracker::new(), buffers }
+        Self {
+            db,
+            blobs,
+            limits: Arc::new(limits),
+            runtime,
+            tasks: TaskTracker::new(),
+            buffers,
+            callers: Callers::default(),
+        }
     }
 
     /// The bounds in force.

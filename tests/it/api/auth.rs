@@ -1,5 +1,7 @@
 //! Keys, and the walls between projects.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::support::{Answer, TestApp};
@@ -77,6 +79,8 @@ async fn a_revoked_key_opens_nothing(app: &TestApp) {
     assert!(line.contains("valid") && !listed.contains(&app.stranger.key), "{listed}");
     let key = line.split_whitespace().next().unwrap();
     assert!(app.run(&["keys", "revoke", key]).status.success());
+    // A key that was valid a moment ago is not asked for at every request.
+    tokio::time::sleep(Duration::from_secs(5)).await;
     app.stranger.get("/v1/files").await.error(401, None);
     assert!(app.run(&["keys", "revoke", key]).status.success(), "again changes nothing");
     assert!(String::from_utf8(app.run(&["keys", "list"]).stdout).unwrap().contains("revoked"));

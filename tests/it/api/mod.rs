@@ -7,6 +7,7 @@ mod expiry;
 mod files;
 mod forms;
 mod health;
+mod hostile;
 mod listing;
 mod openapi;
 mod parts;
