@@ -81,7 +81,8 @@ impl Windlass {
 
     /// Waits until nothing is stored any more.
     pub async fn is_empty(&self) {
-        while !self.store.list().await.is_empty() {
+        let has_objects = "select exists (select from part)";
+        while sqlx::query_scalar(has_objects).fetch_one(&self.pool).await.unwrap() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

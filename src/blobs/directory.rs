@@ -16,6 +16,7 @@ use bytes::Bytes;
 use super::buffer::Buffer;
 use super::direct::DirectFile;
 use super::listing::{self, Listed, Listing};
+use super::recycled::Recycled;
 use super::{BlobKey, Error, Result};
 use crate::crash::CrashPoint;
 
@@ -25,10 +26,14 @@ pub(super) const CHUNK_BYTES: usize = 512 * 1024;
 /// One read: larger ones are no faster.
 pub(super) const PIECE_BYTES: u64 = 256 * 1024;
 
+/// One is read while another is sent.
+pub(super) const PIECES_AHEAD: usize = 2;
+
 /// A directory of objects.
 #[derive(Debug, Clone)]
 pub struct Directory {
     root: Arc<Path>,
+    memory: Recycled,
 }
 
 /// A file being written.
@@ -44,6 +49,7 @@ pub struct FileReader {
     file: Arc<File>,
     path: Arc<Path>,
     key: BlobKey,
+    memory: Recycled,
 }
 
 impl Directory {
@@ -65,7 +71,7 @@ impl Directory {
             }
         })
         .await?;
-        Ok(Self { root })
+        Ok(Self { root, memory: Recycled::default() })
     }
 
     fn path(&self, key: BlobKey) -> Arc<Path> {
@@ -91,7 +97,7 @@ impl Directory {
         })
         .await;
         match opened {
-            Ok(file) => Ok(FileReader { file: Arc::new(file), path, key }),
+            Ok(file) => Ok(FileReader { file: Arc::new(file), path, key, memory: self.memory.clone() }),
             Err(Error::Disk { source, .. }) if source.kind() == io::ErrorKind::NotFound => Err(Error::Missing(key)),
             Err(error) => Err(error),
         }
@@ -164,11 +170,10 @@ impl FileWriter {
 
 impl FileReader {
     pub(super) async fn read(&self, offset: u64, length: u64) -> Result<Bytes> {
-        let file = Arc::clone(&self.file);
+        let (file, memory) = (Arc::clone(&self.file), self.memory.clone());
         let read = blocking(&self.path, move || {
-            let mut piece = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-            file.read_exact_at(&mut piece, offset)?;
-            Ok(Bytes::from(piece))
+            let length = usize::try_from(length).map_err(io::Error::other)?;
+            memory.filled(length, |piece| file.read_exact_at(piece, offset))
         })
         .await;
         match read {

@@ -6,6 +6,7 @@ mod directory;
 mod listing;
 mod location;
 mod multiparts;
+mod recycled;
 mod remote;
 
 use std::fmt;
@@ -131,6 +132,14 @@ impl Blobs {
         match self {
             Self::Directory(_) => directory::PIECE_BYTES,
             Self::Remote(_) => remote::PIECE_BYTES,
+        }
+    }
+
+    /// How many of them are best asked for at once, by one who reads on.
+    pub fn pieces_ahead(&self) -> usize {
+        match self {
+            Self::Directory(_) => directory::PIECES_AHEAD,
+            Self::Remote(_) => remote::PIECES_AHEAD,
         }
     }
 

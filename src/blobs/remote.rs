@@ -29,7 +29,10 @@ use crate::crash::CrashPoint;
 pub(super) const CHUNK_BYTES: usize = 5 * 1024 * 1024;
 
 /// One ranged read. Bounded, so that a slow reader pins no response of the store and meets no time limit.
-pub(super) const PIECE_BYTES: u64 = 4 * 1024 * 1024;
+pub(super) const PIECE_BYTES: u64 = 2 * 1024 * 1024;
+
+/// Together they keep the store busy while the last is sent.
+pub(super) const PIECES_AHEAD: usize = 3;
 
 /// How often the store is asked again where it fails. Whoever asked us tries again as well: a store that
 /// is away for longer is better said than waited for.

@@ -1,10 +1,13 @@
-//! The way of a byte out: the manifest's objects in order, in bounded pieces, the next one read
+//! The way of a byte out: the manifest's objects in order, in bounded pieces, the next ones read
 //! while the last is sent. An object that is missing or damaged breaks the stream off: a File never
 //! ends as if it were whole when it is not.
 
 use std::ops::Range;
+use std::pin::pin;
+use std::{iter, mem};
 
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::mpsc;
 
 use super::{Error, Result, Service};
@@ -62,45 +65,80 @@ impl Service {
         let (out, pieces) = mpsc::channel(1);
         let this = self.clone();
         self.spawn(async move {
-            for (part, range) in wanted {
-                match this.read_part(part, range, &out).await {
-                    Ok(true) => {}
-                    Ok(false) => return,
-                    Err(error) => {
-                        metrics::counter!("windlass_objects_unreadable_total").increment(1);
-                        tracing::error!(part.id = %part.id, upload.id = %part.upload,
-                            error = &error as &dyn std::error::Error, "an object cannot be read");
-                        out.send(Err(error)).await.ok();
-                        return;
-                    }
+            let mut reads = pin!(this.read_pieces(wanted));
+            let mut crc64 = Crc64Digest::new();
+            while let Some((piece, read)) = reads.next().await {
+                let checked = read.and_then(|bytes| piece.check(&mut crc64, bytes));
+                if let Err(error) = &checked {
+                    metrics::counter!("windlass_objects_unreadable_total").increment(1);
+                    tracing::error!(part.id = %piece.part.id, upload.id = %piece.part.upload,
+                        error = error as &dyn std::error::Error, "an object cannot be read");
+                }
+                let failed = checked.is_err();
+                if out.send(checked).await.is_err() || failed {
+                    return;
                 }
             }
         });
         pieces
     }
 
-    /// Sends one stretch. Whether there is still a listener. The last piece of a Part that is read
-    /// whole is held back until its checksum is known to be right.
-    async fn read_part(&self, part: Part, range: Range<u64>, out: &mpsc::Sender<Result<Bytes>>) -> Result<bool> {
-        let reader = self.blobs.read(BlobKey::from(part.id)).await.map_err(|error| unreadable(part.id, error))?;
-        let whole = range == (0..part.bytes.get());
-        let mut crc64 = Crc64Digest::new();
-        let mut offset = range.start;
-        while offset < range.end {
-            let length = self.blobs.piece_bytes().min(range.end - offset);
-            let piece = reader.read(offset, length).await.map_err(|error| unreadable(part.id, error))?;
-            offset += length;
-            if whole {
-                crc64.update(&piece);
-                if offset == range.end && crc64.finish() != part.crc64 {
-                    return Err(Error::Damaged(part.id));
-                }
-            }
-            if out.send(Ok(piece)).await.is_err() {
-                return Ok(false);
-            }
+    /// The pieces in order, some of them read ahead: towards the end of a Part those of the next one.
+    fn read_pieces(&self, wanted: Vec<(Part, Range<u64>)>) -> impl Stream<Item = (Piece, Result<Bytes>)> {
+        let opened = stream::iter(wanted).then(async |(part, range)| {
+            let reader = self.blobs.read(BlobKey::from(part.id)).await;
+            (part, range, reader.map_err(|error| unreadable(part.id, error)))
+        });
+        let pieces = opened.flat_map(|(part, range, mut reader)| {
+            stream::iter(Piece::of(part, range, self.blobs.piece_bytes())).map(move |piece| match &reader {
+                Ok(reader) => (piece, Ok(reader.clone())),
+                // Nobody asks for more than the first piece of what cannot be read.
+                Err(_) => (piece, mem::replace(&mut reader, Err(Error::Interrupted))),
+            })
+        });
+        pieces
+            .map(|(piece, reader)| async move {
+                let read = match reader {
+                    Ok(reader) => reader.read(piece.offset, piece.length).await,
+                    Err(error) => return (piece, Err(error)),
+                };
+                (piece, read.map_err(|error| unreadable(piece.part.id, error)))
+            })
+            .buffered(self.blobs.pieces_ahead())
+    }
+}
+
+/// A stretch of a Part that is read at once.
+#[derive(Clone, Copy)]
+struct Piece {
+    part: Part,
+    offset: u64,
+    length: u64,
+    /// Whether the Part is read from its beginning to its end: then its checksum is to be right.
+    of_whole: bool,
+}
+
+impl Piece {
+    fn of(part: Part, range: Range<u64>, most: u64) -> impl Iterator<Item = Self> {
+        let of_whole = range == (0..part.bytes.get());
+        let offsets = iter::successors(Some(range.start), move |it| it.checked_add(most));
+        offsets.take_while(move |it| *it < range.end).map(move |offset| {
+            let length = most.min(range.end - offset);
+            Self { part, offset, length, of_whole }
+        })
+    }
+
+    /// Gives the bytes on, but the last of a whole Part only if its checksum has turned out right.
+    fn check(&self, crc64: &mut Crc64Digest, bytes: Bytes) -> Result<Bytes> {
+        if !self.of_whole {
+            return Ok(bytes);
         }
-        Ok(true)
+        if self.offset == 0 {
+            *crc64 = Crc64Digest::new();
+        }
+        crc64.update(&bytes);
+        let is_last = self.offset + self.length == self.part.bytes.get();
+        if is_last && crc64.finish() != self.part.crc64 { Err(Error::Damaged(self.part.id)) } else { Ok(bytes) }
     }
 }
 

@@ -134,7 +134,9 @@ impl Replica {
 
 /// A lost race is no failure: a deadlock, a refusal by the schema or a sweep that failed would be.
 fn nothing_is_wrong_in(log: &str) {
-    let wrong: Vec<_> = log.lines().filter(|it| it.contains("ERROR") || it.contains("WARN")).collect();
+    // The tests' Postgres does not sync.
+    let said = log.lines().filter(|it| !it.contains("fsync = off"));
+    let wrong: Vec<_> = said.filter(|it| it.contains("ERROR") || it.contains("WARN")).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
