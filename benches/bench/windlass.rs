@@ -109,9 +109,14 @@ impl Client {
         id(&self.json("POST /v1/uploads", &body))
     }
 
-    /// A Part's id.
+    /// A Part's id. A client that is told to come back later does so.
     pub fn part(&mut self, upload: &str, bytes: &[u8]) -> String {
-        let answer = self.form(&format!("POST /v1/uploads/{upload}/parts"), "data", bytes);
+        let start = format!("POST /v1/uploads/{upload}/parts");
+        let mut answer = self.form(&start, "data", bytes);
+        while answer.status == 503 {
+            std::thread::sleep(Duration::from_secs(1));
+            answer = self.form(&start, "data", bytes);
+        }
         assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
         id(&serde_json::from_slice(&answer.body).unwrap())
     }

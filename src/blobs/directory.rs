@@ -16,7 +16,6 @@ use bytes::Bytes;
 use super::buffer::Buffer;
 use super::direct::DirectFile;
 use super::listing::{self, Listed, Listing};
-use super::recycled::Recycled;
 use super::{BlobKey, Error, Result};
 use crate::crash::CrashPoint;
 
@@ -33,7 +32,6 @@ pub(super) const PIECES_AHEAD: usize = 2;
 #[derive(Debug, Clone)]
 pub struct Directory {
     root: Arc<Path>,
-    memory: Recycled,
 }
 
 /// A file being written.
@@ -49,7 +47,6 @@ pub struct FileReader {
     file: Arc<File>,
     path: Arc<Path>,
     key: BlobKey,
-    memory: Recycled,
 }
 
 impl Directory {
@@ -71,7 +68,7 @@ impl Directory {
             }
         })
         .await?;
-        Ok(Self { root, memory: Recycled::default() })
+        Ok(Self { root })
     }
 
     fn path(&self, key: BlobKey) -> Arc<Path> {
@@ -97,7 +94,7 @@ impl Directory {
         })
         .await;
         match opened {
-            Ok(file) => Ok(FileReader { file: Arc::new(file), path, key, memory: self.memory.clone() }),
+            Ok(file) => Ok(FileReader { file: Arc::new(file), path, key }),
             Err(Error::Disk { source, .. }) if source.kind() == io::ErrorKind::NotFound => Err(Error::Missing(key)),
             Err(error) => Err(error),
         }
@@ -170,10 +167,11 @@ impl FileWriter {
 
 impl FileReader {
     pub(super) async fn read(&self, offset: u64, length: u64) -> Result<Bytes> {
-        let (file, memory) = (Arc::clone(&self.file), self.memory.clone());
+        let file = Arc::clone(&self.file);
         let read = blocking(&self.path, move || {
-            let length = usize::try_from(length).map_err(io::Error::other)?;
-            memory.filled(length, |piece| file.read_exact_at(piece, offset))
+            let mut piece = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+            file.read_exact_at(&mut piece, offset)?;
+            Ok(Bytes::from(piece))
         })
         .await;
         match read {

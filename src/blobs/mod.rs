@@ -6,7 +6,6 @@ mod directory;
 mod listing;
 mod location;
 mod multiparts;
-mod recycled;
 mod remote;
 
 use std::fmt;
