@@ -76,7 +76,7 @@ impl Windlass {
 
     /// A client for every one who measures.
     pub fn client(&self) -> Client {
-        Client { connection: Connection::open(self.address()) }
+        Client { connection: Connection::open(self.address()), address: self.address().to_owned() }
     }
 
     /// Waits until nothing is stored any more.
@@ -91,6 +91,7 @@ impl Windlass {
 /// A client on one connection.
 pub struct Client {
     connection: Connection,
+    address: String,
 }
 
 impl Client {
@@ -115,6 +116,7 @@ impl Client {
         let mut answer = self.form(&start, "data", bytes);
         while answer.status == 503 {
             std::thread::sleep(Duration::from_secs(1));
+            self.connection = Connection::open(&self.address);
             answer = self.form(&start, "data", bytes);
         }
         assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
