@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Db, Error, Result};
+use super::{Db, Error, Result, connections};
 use crate::crash::CrashPoint;
 
 mod embedded {
@@ -24,7 +24,7 @@ const LOCK: i64 = 0x7769_6e64_6c61_7373;
 /// When a migration fails (its transaction is rolled back), or the database went away.
 pub async fn run(db: &Db) -> Result<()> {
     // A connection of its own: the lock goes with the session, even if this process is killed.
-    let mut connection = db.pool().acquire().await?.detach();
+    let mut connection = connections::detached(&db.pool).await?;
     let outcome = locked(&mut connection).await;
     connection.close().await?;
     outcome

@@ -1,5 +1,6 @@
-//! Postgres, and the only place that speaks to it: the pool, its errors, one module a table.
+//! Postgres, and the only place that speaks to it: its connections, its errors, one module a table.
 
+mod connections;
 pub mod files;
 pub mod keys;
 pub mod migrate;
@@ -7,21 +8,19 @@ pub mod parts;
 pub mod uploads;
 
 use std::fmt::Display;
-use std::sync::Once;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Executor as _, PgConnection, PgPool, Postgres, Row as _, Transaction};
+use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
 
-/// A transaction. It is rolled back unless it is committed.
-pub type Tx = Transaction<'static, Postgres>;
+use self::connections::Pool;
+pub use self::connections::Tx;
 
 /// The ledger's connections.
 #[derive(Clone, Debug)]
 pub struct Db {
-    pool: PgPool,
+    pool: Pool,
 }
 
 /// What can go wrong with the ledger.
@@ -58,23 +57,23 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl From<sqlx::Error> for Error {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "sqlx's enum is not exhaustive")]
     fn from(error: sqlx::Error) -> Self {
-        match &error {
-            // A connection that is cut in the middle of a message reads as one that breaks the protocol.
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed => Self::Unavailable(error),
-            // Classes 08 (connection), 53 (resources) and 57 (operator: shutting down, starting up).
-            sqlx::Error::Database(e)
-                if e.code().is_some_and(|it| ["08", "53", "57"].iter().any(|c| it.starts_with(c))) =>
-            {
-                Self::Unavailable(error)
-            }
-            _ => Self::Statement(error),
-        }
+        if is_unavailable(&error) { Self::Unavailable(error) } else { Self::Statement(error) }
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "sqlx's enum is not exhaustive")]
+fn is_unavailable(error: &sqlx::Error) -> bool {
+    match error {
+        // A connection that is cut in the middle of a message reads as one that breaks the protocol.
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed => true,
+        // Classes 08 (connection), 53 (resources) and 57 (operator: shutting down, starting up).
+        sqlx::Error::Database(e) => e.code().is_some_and(|it| ["08", "53", "57"].iter().any(|c| it.starts_with(c))),
+        _ => false,
     }
 }
 
@@ -96,22 +95,7 @@ impl Db {
     /// When the URL is none, or no connection could be made in that time.
     pub async fn connect(url: &str, connections: u32, patience: Duration) -> Result<Self> {
         let options: PgConnectOptions = url.parse().map_err(Error::Url)?;
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(Duration::from_secs(10))
-            .test_before_acquire(false)
-            .after_connect(|connection, _| Box::pin(keep_what_is_committed(connection)))
-            .before_acquire(|connection, about| {
-                Box::pin(async move {
-                    // One that was just in use was asked when it came back.
-                    if about.idle_for > FRESH { is_sound(connection).await } else { Ok(true) }
-                })
-            })
-            // sqlx asks without a bound whether a connection that comes back still answers: those to a
-            // database that fell silent would fill the pool for ever.
-            .after_release(|connection, _| Box::pin(is_sound(connection)))
-            .connect_lazy_with(options.application_name("windlass"));
-        let db = Self { pool };
+        let db = Self { pool: connections::pool(options.application_name("windlass"), connections) };
         let began = tokio::time::Instant::now();
         loop {
             match db.ping().await {
@@ -125,22 +109,12 @@ impl Db {
         }
     }
 
-    /// Uses a pool that somebody else made.
-    pub fn from_pool(pool: PgPool) -> Self {
-        Self { pool }
-    }
-
-    /// What runs a statement outside a transaction.
-    pub fn pool(&self) -> &PgPool {
-        &self.pool
-    }
-
     /// Begins a transaction.
     ///
     /// # Errors
     /// When there is no connection.
     pub async fn begin(&self) -> Result<Tx> {
-        Ok(self.pool.begin().await?)
+        Ok(Tx::begin(&self.pool).await?)
     }
 
     /// Asks whether the database answers.
@@ -148,13 +122,13 @@ impl Db {
     /// # Errors
     /// When it does not.
     pub async fn ping(&self) -> Result<()> {
-        sqlx::query!("select 1 as one").fetch_one(&self.pool).await?;
+        sqlx::query!("select 1 as one").fetch_one(self).await?;
         Ok(())
     }
 
     /// Closes every connection.
     pub async fn close(&self) {
-        self.pool.close().await;
+        connections::close(&self.pool).await;
     }
 }
 
@@ -163,35 +137,15 @@ impl Db {
 /// # Errors
 /// When the commit failed, or its answer was lost.
 pub async fn commit(tx: Tx) -> Result<()> {
-    Ok(tx.commit().await?)
+    Ok(tx.end("commit").await?)
 }
 
-/// A commit that is answered before it is on disk is no commit, whatever the server or role is set to.
-/// The stricter settings, which wait for replicas, stay as they are.
-async fn keep_what_is_committed(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let setting = "select set_config('synchronous_commit', 'on', false)
-                   where current_setting('synchronous_commit') = 'off'";
-    if connection.fetch_one("select current_setting('fsync')").await?.try_get::<&str, _>(0)? == "off" {
-        static WARNING: Once = Once::new();
-        WARNING.call_once(|| {
-            tracing::warn!("Postgres runs with fsync = off: a loss of power may cost acknowledged files");
-        });
-    }
-    connection.execute(setting).await.map(drop)
-}
-
-/// How long after its last use a connection is taken to be alive.
-const FRESH: Duration = Duration::from_secs(1);
-
-/// How long a connection may take to say that it is alive.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
-
-/// Whether a connection answers, and not from within a transaction: sqlx forgets the one whose `begin`
-/// was given up halfway, and whatever came later would never be committed.
-async fn is_sound(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let silent = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-    let question = connection.fetch_one(sqlx::raw_sql("select now() = statement_timestamp()"));
-    tokio::time::timeout(SIGN_OF_LIFE, question).await.map_err(silent).flatten()?.try_get(0)
+/// Gives up what a transaction did, and waits until that is so.
+///
+/// # Errors
+/// When the database went away: then it is given up as well.
+pub async fn rollback(tx: Tx) -> Result<()> {
+    Ok(tx.end("rollback").await?)
 }
 
 /// A place in a list that is ordered by `(created_at, id)`: between two rows, even of one moment.

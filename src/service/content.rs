@@ -47,9 +47,9 @@ impl Service {
     /// # Errors
     /// [`Error::NoSuchFile`]; failures of the store come in the stream.
     pub async fn read_file(self, project: ProjectId, id: FileId, range: Range<u64>) -> Result<Content> {
-        let file: File = files::find(self.db.pool(), project, id).await?.ok_or(Error::NoSuchFile(id))?;
+        let file: File = files::find(&self.db, project, id).await?.ok_or(Error::NoSuchFile(id))?;
         let end = range.end.min(file.bytes.get());
-        let placed = parts::list_manifest(self.db.pool(), id.upload(), range.start, end).await?;
+        let placed = parts::list_manifest(&self.db, id.upload(), range.start, end).await?;
         let wanted = placed
             .into_iter()
             .map(|it| {

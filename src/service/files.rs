@@ -11,7 +11,7 @@ impl Service {
     /// # Errors
     /// [`Error::NoSuchFile`].
     pub async fn get_file(self, project: ProjectId, id: FileId) -> Result<File> {
-        files::find(self.db.pool(), project, id).await?.ok_or(Error::NoSuchFile(id))
+        files::find(&self.db, project, id).await?.ok_or(Error::NoSuchFile(id))
     }
 
     /// A page of the project's Files, of one purpose or of all.
@@ -26,12 +26,12 @@ impl Service {
     ) -> Result<Page<File>> {
         let after = match page.after {
             Some(id) => {
-                let position = files::find_position(self.db.pool(), project, id).await?;
+                let position = files::find_position(&self.db, project, id).await?;
                 Some(position.ok_or_else(|| Error::NoSuchCursor(id.to_string()))?)
             }
             None => None,
         };
-        let found = files::list(self.db.pool(), project, purpose.as_deref(), after, page.order, page.limit).await?;
+        let found = files::list(&self.db, project, purpose.as_deref(), after, page.order, page.limit).await?;
         Ok(Page::from_one_more(found, page.limit))
     }
 

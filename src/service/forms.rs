@@ -30,7 +30,7 @@ impl Service {
     /// When the ledger fails.
     pub async fn begin_form(self, project: ProjectId) -> Result<FormIntake> {
         let upload = UploadId::generate();
-        uploads::insert_form(self.db.pool(), project, upload, self.limits.upload_lifetime).await?;
+        uploads::insert_form(&self.db, project, upload, self.limits.upload_lifetime).await?;
         CrashPoint::FormWritten.passed();
         let (done, dropped) = oneshot::channel();
         let watcher = self.clone();

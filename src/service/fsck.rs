@@ -154,7 +154,7 @@ impl Service {
         let mut listing = self.blobs.list_half_done();
         while let Some(begun) = listing.recv().await.transpose()? {
             let Some(key) = begun.key else { continue };
-            let waiting = parts::list_unfinished(self.db.pool(), &[key.part()]).await?;
+            let waiting = parts::list_unfinished(&self.db, &[key.part()]).await?;
             if !waiting.is_empty() {
                 continue;
             }
@@ -175,7 +175,7 @@ impl Service {
     ) -> Result<()> {
         let mut after = PartId::from(Uuid::nil());
         loop {
-            let batch = parts::list_all_stored(self.db.pool(), after, BATCH).await?;
+            let batch = parts::list_all_stored(&self.db, after, BATCH).await?;
             let Some(last) = batch.last() else { return Ok(()) };
             after = last.id;
             report.rows += batch.len() as u64;
@@ -213,11 +213,11 @@ impl Service {
 
     async fn known(&self, keys: impl Iterator<Item = BlobKey>) -> Result<BTreeSet<PartId>> {
         let ids: Vec<_> = keys.map(BlobKey::part).collect();
-        Ok(parts::list_known(self.db.pool(), &ids).await?.into_iter().collect())
+        Ok(parts::list_known(&self.db, &ids).await?.into_iter().collect())
     }
 
     async fn is_still_stored(&self, part: PartId) -> Result<bool> {
-        Ok(parts::is_stored(self.db.pool(), part).await?)
+        Ok(parts::is_stored(&self.db, part).await?)
     }
 }
 

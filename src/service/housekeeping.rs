@@ -84,7 +84,7 @@ impl Service {
         metrics::counter!("windlass_objects_deleted_total").increment(objects_deleted);
         metrics::counter!("windlass_object_deletions_failed_total").increment(objects_failed);
         if !more_to_do {
-            let refusing = self.patiently(parts::count_refusing(self.db.pool())).await?;
+            let refusing = self.patiently(parts::count_refusing(&self.db)).await?;
             metrics::gauge!("windlass_objects_refusing_deletion").set(refusing);
         }
         let ledger_time = began.elapsed().saturating_sub(store_time);
@@ -138,7 +138,7 @@ impl Service {
 
     /// Deletes objects, then their rows. No transaction is open while the store works.
     async fn collect_garbage(&self) -> Result<Collected> {
-        let claimed = self.patiently(parts::claim_garbage(self.db.pool(), self.limits.sweep_batch)).await?;
+        let claimed = self.patiently(parts::claim_garbage(&self.db, self.limits.sweep_batch)).await?;
         if claimed.is_empty() {
             return Ok(Collected::default());
         }
@@ -157,16 +157,16 @@ impl Service {
             gone.retain(|it| *it != part);
             let reason = error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
             tracing::warn!(part.id = %part, reason, "an object could not be deleted and will be tried again");
-            self.patiently(parts::set_last_error(self.db.pool(), part, &reason)).await?;
+            self.patiently(parts::set_last_error(&self.db, part, &reason)).await?;
         }
-        let objects_deleted = self.patiently(parts::delete_collected(self.db.pool(), &gone)).await?;
+        let objects_deleted = self.patiently(parts::delete_collected(&self.db, &gone)).await?;
         CrashPoint::RowsDeleted.passed();
         Ok(Collected { objects_deleted, objects_failed: failed.len() as u64, store_time })
     }
 
     async fn forget(&self) -> Result<u64> {
         let (after, batch) = (self.limits.memory, self.limits.sweep_batch);
-        let ended = uploads::delete_ended(self.db.pool(), after, batch).await?;
+        let ended = uploads::delete_ended(&self.db, after, batch).await?;
         CrashPoint::UploadsForgotten.passed();
         let mut tx = self.db.begin().await?;
         let gone = files::delete_gone(&mut tx, after, batch).await?;

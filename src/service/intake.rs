@@ -62,7 +62,7 @@ impl Service {
             expected.map_or(chunk_bytes, |it| usize::try_from(it).map_or(chunk_bytes, |it| it.min(chunk_bytes)));
         let memory = self.reserve_buffers(expected, chunk_bytes).await?;
         let id = PartId::generate();
-        let Some(created_at) = parts::insert_if_pending(self.db.pool(), project, upload, id).await? else {
+        let Some(created_at) = parts::insert_if_pending(&self.db, project, upload, id).await? else {
             return Err(self.why_no_part(project, upload).await?);
         };
         CrashPoint::PartWritten.passed();
@@ -98,7 +98,7 @@ impl Service {
 
     /// What kept a Part from being begun or counted.
     async fn why_no_part(&self, project: ProjectId, upload: UploadId) -> Result<Error> {
-        Ok(match uploads::find(self.db.pool(), project, upload).await? {
+        Ok(match uploads::find(&self.db, project, upload).await? {
             None => Error::NoSuchUpload(upload),
             Some(upload) => match upload.into_pending() {
                 Ok(pending) => Error::TooManyParts(pending.upload().id),
@@ -136,7 +136,7 @@ impl Service {
         let mut writer = self.blobs.write(BlobKey::from(part.id), chunk.end.is_some()).await?;
         let received = async {
             if let Some(multipart) = writer.multipart() {
-                self.patiently(parts::set_multipart(self.db.pool(), part.id, multipart)).await?;
+                self.patiently(parts::set_multipart(&self.db, part.id, multipart)).await?;
                 CrashPoint::MultipartWritten.passed();
             }
             loop {
@@ -181,12 +181,12 @@ impl Service {
 
     /// Whether the Part is stored now: by this attempt, or by one before whose answer was lost.
     async fn try_count(&self, part: &Part) -> Result<bool> {
-        Ok(parts::mark_stored(self.db.pool(), part).await? || parts::is_stored(self.db.pool(), part.id).await?)
+        Ok(parts::mark_stored(&self.db, part).await? || parts::is_stored(&self.db, part.id).await?)
     }
 
     /// Writes down that the object is to go. Should that fail, its Upload's end will do the same.
     async fn give_up(&self, part: PartId) {
-        if let Err(error) = self.patiently(parts::abandon(self.db.pool(), part, Limits::ABANDONED_GRACE)).await {
+        if let Err(error) = self.patiently(parts::abandon(&self.db, part, Limits::ABANDONED_GRACE)).await {
             tracing::warn!(part.id = %part, error = &error as &dyn std::error::Error, "a part is left to its upload's end");
         }
         CrashPoint::PartAbandoned.passed();

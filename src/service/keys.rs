@@ -39,7 +39,7 @@ impl Service {
             return Ok(caller);
         }
         let asked_at = Instant::now();
-        let find = |it: Self| async move { Ok(keys::find_caller(it.db.pool(), &hash).await?) };
+        let find = |it: Self| async move { Ok(keys::find_caller(&it.db, &hash).await?) };
         let caller = self.run(find).await?.ok_or(Error::UnknownKey)?;
         self.callers.remember(hash, caller, asked_at);
         Ok(caller)
@@ -51,8 +51,8 @@ impl Service {
     /// When the ledger fails.
     pub async fn create_key(self, project: String, name: String) -> Result<(KeyId, ApiKey)> {
         let (id, key) = (KeyId::generate(), ApiKey::generate());
-        keys::insert_project_if_missing(self.db.pool(), &project).await?;
-        keys::insert(self.db.pool(), &project, id, &name, &key.hash()).await?;
+        keys::insert_project_if_missing(&self.db, &project).await?;
+        keys::insert(&self.db, &project, id, &name, &key.hash()).await?;
         Ok((id, key))
     }
 
@@ -62,9 +62,9 @@ impl Service {
     /// # Errors
     /// When the ledger fails.
     pub async fn ensure_key(self, key: ApiKey) -> Result<bool> {
-        keys::insert_project_if_missing(self.db.pool(), "default").await?;
-        keys::insert(self.db.pool(), "default", KeyId::generate(), "from WINDLASS_API_KEY", &key.hash()).await?;
-        Ok(keys::find_caller(self.db.pool(), &key.hash()).await?.is_some())
+        keys::insert_project_if_missing(&self.db, "default").await?;
+        keys::insert(&self.db, "default", KeyId::generate(), "from WINDLASS_API_KEY", &key.hash()).await?;
+        Ok(keys::find_caller(&self.db, &key.hash()).await?.is_some())
     }
 
     /// Begins to make a key in the project `default` if there is no key at all; of many starters, one does.
@@ -85,7 +85,7 @@ impl Service {
     /// # Errors
     /// When the ledger fails.
     pub async fn list_keys(self) -> Result<Vec<KeyEntry>> {
-        Ok(keys::list(self.db.pool()).await?)
+        Ok(keys::list(&self.db).await?)
     }
 
     /// Takes a key out of use at once.
@@ -93,7 +93,7 @@ impl Service {
     /// # Errors
     /// [`Error::NoSuchKey`] when there is none of that id.
     pub async fn revoke_key(self, key: KeyId) -> Result<()> {
-        if keys::revoke(self.db.pool(), key).await? {
+        if keys::revoke(&self.db, key).await? {
             Ok(())
         } else {
             Err(Error::NoSuchKey(format!("there is no key '{key}'; `windlass keys list` shows them")))

@@ -31,7 +31,7 @@ impl Service {
         let lifetime = self.limits.upload_lifetime;
         let mut attempts = self.attempts();
         loop {
-            match uploads::insert(self.db.pool(), project, id, &new, lifetime).await {
+            match uploads::insert(&self.db, project, id, &new, lifetime).await {
                 Ok(Some((created_at, expires_at))) => {
                     CrashPoint::UploadWritten.passed();
                     let declaration = new.declaration().clone();
@@ -48,7 +48,7 @@ impl Service {
     /// # Errors
     /// [`Error::NoSuchUpload`].
     pub async fn get_upload(self, project: ProjectId, id: UploadId) -> Result<Upload> {
-        uploads::find(self.db.pool(), project, id).await?.ok_or(Error::NoSuchUpload(id))
+        uploads::find(&self.db, project, id).await?.ok_or(Error::NoSuchUpload(id))
     }
 
     /// A page of the project's Uploads.
@@ -58,12 +58,12 @@ impl Service {
     pub async fn list_uploads(self, project: ProjectId, page: PageRequest<UploadId>) -> Result<Page<Upload>> {
         let after = match page.after {
             Some(id) => {
-                let position = uploads::find_position(self.db.pool(), project, id).await?;
+                let position = uploads::find_position(&self.db, project, id).await?;
                 Some(position.ok_or_else(|| Error::NoSuchCursor(id.to_string()))?)
             }
             None => None,
         };
-        let found = uploads::list(self.db.pool(), project, after, page.order, page.limit).await?;
+        let found = uploads::list(&self.db, project, after, page.order, page.limit).await?;
         Ok(Page::from_one_more(found, page.limit))
     }
 
@@ -81,12 +81,12 @@ impl Service {
         let upload = self.clone().get_upload(project, id).await?;
         let after = match after {
             Some(part) => {
-                let position = parts::find_position(self.db.pool(), upload.id, part).await?;
+                let position = parts::find_position(&self.db, upload.id, part).await?;
                 Some(position.ok_or_else(|| Error::NoSuchCursor(part.to_string()))?)
             }
             None => None,
         };
-        let found = parts::list(self.db.pool(), upload.id, after, limit).await?;
+        let found = parts::list(&self.db, upload.id, after, limit).await?;
         Ok(Page::from_one_more(found, limit))
     }
 
@@ -203,7 +203,7 @@ impl Service {
 
     /// Reads the listed Parts in their order and holds their MD5 against the client's.
     async fn check_md5(&self, upload: &Upload, order: &PartOrder, claimed: Md5) -> Result<()> {
-        let stored = self.patiently(parts::list_stored(self.db.pool(), upload.id, order.ids())).await?;
+        let stored = self.patiently(parts::list_stored(&self.db, upload.id, order.ids())).await?;
         let parts = in_order(upload, order, stored)?;
         let mut pieces = self.read_parts(parts.into_iter().map(|part| (part, 0..part.bytes.get())).collect());
         let mut digest = <md5::Md5 as md5::Digest>::new();

@@ -153,7 +153,7 @@ async fn rows_of_every_version_are_swept_when_their_time_has_come() {
 async fn migrating_again_changes_nothing() {
     let (database, _) = grown().await;
     let before = everything(&database.pool).await;
-    migrate::run(&Db::from_pool(database.pool.clone())).await.unwrap();
+    migrate::run(&database.db().await).await.unwrap();
     assert_eq!(everything(&database.pool).await, before);
 }
 
@@ -167,15 +167,16 @@ async fn a_schema_of_another_history_is_refused_and_left_alone() {
             "is missing",
         ),
     ] {
-        let pool = cluster::database().await.pool;
+        let database = cluster::database().await;
+        let pool = &database.pool;
         pool.execute(tampering).await.unwrap();
-        let before = everything(&pool).await;
-        let db = Db::from_pool(pool.clone());
+        let before = everything(pool).await;
+        let db = database.db().await;
         let windlass::db::Error::Migration(refused) = migrate::run(&db).await.unwrap_err() else {
             panic!("{tampering}")
         };
         assert!(refused.to_string().contains(complaint), "{tampering}: {refused}");
-        assert_eq!(everything(&pool).await, before, "{tampering}");
+        assert_eq!(everything(pool).await, before, "{tampering}");
         // Nor does the refusal leave the lock behind.
         let again = tokio::time::timeout(Duration::from_secs(10), migrate::run(&db)).await;
         assert!(again.unwrap().is_err(), "{tampering}");
@@ -184,22 +185,23 @@ async fn a_schema_of_another_history_is_refused_and_left_alone() {
 
 #[tokio::test]
 async fn a_migration_that_fails_leaves_nothing_and_may_be_tried_again() {
-    let pool = cluster::empty_database().await.pool;
+    let database = cluster::empty_database().await;
+    let pool = &database.pool;
     // In the way of the last but one table.
     pool.execute("create table file (not_ours text)").await.unwrap();
-    let db = Db::from_pool(pool.clone());
+    let db = database.db().await;
     migrate::run(&db).await.unwrap_err();
     let tables: Vec<String> = sqlx::query_scalar(
         "select relname::text from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' order by 1",
     )
-    .fetch_all(&pool)
+    .fetch_all(pool)
     .await
     .unwrap();
     assert_eq!(tables, ["file", "refinery_schema_history"]);
-    assert_eq!(history(&pool).await, []);
+    assert_eq!(history(pool).await, []);
     pool.execute("drop table file").await.unwrap();
     migrate::run(&db).await.unwrap();
-    assert_eq!(history(&pool).await.len(), migrate::all().len());
+    assert_eq!(history(pool).await.len(), migrate::all().len());
 }
 
 #[tokio::test]

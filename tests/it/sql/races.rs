@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tokio::time::timeout;
 use windlass::db::uploads::Origin;
 use windlass::db::{self, Db, Tx, files, keys, parts, uploads};
@@ -35,13 +34,13 @@ impl Ledger {
     async fn new() -> Self {
         let database = cluster::database().await;
         let db = Db::connect(&database.url, 12, Duration::ZERO).await.unwrap();
-        keys::insert_project_if_missing(db.pool(), "default").await.unwrap();
-        let project: ProjectId = sqlx::query_scalar("select id from project").fetch_one(db.pool()).await.unwrap();
+        keys::insert_project_if_missing(&db, "default").await.unwrap();
+        let project: ProjectId = sqlx::query_scalar("select id from project").fetch_one(&db).await.unwrap();
         Self { db, project }
     }
 
-    fn pool(&self) -> &PgPool {
-        self.db.pool()
+    fn pool(&self) -> &Db {
+        &self.db
     }
 
     /// An Upload of ten bytes, the one Part that they are in, and some that are on their way.

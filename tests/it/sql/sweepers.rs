@@ -85,7 +85,7 @@ impl Step {
 async fn due(n: u32) -> Db {
     let database = cluster::database().await;
     let db = Db::connect(&database.url, 8, Duration::ZERO).await.unwrap();
-    keys::insert_project_if_missing(db.pool(), "default").await.unwrap();
+    keys::insert_project_if_missing(&db, "default").await.unwrap();
     let seed = format!(
         "begin;
          set local session_replication_role = replica;
@@ -106,7 +106,7 @@ async fn due(n: u32) -> Db {
          select gen_random_uuid(), id, 'garbage', expires_at from upload where status = 'pending';
          commit"
     );
-    db.pool().execute(sqlx::raw_sql(AssertSqlSafe(seed))).await.unwrap();
+    (&db).execute(sqlx::raw_sql(AssertSqlSafe(seed))).await.unwrap();
     db
 }
 
@@ -131,7 +131,7 @@ async fn a_row_in_other_hands_is_passed_over_and_taken_later() {
         let taken = timeout(SOON, step.take(&db, 100)).await.expect("it waits for the lock");
         assert_eq!(taken.len(), 4, "{step:?}");
         assert!(!taken.contains(&held), "{step:?}");
-        other.rollback().await.unwrap();
+        db::rollback(other).await.unwrap();
         assert_eq!(step.take(&db, 100).await.len(), 1, "{step:?}");
     }
 }
@@ -143,7 +143,7 @@ async fn an_upload_that_takes_a_part_at_this_moment_is_not_expired_under_it() {
     sqlx::query("select from upload where status = 'pending' for share").execute(&mut *other).await.unwrap();
     let taken = timeout(SOON, Step::ExpireUploads.take(&db, 100)).await.expect("it waits for the lock");
     assert!(taken.is_empty());
-    other.rollback().await.unwrap();
+    db::rollback(other).await.unwrap();
     assert_eq!(Step::ExpireUploads.take(&db, 100).await.len(), 1);
 }
 
@@ -165,9 +165,9 @@ async fn garbage_that_stays_is_tried_later_each_time_up_to_an_hour() {
         assert!((actual - expected).abs() < 0.001, "{actual} s, not {expected} s");
         db::commit(tx).await.unwrap();
         assert!(Step::ClaimGarbage.take(&db, 10).await.is_empty(), "it is in somebody's hands");
-        sqlx::query("update part set not_before = now() where attempts > 0").execute(db.pool()).await.unwrap();
+        sqlx::query("update part set not_before = now() where attempts > 0").execute(&db).await.unwrap();
     }
     // Even after years.
-    sqlx::query("update part set attempts = 1000000 where attempts > 0").execute(db.pool()).await.unwrap();
+    sqlx::query("update part set attempts = 1000000 where attempts > 0").execute(&db).await.unwrap();
     assert_eq!(Step::ClaimGarbage.take(&db, 10).await.len(), 1);
 }

@@ -23,6 +23,13 @@ pub struct Database {
     pub pool: PgPool,
 }
 
+impl Database {
+    /// The product's own connections to it.
+    pub async fn db(&self) -> Db {
+        Db::connect(&self.url, 8, Duration::ZERO).await.unwrap()
+    }
+}
+
 /// A new database with the schema in it.
 pub async fn database() -> Database {
     from_template(Some(TEMPLATE)).await

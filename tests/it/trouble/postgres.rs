@@ -55,7 +55,7 @@ async fn a_completion_whose_commit_is_cut_off_is_found_out() {
     for trap in TRAPS {
         let upload = app.client.upload(5).await;
         let part = app.client.part(&upload, "bytes").await;
-        wire.trap("COMMIT", 0, trap);
+        wire.trap("commit\0", 0, trap);
         let file = id(&app.client.complete(&upload, &[&part]).await.ok()["file"]);
         assert!(wire.was_met());
         assert_eq!(app.client.download(&file).await, b"bytes", "{trap:?}");
@@ -70,7 +70,7 @@ async fn a_cancellation_whose_commit_is_cut_off_is_found_out() {
     for trap in TRAPS {
         let upload = app.client.upload(5).await;
         app.client.part(&upload, "bytes").await;
-        wire.trap("COMMIT", 0, trap);
+        wire.trap("commit\0", 0, trap);
         assert_eq!(app.client.cancel(&upload).await.ok()["status"], "cancelled", "{trap:?}");
         assert!(wire.was_met());
         app.client.cancel(&upload).await.error(400, Some("upload_id"));
@@ -83,7 +83,7 @@ async fn a_deletion_whose_commit_is_cut_off_is_found_out() {
     let (app, wire) = app_on_a_wire().await;
     for trap in TRAPS {
         let path = format!("/v1/files/{}", app.client.file("bytes").await);
-        wire.trap("COMMIT", 0, trap);
+        wire.trap("commit\0", 0, trap);
         assert_eq!(app.client.delete(&path).await.ok()["deleted"], true, "{trap:?}");
         assert!(wire.was_met());
         app.client.delete(&path).await.error(404, Some("id"));
@@ -95,7 +95,7 @@ async fn a_deletion_whose_commit_is_cut_off_is_found_out() {
 async fn a_file_whose_commit_is_cut_off_is_made_once() {
     let (app, wire) = app_on_a_wire().await;
     for (made, trap) in TRAPS.into_iter().enumerate() {
-        wire.trap("COMMIT", 0, trap);
+        wire.trap("commit\0", 0, trap);
         let file = app.client.file("bytes").await;
         assert!(wire.was_met());
         assert_eq!(app.client.download(&file).await, b"bytes", "{trap:?}");
