@@ -8,7 +8,7 @@ mod body;
 mod content;
 mod error;
 mod files;
-mod form;
+pub mod form; // The fuzz target reads forms as the handlers do.
 mod health;
 mod json;
 mod openapi;

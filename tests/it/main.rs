@@ -11,6 +11,7 @@ mod model;
 mod process;
 mod races;
 mod sdk;
+mod splits;
 mod sql;
 mod support;
 mod tidy;
