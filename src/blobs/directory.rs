@@ -79,11 +79,27 @@ impl Directory {
         let path = self.path(key);
         let file = blocking(&path, {
             let path = Arc::clone(&path);
-            move || OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)
+            move || create(&path)
         })
         .await?;
-        CrashPoint::FileCreated.passed();
-        Ok(FileWriter { file: Arc::new(DirectFile::new(file)), path })
+        Ok(FileWriter { file: Arc::new(file), path })
+    }
+
+    /// In one go, since what costs a small file its time is waking threads.
+    pub(super) async fn put(&self, key: BlobKey, whole: Buffer) -> Result<()> {
+        let path = self.path(key);
+        blocking(&path.clone(), move || {
+            let file = create(&path)?;
+            let written = file.write_all(whole.bytes()).and_then(|()| {
+                CrashPoint::ChunkWritten.passed();
+                persist(&file, &path)
+            });
+            if written.is_err() {
+                fs::remove_file(&path).ok();
+            }
+            written
+        })
+        .await
     }
 
     pub(super) async fn read(&self, key: BlobKey) -> Result<FileReader> {
@@ -149,12 +165,7 @@ impl FileWriter {
 
     pub(super) async fn finish(self) -> Result<()> {
         let path = Arc::clone(&self.path);
-        blocking(&self.path, move || {
-            self.file.sync()?;
-            CrashPoint::FileSynced.passed();
-            path.parent().map_or(Ok(()), sync_directory)
-        })
-        .await
+        blocking(&self.path, move || persist(&self.file, &path)).await
     }
 
     pub(super) async fn abort(self) {
@@ -181,6 +192,19 @@ impl FileReader {
             read => read,
         }
     }
+}
+
+fn create(path: &Path) -> io::Result<DirectFile> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    CrashPoint::FileCreated.passed();
+    Ok(DirectFile::new(file))
+}
+
+/// Makes a file and its name survive a crash of the machine.
+fn persist(file: &DirectFile, path: &Path) -> io::Result<()> {
+    file.sync()?;
+    CrashPoint::FileSynced.passed();
+    path.parent().map_or(Ok(()), sync_directory)
 }
 
 /// Removes files, and then syncs each of their directories: the journal that the first sync writes

@@ -142,14 +142,25 @@ impl Blobs {
         }
     }
 
-    /// Begins an object. `whole` says that one write will be all: then a bucket needs one request.
+    /// Writes an object whose bytes are all there: when this returns, they survive a crash of the machine.
+    ///
+    /// # Errors
+    /// When the store fails: its row stays until it is surely gone.
+    pub async fn put(&self, key: BlobKey, whole: Buffer) -> Result<()> {
+        match self {
+            Self::Directory(it) => it.put(key, whole).await,
+            Self::Remote(it) => it.put(key, whole).await,
+        }
+    }
+
+    /// Begins an object of several chunks.
     ///
     /// # Errors
     /// When the store does not take it.
-    pub async fn write(&self, key: BlobKey, whole: bool) -> Result<Writer> {
+    pub async fn write(&self, key: BlobKey) -> Result<Writer> {
         match self {
             Self::Directory(it) => Ok(Writer::File(it.create(key).await?)),
-            Self::Remote(it) => Ok(Writer::Object(it.create(key, whole).await?)),
+            Self::Remote(it) => Ok(Writer::Object(it.create(key).await?)),
         }
     }
 
@@ -233,11 +244,11 @@ pub enum Writer {
 }
 
 impl Writer {
-    /// The store's name for the multipart upload under way, if this is one.
+    /// The store's name for what is under way, where it has one.
     pub fn multipart(&self) -> Option<&str> {
         match self {
             Self::File(_) => None,
-            Self::Object(it) => it.multipart(),
+            Self::Object(it) => Some(it.multipart()),
         }
     }
 

@@ -59,11 +59,11 @@ struct S3 {
     http: reqwest::Client,
 }
 
-/// An object being written.
+/// An object being written, as a multipart upload.
 pub struct ObjectWriter {
     store: Remote,
     path: Path,
-    multipart: Option<String>,
+    multipart: String,
     chunks: Vec<ChunkId>,
 }
 
@@ -125,12 +125,17 @@ impl Remote {
         key.to_string().split('/').fold(self.prefix.clone(), object_store::path::Path::join)
     }
 
-    pub(super) async fn create(&self, key: BlobKey, whole: bool) -> Result<ObjectWriter> {
+    pub(super) async fn put(&self, key: BlobKey, whole: Buffer) -> Result<()> {
+        let (memory, start) = whole.share();
+        self.objects.put(&self.path(key), memory.slice(start..).into()).await?;
+        CrashPoint::ChunkWritten.passed();
+        Ok(())
+    }
+
+    pub(super) async fn create(&self, key: BlobKey) -> Result<ObjectWriter> {
         let path = self.path(key);
-        let multipart = if whole { None } else { Some(self.begin_multipart(&path).await?) };
-        if multipart.is_some() {
-            CrashPoint::MultipartBegun.passed();
-        }
+        let multipart = self.begin_multipart(&path).await?;
+        CrashPoint::MultipartBegun.passed();
         Ok(ObjectWriter { store: self.clone(), path, multipart, chunks: Vec::new() })
     }
 
@@ -277,35 +282,25 @@ impl Remote {
 }
 
 impl ObjectWriter {
-    pub(super) fn multipart(&self) -> Option<&str> {
-        self.multipart.as_deref()
+    pub(super) fn multipart(&self) -> &str {
+        &self.multipart
     }
 
     pub(super) async fn write(&mut self, chunk: Buffer) -> Result<Buffer> {
         let (memory, start) = chunk.share();
-        let payload = memory.slice(start..).into();
-        match &self.multipart {
-            Some(id) => {
-                let index = self.chunks.len();
-                self.chunks.push(self.store.multiparts.put_part(&self.path, id, index, payload).await?);
-            }
-            None => drop(self.store.objects.put(&self.path, payload).await?),
-        }
+        let (index, payload) = (self.chunks.len(), memory.slice(start..).into());
+        self.chunks.push(self.store.multiparts.put_part(&self.path, &self.multipart, index, payload).await?);
         // The same memory takes the next chunk: freed and asked for again, it would pile up in the allocator.
         Ok(Buffer::reclaim(memory, start))
     }
 
     pub(super) async fn finish(self) -> Result<()> {
-        if let Some(id) = &self.multipart {
-            self.store.multiparts.complete_multipart(&self.path, id, self.chunks).await?;
-        }
+        self.store.multiparts.complete_multipart(&self.path, &self.multipart, self.chunks).await?;
         Ok(())
     }
 
     pub(super) async fn abort(self) {
-        if let Some(id) = &self.multipart
-            && let Err(error) = self.store.multiparts.abort_multipart(&self.path, id).await
-        {
+        if let Err(error) = self.store.multiparts.abort_multipart(&self.path, &self.multipart).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "a multipart upload was left for the sweeper");
         }
     }
