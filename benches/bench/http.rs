@@ -4,6 +4,9 @@
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 
+/// Requests up to that are sent by one call.
+const SMALL_BYTES: usize = 64 * 1024;
+
 /// A connection that is kept.
 pub struct Connection {
     stream: BufReader<TcpStream>,
@@ -40,9 +43,13 @@ impl Connection {
         let length: usize = body.iter().map(|it| it.len()).sum();
         let head = format!("{start} HTTP/1.1\r\nhost: {}\r\ncontent-length: {length}\r\n{headers}\r\n", self.host);
         let socket = self.stream.get_mut();
-        socket.write_all(head.as_bytes()).unwrap();
-        for piece in body {
-            socket.write_all(piece).unwrap();
+        if length < SMALL_BYTES {
+            socket.write_all(&[head.as_bytes(), &body.concat()].concat()).unwrap();
+        } else {
+            socket.write_all(head.as_bytes()).unwrap();
+            for piece in body {
+                socket.write_all(piece).unwrap();
+            }
         }
         self.answer(keep).unwrap()
     }

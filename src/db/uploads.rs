@@ -128,33 +128,56 @@ impl TryFrom<Row> for Upload {
     }
 }
 
-/// Writes down a declared Upload; gives when it was created and when it expires, unless it was written
-/// down before.
-pub async fn insert(
-    db: impl PgExecutor<'_>,
-    project: ProjectId,
-    id: UploadId,
-    new: &NewUpload,
-    lifetime: Duration,
-) -> Result<Option<(DateTime<Utc>, DateTime<Utc>)>> {
-    let it = new.declaration();
-    let row = sqlx::query!(
+/// An Upload that is to be written down.
+#[derive(Debug, Clone)]
+pub struct Creation {
+    /// Its name.
+    pub id: UploadId,
+    /// Whose it is.
+    pub project: ProjectId,
+    /// What is declared.
+    pub new: NewUpload,
+}
+
+/// When an Upload was written down.
+#[derive(Debug, Clone, Copy)]
+pub struct Created {
+    /// Its name.
+    pub id: UploadId,
+    /// When, by the database's clock.
+    pub created_at: DateTime<Utc>,
+    /// When it stops being pending.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// Writes down declared Uploads. Gives those that were not written down before.
+pub async fn insert(db: impl PgExecutor<'_>, creations: &[Creation], lifetime: Duration) -> Result<Vec<Created>> {
+    fn each<'c, T>(creations: &'c [Creation], it: impl Fn(&'c Declaration) -> T) -> Vec<T> {
+        creations.iter().map(|creation| it(creation.new.declaration())).collect()
+    }
+    let rows = sqlx::query!(
         "insert into upload (id, project_id, origin, filename, purpose, mime_type, bytes, file_lifetime_seconds, expires_at)
-         values ($1, $2, 'client', $3, $4, $5, $6, $7, now() + make_interval(secs => $8))
+         select id, project_id, 'client', filename, purpose, mime_type, bytes, file_lifetime_seconds,
+                now() + make_interval(secs => $8)
+         from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[])
+              as new (id, project_id, filename, purpose, mime_type, bytes, file_lifetime_seconds)
          on conflict (id) do nothing
-         returning created_at, expires_at",
-        id as UploadId,
-        project as ProjectId,
-        it.filename.as_str(),
-        it.purpose.as_str(),
-        it.mime_type.as_str(),
-        it.bytes as ByteCount,
-        it.file_lifetime.map(FileLifetime::seconds),
+         returning id, created_at, expires_at",
+        &creations.iter().map(|it| it.id).collect::<Vec<_>>() as &[UploadId],
+        &creations.iter().map(|it| it.project).collect::<Vec<_>>() as &[ProjectId],
+        &each(creations, |it| it.filename.as_str()) as &[&str],
+        &each(creations, |it| it.purpose.as_str()) as &[&str],
+        &each(creations, |it| it.mime_type.as_str()) as &[&str],
+        &each(creations, |it| it.bytes) as &[ByteCount],
+        &each(creations, |it| it.file_lifetime.map(FileLifetime::seconds)) as &[Option<i64>],
         seconds(lifetime),
     )
-    .fetch_optional(db)
+    .fetch_all(db)
     .await?;
-    Ok(row.map(|row| (row.created_at, row.expires_at)))
+    Ok(rows
+        .into_iter()
+        .map(|row| Created { id: row.id, created_at: row.created_at, expires_at: row.expires_at })
+        .collect())
 }
 
 /// Writes down the Upload inside a `POST /v1/files`, of which nothing is known yet.

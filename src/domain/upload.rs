@@ -61,6 +61,11 @@ impl NewUpload {
     pub fn declaration(&self) -> &Declaration {
         &self.0
     }
+
+    /// The same, taken out.
+    pub fn into_declaration(self) -> Declaration {
+        self.0
+    }
 }
 
 /// An Upload as the ledger has it.

@@ -27,7 +27,7 @@ use crate::service::{Error, Service};
 pub async fn create_upload(service: Data<Service>, asker: Asker, body: Payload) -> Result<Json<UploadBody>, ApiError> {
     let declaration = CreateUploadBody::declaration(&read_small(body, service.limits()).await?)?;
     let new = NewUpload::new(declaration, service.limits()).map_err(Error::from)?;
-    let upload = service.run(|it| it.create_upload(asker.0, new)).await?;
+    let upload = service.create_upload(asker.0, new).await?;
     Ok(Json(upload.into()))
 }
 

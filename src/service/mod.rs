@@ -4,6 +4,7 @@
 mod attempts;
 mod callers;
 mod content;
+mod creations;
 mod files;
 mod forms;
 mod fsck;
@@ -23,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use self::callers::Callers;
 pub use self::content::{ByteRange, Content};
+use self::creations::Creations;
 pub use self::forms::FormIntake;
 pub use self::fsck::{Finding, FsckOptions, FsckReport};
 pub use self::housekeeping::SweepReport;
@@ -45,6 +47,7 @@ pub struct Service {
     /// KiB of memory that bodies on their way may still take.
     buffers: Arc<Semaphore>,
     callers: Callers,
+    creations: Creations,
 }
 
 /// What can go wrong, without a word about HTTP.
@@ -153,6 +156,7 @@ impl Service {
             tasks: TaskTracker::new(),
             buffers,
             callers: Callers::default(),
+            creations: Creations::default(),
         }
     }
 

@@ -1,12 +1,12 @@
-//! Uploads: create, look at, complete, cancel.
+//! Uploads: look at, complete, cancel.
 
 use super::{Error, Result, Service};
 use crate::crash::CrashPoint;
 use crate::db::uploads::Origin;
 use crate::db::{self, Tx, files, parts, uploads};
 use crate::domain::{
-    ByteCount, Md5, NewUpload, NotPending, Page, PageLimit, PageRequest, Part, PartId, PartOrder, PendingUpload,
-    ProjectId, Upload, UploadId, UploadStatus, in_order,
+    ByteCount, Md5, NotPending, Page, PageLimit, PageRequest, Part, PartId, PartOrder, PendingUpload, ProjectId,
+    Upload, UploadId, UploadStatus, in_order,
 };
 
 impl From<Box<NotPending>> for Error {
@@ -22,27 +22,6 @@ impl From<Box<NotPending>> for Error {
 }
 
 impl Service {
-    /// Creates an Upload.
-    ///
-    /// # Errors
-    /// When the ledger fails.
-    pub async fn create_upload(self, project: ProjectId, new: NewUpload) -> Result<Upload> {
-        let id = UploadId::generate();
-        let lifetime = self.limits.upload_lifetime;
-        let mut attempts = self.attempts();
-        loop {
-            match uploads::insert(&self.db, project, id, &new, lifetime).await {
-                Ok(Some((created_at, expires_at))) => {
-                    CrashPoint::UploadWritten.passed();
-                    let declaration = new.declaration().clone();
-                    return Ok(Upload { id, declaration, status: UploadStatus::Pending, created_at, expires_at });
-                }
-                Ok(None) => return self.get_upload(project, id).await,
-                Err(error) => attempts.after(error.into()).await?,
-            }
-        }
-    }
-
     /// An Upload as it stands.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use crate::support::client::id;
 crate::on_both_stores! {
     a_file_goes_up_in_parts_and_comes_back_in_the_listed_order;
     an_upload_is_answered_as_the_contract_has_it;
+    uploads_created_at_the_same_time_are_each_what_was_asked_for;
     an_empty_file_is_completed_without_parts;
     completing_twice_gives_the_same_file;
     a_completed_upload_refuses_another_list;
@@ -67,6 +68,25 @@ async fn an_upload_is_answered_as_the_contract_has_it(app: &TestApp) {
     assert_eq!(file["created_at"], upload["created_at"], "as OpenAI's: not the time of completion");
     assert!(id(file).starts_with("file-"));
     assert_eq!(app.client.get(&format!("/v1/uploads/{}", id(&upload))).await.ok(), completed);
+}
+
+async fn uploads_created_at_the_same_time_are_each_what_was_asked_for(app: &TestApp) {
+    let asking = (0..60).map(|number| async move {
+        let mut asked = json!({"filename": format!("{number}.txt"), "purpose": "batch", "bytes": number, "mime_type": "text/plain"});
+        if number % 3 == 0 {
+            asked["expires_after"] = json!({"anchor": "created_at", "seconds": 3600 + number});
+        }
+        app.client.post("/v1/uploads", &asked).await.ok()
+    });
+    for (number, upload) in futures_util::future::join_all(asking).await.into_iter().enumerate() {
+        assert_eq!((&upload["filename"], &upload["bytes"]), (&json!(format!("{number}.txt")), &json!(number)));
+        assert_eq!(app.client.get(&format!("/v1/uploads/{}", id(&upload))).await.ok(), upload);
+        if number == 0 {
+            let file = app.client.complete(&id(&upload), &[]).await.ok()["file"].clone();
+            assert_eq!(file["expires_at"].as_i64().unwrap() - file["created_at"].as_i64().unwrap(), 3600);
+        }
+    }
+    assert_eq!(app.client.get("/v1/uploads?limit=100").await.ok()["data"].as_array().unwrap().len(), 60);
 }
 
 async fn an_empty_file_is_completed_without_parts(app: &TestApp) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use windlass::db::uploads::Origin;
+use windlass::db::uploads::{Creation, Origin};
 use windlass::db::{self, Db, Tx, files, keys, parts, uploads};
 use windlass::domain::{
     ApiKey, ByteCount, Crc64, Declaration, KeyId, Limits, NewUpload, Part, PartId, PartOrder, ProjectId, UploadId,
@@ -54,7 +54,8 @@ impl Ledger {
         };
         let new = NewUpload::new(declaration, &Limits::default()).unwrap();
         let upload = UploadId::generate();
-        uploads::insert(self.pool(), self.project, upload, &new, Duration::from_hours(1)).await.unwrap();
+        let creation = Creation { id: upload, project: self.project, new };
+        uploads::insert(self.pool(), &[creation], Duration::from_hours(1)).await.unwrap();
         let mut begun = Vec::new();
         for _ in 0..=on_their_way {
             begun.push(self.begin_part(upload).await.unwrap());
