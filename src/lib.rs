@@ -48,7 +48,7 @@
 //! are written under an exclusive one; the schema refuses the rest, even by hand.
 //!
 //! **Invariant: completion moves no bytes.** Its cost is the number of Parts. An `md5` is checked
-//! before, with nothing locked.
+//! before, with nothing locked, and reads only what did not come in the file's order (`service/md5_chain.rs`).
 //!
 //! **Invariant: what must finish, finishes.** The service's work runs on its own runtime
 //! ([`service::Service::run`]); a client that goes away cancels a handler, never a commit, and a stop waits for it.

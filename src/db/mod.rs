@@ -3,6 +3,7 @@
 mod connections;
 pub mod files;
 pub mod keys;
+pub mod md5_links;
 pub mod migrate;
 pub mod parts;
 pub mod uploads;

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 
 use super::{Error, Position, Result, Tx, seconds};
-use crate::domain::{ByteCount, Crc64, Limits, PageLimit, Part, PartId, ProjectId, UploadId};
+use crate::domain::{ByteCount, Crc64, Limits, Md5Link, PageLimit, Part, PartId, ProjectId, UploadId};
 
 /// A stored Part and where its bytes stand in the file.
 #[derive(Debug, Clone, Copy)]
@@ -50,22 +50,32 @@ impl TryFrom<StoredRow> for Part {
     }
 }
 
-/// Writes down the object that a body is about to become. Gives when, unless the project has no
-/// such Upload, it is not pending any more, or it has as many Parts as it may have.
+/// What is said of an object that was written down.
+#[derive(Debug, Clone, Copy)]
+pub struct Begun {
+    /// When, by the database's clock.
+    pub created_at: DateTime<Utc>,
+    /// Whether the last completion in its project came with an `md5`.
+    pub wants_md5: bool,
+}
+
+/// Writes down the object that a body is about to become; not when the project has no such Upload, it
+/// is not pending any more, or it has as many Parts as it may have.
 pub async fn insert_if_pending(
     db: impl PgExecutor<'_>,
     project: ProjectId,
     upload: UploadId,
     part: PartId,
-) -> Result<Option<DateTime<Utc>>> {
+) -> Result<Option<Begun>> {
     let most = i64::try_from(Limits::PARTS_PER_UPLOAD).unwrap_or(i64::MAX);
-    let row = sqlx::query!(
-        "insert into part (id, upload_id)
+    let begun = sqlx::query_as!(
+        Begun,
+        r#"insert into part (id, upload_id)
          select $1, upload.id from upload
          where upload.id = $2 and upload.project_id = $3 and upload.status = 'pending' and upload.expires_at > now()
            and (select count(*) from part where part.upload_id = $2) < $4
          for share of upload
-         returning created_at",
+         returning created_at, (select completes_with_md5 from project where project.id = $3) as "wants_md5!""#,
         part as PartId,
         upload as UploadId,
         project as ProjectId,
@@ -73,7 +83,7 @@ pub async fn insert_if_pending(
     )
     .fetch_optional(db)
     .await?;
-    Ok(row.map(|row| row.created_at))
+    Ok(begun)
 }
 
 /// Writes down the store's name for the multipart upload that will become this object, so that it
@@ -87,17 +97,19 @@ pub async fn set_multipart(db: impl PgExecutor<'_>, part: PartId, multipart: &st
 
 /// Counts an object that the store has acknowledged. Whether it was taken: it is not once its
 /// Upload has stopped being pending.
-pub async fn mark_stored(db: impl PgExecutor<'_>, part: &Part) -> Result<bool> {
+pub async fn mark_stored(db: impl PgExecutor<'_>, part: &Part, md5: Option<&Md5Link>) -> Result<bool> {
     let outcome = sqlx::query!(
         "with open as (
              select id from upload where id = $2 and status = 'pending' and expires_at > now() for share
          )
-         update part set state = 'stored', bytes = $3, crc64nvme = $4
+         update part set state = 'stored', bytes = $3, crc64nvme = $4, md5_state = $5, md5_follows = $6
          from open where part.id = $1 and part.upload_id = open.id and part.state = 'receiving'",
         part.id as PartId,
         part.upload as UploadId,
         part.bytes as ByteCount,
         part.crc64.to_ledger(),
+        md5.map(|it| it.state.as_ref()),
+        md5.and_then(|it| it.follows) as Option<PartId>,
     )
     .execute(db)
     .await?;
@@ -186,7 +198,7 @@ pub async fn place(tx: &mut Tx, upload: UploadId, parts: &[Part]) -> Result<()> 
         })
         .collect();
     sqlx::query!(
-        "update part set byte_offset = place.byte_offset
+        "update part set byte_offset = place.byte_offset, md5_state = null, md5_follows = null
          from unnest($2::uuid[], $3::bigint[]) as place (id, byte_offset)
          where part.id = place.id and part.upload_id = $1 and part.state = 'stored'",
         upload as UploadId,

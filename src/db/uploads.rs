@@ -298,11 +298,19 @@ pub async fn list(
     rows.into_iter().map(Upload::try_from).collect()
 }
 
-/// Ends a pending Upload that has become a File. Its row is locked by the caller.
-pub async fn mark_completed(tx: &mut Tx, id: UploadId) -> Result<()> {
+/// Ends a pending Upload that has become a File, and keeps in mind whether an `md5` came with that.
+/// Its row is locked by the caller.
+pub async fn mark_completed(tx: &mut Tx, id: UploadId, with_md5: bool) -> Result<()> {
     sqlx::query!(
-        "update upload set status = 'completed', ended_at = now() where id = $1 and status = 'pending'",
+        "with other_than_before as (
+             update project set completes_with_md5 = $2
+             from upload
+             where upload.id = $1 and upload.origin = 'client' and project.id = upload.project_id
+               and project.completes_with_md5 <> $2
+         )
+         update upload set status = 'completed', ended_at = now() where id = $1 and status = 'pending'",
         id as UploadId,
+        with_md5,
     )
     .execute(&mut **tx)
     .await?;

@@ -145,7 +145,7 @@ impl FormIntake {
         self.service
             .run(move |it| async move {
                 let limit = it.limits().part_bytes;
-                it.begin_intake(project, upload, None, limit).await
+                Ok(it.begin_intake(project, upload, None, limit).await?.0)
             })
             .await
     }

@@ -12,17 +12,20 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::md5_chain::LinkUnderWay;
 use super::{Error, Result, Service};
 use crate::blobs::{BlobKey, Buffer};
 use crate::crash::CrashPoint;
-use crate::db::{parts, uploads};
-use crate::domain::{ByteCount, Crc64, Crc64Digest, Limits, Part, PartId, ProjectId, UploadId};
+use crate::db::parts::{self, Begun};
+use crate::db::uploads;
+use crate::domain::{ByteCount, Crc64, Crc64Digest, Limits, Md5Link, Part, PartId, ProjectId, UploadId};
 
 /// A Part on its way in. Dropped before [`Intake::finish`], it leaves nothing behind.
 pub struct Intake {
     limit: ByteCount,
     taken: u64,
     crc64: Crc64Digest,
+    md5: Option<LinkUnderWay>,
     chunk_bytes: usize,
     filling: Buffer,
     /// Full buffers, to the task; at most one waits.
@@ -35,7 +38,13 @@ pub struct Intake {
 /// What the task gets: bytes, and with the last of them what they all amount to.
 struct Chunk {
     bytes: Buffer,
-    end: Option<(ByteCount, Crc64)>,
+    end: Option<End>,
+}
+
+struct End {
+    bytes: ByteCount,
+    crc64: Crc64,
+    md5: Option<LinkUnderWay>,
 }
 
 impl Service {
@@ -46,7 +55,11 @@ impl Service {
     /// When the Upload is unknown, has ended or is full, or memory is short.
     pub async fn begin_part(self, project: ProjectId, upload: UploadId, expected: Option<u64>) -> Result<Intake> {
         let limit = self.limits.part_bytes;
-        self.begin_intake(project, upload, expected, limit).await
+        let (mut intake, begun) = self.clone().begin_intake(project, upload, expected, limit).await?;
+        if begun.wants_md5 {
+            intake.md5 = self.continue_md5(upload).await?;
+        }
+        Ok(intake)
     }
 
     /// The same for any kind of Upload; the body may have up to `limit` bytes.
@@ -56,13 +69,13 @@ impl Service {
         upload: UploadId,
         expected: Option<u64>,
         limit: ByteCount,
-    ) -> Result<Intake> {
+    ) -> Result<(Intake, Begun)> {
         let chunk_bytes = self.blobs.chunk_bytes();
         let first_bytes =
             expected.map_or(chunk_bytes, |it| usize::try_from(it).map_or(chunk_bytes, |it| it.min(chunk_bytes)));
         let memory = self.reserve_buffers(expected, chunk_bytes).await?;
         let id = PartId::generate();
-        let Some(created_at) = parts::insert_if_pending(&self.db, project, upload, id).await? else {
+        let Some(begun) = parts::insert_if_pending(&self.db, project, upload, id).await? else {
             return Err(self.why_no_part(project, upload).await?);
         };
         CrashPoint::PartWritten.passed();
@@ -70,18 +83,20 @@ impl Service {
         let (give_back, empty) = mpsc::channel(2);
         // The second buffer of the two that go round.
         give_back.try_send(Buffer::default()).map_err(|_| Error::Interrupted)?;
-        let part = Part { id, upload, bytes: ByteCount::ZERO, crc64: Crc64::EMPTY, created_at };
+        let part = Part { id, upload, bytes: ByteCount::ZERO, crc64: Crc64::EMPTY, created_at: begun.created_at };
         let outcome = self.clone().spawn(self.store(project, part, chunks, give_back, memory));
-        Ok(Intake {
+        let intake = Intake {
             limit,
             taken: 0,
             crc64: Crc64Digest::new(),
+            md5: None,
             chunk_bytes,
             filling: Buffer::with_room(first_bytes),
             full,
             empty,
             outcome,
-        })
+        };
+        Ok((intake, begun))
     }
 
     /// Sets memory aside for two chunks, or for the whole body where that is less.
@@ -117,7 +132,7 @@ impl Service {
         _memory: OwnedSemaphorePermit,
     ) -> Result<Part> {
         let stored = match self.write_object(part, &mut chunks, &give_back).await {
-            Ok(part) => self.count(project, part).await,
+            Ok((part, md5)) => self.count(project, part, md5).await,
             Err(error) => Err(error),
         };
         if stored.is_err() {
@@ -131,12 +146,12 @@ impl Service {
         part: Part,
         chunks: &mut mpsc::Receiver<Chunk>,
         give_back: &mpsc::Sender<Buffer>,
-    ) -> Result<Part> {
+    ) -> Result<(Part, Option<LinkUnderWay>)> {
         let mut chunk = chunks.recv().await.ok_or(Error::Interrupted)?;
-        if let Some((bytes, crc64)) = chunk.end {
+        if let Some(end) = chunk.end {
             self.blobs.put(BlobKey::from(part.id), chunk.bytes).await?;
             CrashPoint::ObjectFinished.passed();
-            return Ok(Part { bytes, crc64, ..part });
+            return Ok(end.of(part));
         }
         let mut writer = self.blobs.write(BlobKey::from(part.id)).await?;
         let received = async {
@@ -147,8 +162,8 @@ impl Service {
             loop {
                 let buffer = writer.write(chunk.bytes).await?;
                 CrashPoint::ChunkWritten.passed();
-                if let Some((bytes, crc64)) = chunk.end {
-                    return Ok(Part { bytes, crc64, ..part });
+                if let Some(end) = chunk.end {
+                    return Ok(end.of(part));
                 }
                 // Nobody there to take it means that no further chunk will come.
                 give_back.send(buffer).await.ok();
@@ -170,10 +185,11 @@ impl Service {
         }
     }
 
-    async fn count(&self, project: ProjectId, part: Part) -> Result<Part> {
+    async fn count(&self, project: ProjectId, part: Part, md5: Option<LinkUnderWay>) -> Result<Part> {
+        let link = md5.as_ref().map(LinkUnderWay::link);
         let mut attempts = self.attempts();
         loop {
-            match self.patiently(self.try_count(&part)).await {
+            match self.patiently(self.try_count(&part, link.as_ref())).await {
                 Ok(true) => {
                     CrashPoint::PartStored.passed();
                     return Ok(part);
@@ -185,8 +201,8 @@ impl Service {
     }
 
     /// Whether the Part is stored now: by this attempt, or by one before whose answer was lost.
-    async fn try_count(&self, part: &Part) -> Result<bool> {
-        Ok(parts::mark_stored(&self.db, part).await? || parts::is_stored(&self.db, part.id).await?)
+    async fn try_count(&self, part: &Part, md5: Option<&Md5Link>) -> Result<bool> {
+        Ok(parts::mark_stored(&self.db, part, md5).await? || parts::is_stored(&self.db, part.id).await?)
     }
 
     /// Writes down that the object is to go. Should that fail, its Upload's end will do the same.
@@ -200,6 +216,12 @@ impl Service {
     /// The longest that an object may still be on its way after its row was written.
     pub(super) fn writer_lifetime(&self) -> Duration {
         self.limits.body_deadline + Limits::STORE_PATIENCE
+    }
+}
+
+impl End {
+    fn of(self, part: Part) -> (Part, Option<LinkUnderWay>) {
+        (Part { bytes: self.bytes, crc64: self.crc64, ..part }, self.md5)
     }
 }
 
@@ -226,6 +248,9 @@ impl Intake {
             }
             let (now, later) = bytes.split_at(bytes.len().min(self.chunk_bytes - self.filling.len()));
             self.crc64.update(now);
+            if let Some(md5) = &mut self.md5 {
+                md5.update(now);
+            }
             self.reserve(now.len());
             self.filling.extend(now);
             bytes = later;
@@ -242,7 +267,7 @@ impl Intake {
         if bytes == ByteCount::ZERO {
             return Err(Error::PartEmpty);
         }
-        let end = Some((bytes, self.crc64.finish()));
+        let end = Some(End { bytes, crc64: self.crc64.finish(), md5: self.md5.take() });
         let last = mem::take(&mut self.filling);
         self.hand_over(Chunk { bytes: last, end }).await?;
         (&mut self.outcome).await.map_err(|_| Error::Interrupted).flatten()

@@ -11,6 +11,7 @@ mod fsck;
 mod housekeeping;
 mod intake;
 mod keys;
+mod md5_chain;
 mod uploads;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub use self::fsck::{Finding, FsckOptions, FsckReport};
 pub use self::housekeeping::SweepReport;
 pub use self::intake::Intake;
 pub use self::keys::FirstKey;
+use self::md5_chain::Chains;
 use crate::blobs::{self, Blobs};
 use crate::db::{self, Db};
 use crate::domain::{BadDeclaration, ByteCount, FileId, Limits, Md5, PartId, PartsDoNotFit, Purpose, UploadId};
@@ -48,6 +50,7 @@ pub struct Service {
     buffers: Arc<Semaphore>,
     callers: Callers,
     creations: Creations,
+    chains: Chains,
 }
 
 /// What can go wrong, without a word about HTTP.
@@ -157,6 +160,7 @@ impl Service {
             buffers,
             callers: Callers::default(),
             creations: Creations::default(),
+            chains: Chains::default(),
         }
     }
 

@@ -5,7 +5,7 @@ use crate::crash::CrashPoint;
 use crate::db::uploads::Origin;
 use crate::db::{self, Tx, files, parts, uploads};
 use crate::domain::{
-    ByteCount, Md5, NotPending, Page, PageLimit, PageRequest, Part, PartId, PartOrder, PendingUpload, ProjectId,
+    ByteCount, File, Md5, NotPending, Page, PageLimit, PageRequest, Part, PartId, PartOrder, PendingUpload, ProjectId,
     Upload, UploadId, UploadStatus, in_order,
 };
 
@@ -84,6 +84,9 @@ impl Service {
         if let Some(claimed) = md5 {
             // Before the lock: reading takes as long as it takes. Stored parts do not change meanwhile.
             let upload = not_given_up(self.patiently(self.clone().get_upload(project, id)).await?)?;
+            if self.patiently(self.was_completed_so(&upload, &order, claimed)).await? {
+                return Ok(upload);
+            }
             if let Err(error) = self.check_md5(&upload, &order, claimed).await {
                 // What was given up meanwhile, or became a File that is gone, has lost its Parts: then
                 // that is the reason.
@@ -136,7 +139,7 @@ impl Service {
         CrashPoint::ManifestWritten.passed();
         parts::discard_unplaced(tx, &[id], self.limits.deletion_grace, self.writer_lifetime()).await?;
         CrashPoint::LeftoversDiscarded.passed();
-        uploads::mark_completed(tx, id).await?;
+        uploads::mark_completed(tx, id, md5.is_some()).await?;
         CrashPoint::CompletionWritten.passed();
         Ok(Upload { status: UploadStatus::Completed(Some(file)), ..assembly.upload().clone() })
     }
@@ -180,23 +183,30 @@ impl Service {
         Ok(())
     }
 
-    /// Reads the listed Parts in their order and holds their MD5 against the client's.
+    /// Whether the same was asked, and done, before.
+    async fn was_completed_so(&self, upload: &Upload, order: &PartOrder, claimed: Md5) -> Result<bool> {
+        let UploadStatus::Completed(Some(File { md5: Some(md5), .. })) = &upload.status else { return Ok(false) };
+        Ok(*md5 == claimed && parts::list_placed_ids(&self.db, upload.id).await? == order.ids())
+    }
+
+    /// Holds the MD5 of the listed Parts in their order against the client's; reads those of which it is
+    /// not known.
     async fn check_md5(&self, upload: &Upload, order: &PartOrder, claimed: Md5) -> Result<()> {
         let stored = self.patiently(parts::list_stored(&self.db, upload.id, order.ids())).await?;
         let parts = in_order(upload, order, stored)?;
-        let mut pieces = self.read_parts(parts.into_iter().map(|part| (part, 0..part.bytes.get())).collect());
-        let mut digest = <md5::Md5 as md5::Digest>::new();
+        let (covered, mut digest) = self.covered_by_md5(upload.id, &parts).await?;
+        let mut pieces = self.read_parts(parts[covered..].iter().map(|part| (*part, 0..part.bytes.get())).collect());
         while let Some(piece) = pieces.recv().await {
             let piece = piece?;
             // Hashing half a megabyte takes a millisecond: not on a thread that others wait for.
             digest = tokio::task::spawn_blocking(move || {
-                md5::Digest::update(&mut digest, &piece);
+                digest.update(&piece);
                 digest
             })
             .await
             .map_err(|_| Error::Interrupted)?;
         }
-        let actual = Md5::from(<[u8; 16]>::from(md5::Digest::finalize(digest)));
+        let actual = digest.finish();
         if actual == claimed { Ok(()) } else { Err(Error::WrongMd5 { claimed, actual }) }
     }
 }

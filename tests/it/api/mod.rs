@@ -9,6 +9,7 @@ mod forms;
 mod health;
 mod hostile;
 mod listing;
+mod md5;
 mod openapi;
 mod parts;
 mod uploads;

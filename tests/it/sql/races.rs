@@ -61,7 +61,7 @@ impl Ledger {
             begun.push(self.begin_part(upload).await.unwrap());
         }
         let listed = begun.remove(0);
-        assert!(parts::mark_stored(self.pool(), &listed).await.unwrap());
+        assert!(parts::mark_stored(self.pool(), &listed, None).await.unwrap());
         (listed, begun)
     }
 
@@ -69,7 +69,7 @@ impl Ledger {
     async fn begin_part(&self, upload: UploadId) -> Option<Part> {
         let id = PartId::generate();
         let begun = parts::insert_if_pending(self.pool(), self.project, upload, id).await.unwrap();
-        begun.map(|created_at| Part { id, upload, bytes: ByteCount::of(10), crc64: Crc64::EMPTY, created_at })
+        begun.map(|it| Part { id, upload, bytes: ByteCount::of(10), crc64: Crc64::EMPTY, created_at: it.created_at })
     }
 
     /// Does what the service does, up to the commit.
@@ -87,7 +87,7 @@ impl Ledger {
                 let assembly = upload.into_pending().unwrap().assemble(&order, stored).unwrap();
                 files::insert(&mut tx, self.project, &assembly, None).await.unwrap();
                 parts::place(&mut tx, id, assembly.parts()).await.unwrap();
-                uploads::mark_completed(&mut tx, id).await.unwrap();
+                uploads::mark_completed(&mut tx, id, false).await.unwrap();
             }
         }
         parts::discard_unplaced(&mut tx, &[id], GRACE, GRACE).await.unwrap();
@@ -131,7 +131,7 @@ async fn a_part_that_finishes_after_the_end_is_not_taken() {
         let late = on_their_way[0];
         let ending = ledger.end(how, &listed).await;
         let (ledger_too, pool) = (ledger.clone(), ledger.pool().clone());
-        let finishing = tokio::spawn(async move { parts::mark_stored(&pool, &late).await });
+        let finishing = tokio::spawn(async move { parts::mark_stored(&pool, &late, None).await });
         let beginning = tokio::spawn(async move { ledger_too.begin_part(late.upload).await });
         ledger.somebody_waits().await;
         db::commit(ending).await.unwrap();
@@ -148,7 +148,7 @@ async fn an_end_waits_for_a_part_that_is_being_counted_and_discards_it() {
         let ledger = Ledger::new().await;
         let (listed, on_their_way) = ledger.upload(1).await;
         let mut counting = ledger.db.begin().await.unwrap();
-        assert!(parts::mark_stored(&mut *counting, &on_their_way[0]).await.unwrap());
+        assert!(parts::mark_stored(&mut *counting, &on_their_way[0], None).await.unwrap());
         let ending = tokio::spawn({
             let ledger = ledger.clone();
             async move { db::commit(ledger.end(how, &listed).await).await }
@@ -190,7 +190,7 @@ async fn parts_that_race_with_the_end_are_either_in_time_or_not_taken() {
                 let ledger = ledger.clone();
                 tokio::spawn(async move {
                     let more = ledger.begin_part(part.upload).await;
-                    (parts::mark_stored(ledger.pool(), &part).await.unwrap(), more)
+                    (parts::mark_stored(ledger.pool(), &part, None).await.unwrap(), more)
                 })
             })
             .collect();

@@ -102,6 +102,7 @@ fn other_value(column: &str, data_type: &str) -> String {
         "text" => format!("concat({column}, 'x')"),
         "bigint" | "integer" => format!("coalesce({column}, 0) + 1"),
         "timestamp with time zone" => format!("coalesce({column}, now()) + interval '1 second'"),
+        "boolean" => format!("not {column}"),
         "bytea" => format!("sha224(coalesce({column}, ''))"),
         unknown => panic!("{column}: no other value is known for a {unknown}"),
     }

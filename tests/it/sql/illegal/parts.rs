@@ -5,6 +5,9 @@ use super::{Fixed, Rule};
 const LATER: (&str, &str) = ("not_before", "part_is_due_exactly_when_garbage");
 const RETRIES: (&str, &str) = ("attempts", "part_is_retried_only_as_garbage");
 const REASON: (&str, &str) = ("last_error", "part_is_retried_only_as_garbage");
+const CHECKSUM: (&str, &str) = ("crc64nvme", "part_has_its_size_and_checksum_together");
+const MD5: (&str, &str) = ("md5_state", "part_has_an_md5_only_between_stored_and_placed");
+const FOLLOWS: (&str, &str) = ("md5_follows", "part_has_an_md5_only_between_stored_and_placed");
 
 pub(super) const FIXED: &[Fixed] = &[
     Fixed {
@@ -13,7 +16,7 @@ pub(super) const FIXED: &[Fixed] = &[
         along: "",
         but: &["state", "multipart_id"],
         refused_by: "part_keeps_what_it_is",
-        or_by: &[LATER, RETRIES, REASON, ("crc64nvme", "part_has_its_size_and_checksum_together")],
+        or_by: &[LATER, RETRIES, REASON, CHECKSUM, MD5, FOLLOWS],
     },
     Fixed {
         table: "part",
@@ -21,7 +24,15 @@ pub(super) const FIXED: &[Fixed] = &[
         along: "",
         but: &["state"],
         refused_by: "part_keeps_what_it_is",
-        or_by: &[LATER, RETRIES, REASON, ("crc64nvme", "part_has_its_size_and_checksum_together")],
+        or_by: &[LATER, RETRIES, REASON, CHECKSUM, MD5, FOLLOWS],
+    },
+    Fixed {
+        table: "part",
+        row: "linked",
+        along: "",
+        but: &["state", "byte_offset"],
+        refused_by: "part_keeps_what_it_is",
+        or_by: &[LATER, RETRIES, REASON, ("byte_offset", MD5.1)],
     },
     Fixed {
         table: "part",
@@ -98,6 +109,18 @@ pub(super) const RULES: &[Rule] = &[
             // Only what is stored is placed: the trigger would refuse it before.
             "set local session_replication_role = replica;
              update part set byte_offset = 0 where id = abandoned()",
+        ],
+    ),
+    (
+        "part_has_an_md5_only_between_stored_and_placed",
+        &[
+            "update part set md5_state = '\\x01' where id = receiving()",
+            "update part set state = 'stored', bytes = 1, crc64nvme = 1, md5_follows = stored() where id = receiving()",
+            "update part set state = 'stored', bytes = 1, crc64nvme = 1, md5_state = '' where id = receiving()",
+            "update part set state = 'stored', bytes = 1, crc64nvme = 1, md5_state = decode(repeat('01', 257), 'hex')
+             where id = receiving()",
+            "select place(linked(), 0)",
+            "update part set byte_offset = 0, md5_state = null where id = linked()",
         ],
     ),
     (

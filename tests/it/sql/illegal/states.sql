@@ -8,7 +8,7 @@ begin
     foreach name in array array[
         'busy_project', 'keyed_project', 'working_key', 'revoked_key',
         'empty', 'filling', 'form', 'declared_form', 'elsewhere', 'cancelled', 'expired', 'completed', 'deleted', 'gone',
-        'receiving', 'in_pieces', 'stored', 'stored_too', 'spare', 'abandoned', 'discarded',
+        'receiving', 'in_pieces', 'stored', 'stored_too', 'linked', 'spare', 'abandoned', 'discarded',
         'placed', 'placed_next', 'leaving']
     loop
         n := n + 1;
@@ -60,7 +60,7 @@ update upload set filename = 'b.bin', purpose = 'vision', mime_type = 'image/png
 
 insert into part (id, upload_id) values
     (receiving(), filling()), (in_pieces(), filling()), (stored(), filling()), (stored_too(), filling()),
-    (spare(), filling()), (abandoned(), filling()), (discarded(), cancelled()),
+    (linked(), elsewhere()), (spare(), filling()), (abandoned(), filling()), (discarded(), cancelled()),
     (placed(), completed()), (placed_next(), completed()), (leaving(), deleted());
 update part set multipart_id = 'm-1' where id in (in_pieces(), abandoned());
 select store(id, bytes)
@@ -68,6 +68,8 @@ from (values (stored(), 10), (stored_too(), 20), (spare(), 20), (discarded(), 10
              (leaving(), 10)) as come (id, bytes);
 select discard(abandoned()), discard(discarded());
 update part set attempts = 1, last_error = 'the store was away' where id = abandoned();
+update part set state = 'stored', bytes = 30, crc64nvme = 7, md5_state = '\x01', md5_follows = stored()
+where id = linked();
 
 select end_as(cancelled(), 'cancelled'), end_as(expired(), 'expired');
 begin;

@@ -92,6 +92,7 @@ pub(super) const EXPECTED: &[Expected] = &[
         &["part_pkey|part_of_upload"],
         &["id(1), array[id(1000010), id(1000011)]", "id(200000), ids(7000000, 10000)"],
     ),
+    any("select id, md5_state from part where part.upload_id = $1", &["part_of_upload"]),
     also(
         "from part where upload_id = $1 and state = 'stored'",
         &["part_of_upload"],

@@ -1,0 +1,182 @@
+//! Completions with an `md5`: what came in the file's order is not read again, and whatever is read or
+//! not, a right one is taken and a wrong one refused.
+
+use serde_json::{Value, json};
+use windlass::domain::Md5;
+
+use crate::support::TestApp;
+use crate::support::audit::move_clock;
+use crate::support::client::{Answer, id};
+
+crate::on_both_stores! {
+    parts_that_came_in_their_order_are_not_read_again;
+    only_what_came_in_another_order_is_read;
+    parts_that_come_at_once_make_the_right_md5;
+    a_part_that_was_sent_again_makes_the_right_md5;
+    what_a_later_release_wrote_is_passed_over;
+    a_completion_that_is_asked_again_reads_nothing;
+    a_wrong_md5_is_refused_without_reading_and_changes_nothing;
+    it_is_computed_only_where_the_last_completion_came_with_one;
+}
+
+fn md5_of(bytes: &str) -> String {
+    Md5::from(<[u8; 16]>::from(<md5::Md5 as md5::Digest>::digest(bytes))).to_string()
+}
+
+async fn complete(app: &TestApp, upload: &str, parts: &[&str], md5: Option<&str>) -> Answer {
+    let mut body = json!({"part_ids": parts});
+    if let Some(md5) = md5 {
+        body["md5"] = md5.into();
+    }
+    app.client.post(&format!("/v1/uploads/{upload}/complete"), &body).await
+}
+
+/// An Upload of these Parts, sent one after another.
+async fn upload_of(app: &TestApp, parts: &[&'static str]) -> (String, Vec<String>) {
+    let upload = app.client.upload(parts.iter().map(|it| it.len()).sum()).await;
+    let mut ids = Vec::new();
+    for part in parts {
+        ids.push(app.client.part(&upload, *part).await);
+    }
+    (upload, ids)
+}
+
+/// Makes the service compute it from now on.
+async fn learn(app: &TestApp) {
+    let (upload, parts) = upload_of(app, &["read back"]).await;
+    complete(app, &upload, &[&parts[0]], Some(&md5_of("read back"))).await.ok();
+}
+
+fn object(part: &str) -> String {
+    format!("parts/{}/{part}", &part[part.len() - 2..])
+}
+
+/// Completes while these Parts' objects are not there to be read.
+async fn complete_without(
+    app: &TestApp,
+    hidden: &[(&String, &'static str)],
+    upload: &str,
+    parts: &[&str],
+    md5: &str,
+) -> Answer {
+    for (part, _) in hidden {
+        app.store.remove(&object(part)).await;
+    }
+    let answer = complete(app, upload, parts, Some(md5)).await;
+    for (part, bytes) in hidden {
+        app.store.put(&object(part), bytes).await;
+    }
+    answer
+}
+
+async fn has(app: &TestApp, file: &Value, bytes: &str) {
+    assert_eq!(file["md5"], md5_of(bytes));
+    assert_eq!(app.client.download(&id(file)).await, bytes.as_bytes());
+}
+
+async fn parts_that_came_in_their_order_are_not_read_again(app: &TestApp) {
+    learn(app).await;
+    let upload = app.client.upload(11).await;
+    let one = app.client.part(&upload, "one").await;
+    // Another process goes on where this one was.
+    app.kill_and_restart();
+    let two = app.client.part(&upload, "two").await;
+    let three = app.client.part(&upload, "three").await;
+    let hidden = [(&one, "one"), (&two, "two"), (&three, "three")];
+    let completed = complete_without(app, &hidden, &upload, &[&one, &two, &three], &md5_of("onetwothree")).await;
+    has(app, &completed.ok()["file"], "onetwothree").await;
+}
+
+async fn only_what_came_in_another_order_is_read(app: &TestApp) {
+    learn(app).await;
+    let (upload, parts) = upload_of(app, &["one", "two", "three", "four"]).await;
+    let [one, two, three, four] = &parts[..] else { panic!("{parts:?}") };
+    let hidden = [(one, "one"), (two, "two")];
+    let order = [one, two, four, three].map(String::as_str);
+    let completed = complete_without(app, &hidden, &upload, &order, &md5_of("onetwofourthree")).await;
+    has(app, &completed.ok()["file"], "onetwofourthree").await;
+    // Without its first part nothing is covered.
+    let (upload, parts) = upload_of(app, &["one", "two"]).await;
+    let completed = complete(app, &upload, &[&parts[1], &parts[0]], Some(&md5_of("twoone"))).await;
+    has(app, &completed.ok()["file"], "twoone").await;
+}
+
+async fn parts_that_come_at_once_make_the_right_md5(app: &TestApp) {
+    learn(app).await;
+    for _ in 0..5 {
+        let upload = app.client.upload(24).await;
+        let sending = ["aaa", "bbb", "ccc", "ddd", "eee", "fff"].map(|bytes| app.client.part(&upload, bytes));
+        let mut parts = futures_util::future::join_all(sending).await;
+        for late in ["ggg", "hhh"] {
+            parts.push(app.client.part(&upload, late).await);
+        }
+        let listed: Vec<_> = parts.iter().map(String::as_str).collect();
+        let completed = complete(app, &upload, &listed, Some(&md5_of("aaabbbcccdddeeefffggghhh"))).await;
+        has(app, &completed.ok()["file"], "aaabbbcccdddeeefffggghhh").await;
+    }
+}
+
+async fn a_part_that_was_sent_again_makes_the_right_md5(app: &TestApp) {
+    learn(app).await;
+    for listed in [[0, 1, 3], [0, 2, 3]] {
+        let upload = app.client.upload(11).await;
+        let mut parts = Vec::new();
+        for bytes in ["one", "two", "two", "three"] {
+            parts.push(app.client.part(&upload, bytes).await);
+        }
+        let listed = listed.map(|it| parts[it].as_str());
+        let completed = complete(app, &upload, &listed, Some(&md5_of("onetwothree"))).await;
+        has(app, &completed.ok()["file"], "onetwothree").await;
+    }
+}
+
+async fn what_a_later_release_wrote_is_passed_over(app: &TestApp) {
+    learn(app).await;
+    for format in ["set_byte(set_byte(md5_state, 0, 99), 1, 77)", "'\\x99'", "'\\x01'"] {
+        let (upload, parts) = upload_of(app, &["one", "two"]).await;
+        let later = format!("update part set md5_state = {format} where md5_state is not null");
+        move_clock(&app.pool, &later).await;
+        app.client.part(&upload, "spare").await;
+        let completed = complete(app, &upload, &[&parts[0], &parts[1]], Some(&md5_of("onetwo"))).await;
+        has(app, &completed.ok()["file"], "onetwo").await;
+    }
+}
+
+async fn a_completion_that_is_asked_again_reads_nothing(app: &TestApp) {
+    let (upload, parts) = upload_of(app, &["one", "two"]).await;
+    let listed = [&parts[0], &parts[1]].map(String::as_str);
+    let completed = complete(app, &upload, &listed, Some(&md5_of("onetwo"))).await.ok();
+    let hidden = [(&parts[0], "one"), (&parts[1], "two")];
+    assert_eq!(complete_without(app, &hidden, &upload, &listed, &md5_of("onetwo")).await.ok(), completed);
+    complete(app, &upload, &listed[..1], Some(&md5_of("onetwo"))).await.error(400, Some("part_ids"));
+}
+
+async fn a_wrong_md5_is_refused_without_reading_and_changes_nothing(app: &TestApp) {
+    learn(app).await;
+    let (upload, parts) = upload_of(app, &["one", "two"]).await;
+    let hidden = [(&parts[0], "one"), (&parts[1], "two")];
+    let listed = [&parts[0], &parts[1]].map(String::as_str);
+    let refused = complete_without(app, &hidden, &upload, &listed, &md5_of("twoone")).await;
+    let message = refused.error(400, Some("md5"))["message"].to_string();
+    assert!(message.contains(&md5_of("onetwo")), "{message}");
+    assert_eq!(app.client.get(&format!("/v1/uploads/{upload}")).await.ok()["status"], "pending");
+    has(app, &complete(app, &upload, &listed, Some(&md5_of("onetwo"))).await.ok()["file"], "onetwo").await;
+}
+
+async fn it_is_computed_only_where_the_last_completion_came_with_one(app: &TestApp) {
+    let computed = async || {
+        let (upload, parts) = upload_of(app, &["one", "two"]).await;
+        let count = "select count(*) from part where md5_state is not null";
+        let count: i64 = sqlx::query_scalar(count).fetch_one(&app.pool).await.unwrap();
+        (count, upload, parts)
+    };
+    let (count, upload, parts) = computed().await;
+    assert_eq!(count, 0);
+    complete(app, &upload, &[&parts[0], &parts[1]], Some(&md5_of("onetwo"))).await.ok();
+    // A file in one request says nothing about completions.
+    app.client.file("in one request").await;
+    let (count, upload, parts) = computed().await;
+    assert_eq!(count, 2, "those of what is completed are gone");
+    complete(app, &upload, &[&parts[0], &parts[1]], None).await.ok();
+    assert_eq!(computed().await.0, 0);
+}
