@@ -2,9 +2,36 @@
 
 use std::fmt;
 
-use crc_fast::{CrcAlgorithm, Digest, checksum_combine};
+use crc_fast::{CrcAlgorithm, Digest};
 
 const ALGORITHM: CrcAlgorithm = CrcAlgorithm::Crc64Nvme;
+
+/// Its polynomial, the lowest power in the highest bit, as in every number here.
+const POLYNOMIAL: u64 = 0x9a6c_9329_ac4b_c9b5;
+
+/// x to the power of 2⁰, 2¹, 2² and so on, modulo the polynomial: as many as the bits of any file have.
+const POWERS_OF_X: [u64; 67] = {
+    let mut powers = [1 << 62; 67];
+    let mut k = 1;
+    while k < powers.len() {
+        powers[k] = product(powers[k - 1], powers[k - 1]);
+        k += 1;
+    }
+    powers
+};
+
+/// a · b modulo the polynomial.
+const fn product(a: u64, mut b: u64) -> u64 {
+    let (mut product, mut bit) = (0, 1 << 63);
+    while bit != 0 {
+        if a & bit != 0 {
+            product ^= b;
+        }
+        b = (b >> 1) ^ if b & 1 == 1 { POLYNOMIAL } else { 0 };
+        bit >>= 1;
+    }
+    product
+}
 
 /// The checksum of a stored sequence of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,10 +44,12 @@ impl Crc64 {
     /// The checksum of no bytes.
     pub const EMPTY: Self = Self(0);
 
-    /// The checksum of these bytes followed by `next_bytes` bytes whose checksum is `next`.
+    /// The checksum of these bytes followed by `next_bytes` bytes whose checksum is `next`: this one
+    /// times x to the power of their bits, plus the other.
     #[must_use]
     pub fn followed_by(self, next: Self, next_bytes: u64) -> Self {
-        Self(checksum_combine(ALGORITHM, self.0, next.0, next_bytes))
+        let bits = POWERS_OF_X[3..].iter().enumerate().filter(|(k, _)| next_bytes >> k & 1 == 1);
+        Self(bits.fold(self.0, |crc, (_, power)| product(crc, *power)) ^ next.0)
     }
 
     /// The same 64 bits as the ledger's `bigint`.
@@ -86,6 +115,17 @@ mod tests {
         for cut in 0..=whole.len() {
             let (head, tail) = whole.split_at(cut);
             assert_eq!(crc(head).followed_by(crc(tail), tail.len() as u64), crc(whole), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn parts_of_any_length_combine_as_the_library_has_it() {
+        for bits in 0..63 {
+            for bytes in [1_u64 << bits, (1 << bits) - 1, (1 << bits) | 0x5_a5a5] {
+                let (a, b) = (0x0123_4567_89ab_cdef_u64.rotate_left(bits), u64::MAX / (u64::from(bits) + 3));
+                let expected = crc_fast::checksum_combine(ALGORITHM, a, b, bytes);
+                assert_eq!(Crc64(a).followed_by(Crc64(b), bytes), Crc64(expected), "{bytes} bytes");
+            }
         }
     }
 }
