@@ -5,21 +5,16 @@
 //! transaction is open on it. One whose borrower was dropped midway, or that failed, is closed instead.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::Once;
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{self, Metrics, Object, PoolConfig, PoolError, QueueMode, RecycleResult};
-use futures_util::future::BoxFuture;
-use futures_util::stream::{self, BoxStream};
-use futures_util::{StreamExt as _, TryFutureExt as _, TryStreamExt as _};
-use sqlx::postgres::{PgConnectOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
-use sqlx::{
-    ConnectOptions as _, Connection as _, Describe, Either, Execute, Executor, PgConnection, Postgres, Row as _, SqlStr,
-};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _};
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
-use super::{Db, is_unavailable};
+use super::is_unavailable;
 
 /// How long after its last use a connection is taken to be alive.
 const FRESH: Duration = Duration::from_secs(1);
@@ -40,14 +35,19 @@ pub(super) type Pool = managed::Pool<Connector>;
 
 /// What makes connections.
 #[derive(Debug)]
-pub(super) struct Connector(PgConnectOptions);
+pub(super) struct Connector {
+    options: PgConnectOptions,
+    /// When one was last found broken: the others may be broken too, unless they were used since.
+    broken: Mutex<Option<Instant>>,
+}
 
 /// A pool of up to so many connections; none is made yet.
 pub(super) fn pool(options: PgConnectOptions, connections: u32) -> Pool {
     // The one that was used last is the likeliest to be alive.
     let config = PoolConfig { queue_mode: QueueMode::Lifo, ..PoolConfig::new(connections.max(1) as usize) };
+    let connector = Connector { options, broken: Mutex::new(None) };
     // It cannot fail without a time limit of the pool's own.
-    Pool::builder(Connector(options)).config(config).build().expect("a pool without time limits needs no runtime")
+    Pool::builder(connector).config(config).build().expect("a pool without time limits needs no runtime")
 }
 
 /// A connection that is not the pool's.
@@ -79,7 +79,7 @@ impl managed::Manager for Connector {
 
     async fn create(&self) -> Result<Connection, sqlx::Error> {
         let mut raw = loop {
-            match self.0.connect().await {
+            match self.options.connect().await {
                 // Whoever waits for the connection bounds this.
                 Err(error) if is_of_the_moment(&error) => sleep(PAUSE).await,
                 outcome => break outcome?,
@@ -93,11 +93,21 @@ impl managed::Manager for Connector {
         if !connection.is_sound || about.age() > LONGEST_LIFE {
             return Err(managed::RecycleError::message("it is not to be used any more"));
         }
-        if connection.last_used.elapsed() > FRESH {
+        if connection.last_used.elapsed() > FRESH || self.broke_since(connection.last_used) {
             let alive = timeout(SIGN_OF_LIFE, connection.raw.ping()).await;
             alive.map_err(|_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())).flatten()?;
         }
         Ok(())
+    }
+}
+
+impl Connector {
+    fn broke_since(&self, moment: Instant) -> bool {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|it| it > moment)
+    }
+
+    fn one_is_broken(&self) {
+        *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 }
 
@@ -128,10 +138,10 @@ async fn keep_what_is_committed(connection: &mut PgConnection) -> Result<(), sql
 
 /// A connection in use.
 #[derive(Debug)]
-struct Lease(Object<Connector>);
+pub(super) struct Lease(Object<Connector>);
 
 impl Lease {
-    async fn take(pool: &Pool) -> Result<Self, sqlx::Error> {
+    pub(super) async fn take(pool: &Pool) -> Result<Self, sqlx::Error> {
         match timeout(LONGEST_WAIT, pool.get()).await {
             Ok(Ok(mut connection)) => {
                 connection.is_sound = false;
@@ -144,67 +154,29 @@ impl Lease {
     }
 
     /// Gives it back with the answer to its last statement, unless that is a failure that may have broken it.
-    fn give_back<T>(mut self, answer: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+    pub(super) fn give_back<T>(mut self, answer: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
         self.0.is_sound = !answer.as_ref().is_err_and(is_unavailable);
         self.0.last_used = Instant::now();
+        if !self.0.is_sound
+            && let Some(pool) = Object::pool(&self.0)
+        {
+            pool.manager().one_is_broken();
+        }
         answer
     }
 }
 
-/// A statement of its own runs on a connection of its own.
-impl<'c> Executor<'c> for &'c Db {
-    type Database = Postgres;
+impl Deref for Lease {
+    type Target = PgConnection;
 
-    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
-    where
-        'c: 'e,
-        E: 'q + Execute<'q, Postgres>,
-    {
-        // All of it, even where nobody waits for the end: else the connection would not be there either.
-        let rows = async move {
-            let mut lease = Lease::take(&self.pool).await?;
-            let rows = lease.0.raw.fetch_many(query).try_collect::<Vec<_>>().await;
-            lease.give_back(rows)
-        };
-        rows.map_ok(|rows| stream::iter(rows.into_iter().map(Ok))).try_flatten_stream().boxed()
+    fn deref(&self) -> &PgConnection {
+        &self.0.raw
     }
+}
 
-    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
-    where
-        'c: 'e,
-        E: 'q + Execute<'q, Postgres>,
-    {
-        Box::pin(async move {
-            let mut lease = Lease::take(&self.pool).await?;
-            let row = lease.0.raw.fetch_optional(query).await;
-            lease.give_back(row)
-        })
-    }
-
-    fn prepare_with<'e>(
-        self,
-        sql: SqlStr,
-        parameters: &'e [PgTypeInfo],
-    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
-    where
-        'c: 'e,
-    {
-        Box::pin(async move {
-            let mut lease = Lease::take(&self.pool).await?;
-            let statement = lease.0.raw.prepare_with(sql, parameters).await;
-            lease.give_back(statement)
-        })
-    }
-
-    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
-    where
-        'c: 'e,
-    {
-        Box::pin(async move {
-            let mut lease = Lease::take(&self.pool).await?;
-            let description = lease.0.raw.describe(sql).await;
-            lease.give_back(description)
-        })
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.0.raw
     }
 }
 
@@ -215,13 +187,15 @@ pub struct Tx(Option<Lease>);
 impl Tx {
     pub(super) async fn begin(pool: &Pool) -> Result<Self, sqlx::Error> {
         let mut lease = Lease::take(pool).await?;
-        lease.0.raw.execute(sqlx::raw_sql("begin")).await?;
-        Ok(Self(Some(lease)))
+        match lease.execute("begin").await {
+            Ok(_) => Ok(Self(Some(lease))),
+            Err(error) => lease.give_back(Err(error)),
+        }
     }
 
     pub(super) async fn end(mut self, how: &'static str) -> Result<(), sqlx::Error> {
         let Some(mut lease) = self.0.take() else { return Ok(()) };
-        let ended = lease.0.raw.execute(sqlx::raw_sql(how)).await;
+        let ended = lease.execute(sqlx::raw_sql(how)).await;
         lease.give_back(ended).map(drop)
     }
 }
@@ -241,13 +215,13 @@ impl Deref for Tx {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        &self.0.as_ref().expect(LASTS).0.raw
+        self.0.as_ref().expect(LASTS)
     }
 }
 
 impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.0.as_mut().expect(LASTS).0.raw
+        self.0.as_mut().expect(LASTS)
     }
 }
 

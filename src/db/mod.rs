@@ -6,6 +6,7 @@ pub mod keys;
 pub mod md5_links;
 pub mod migrate;
 pub mod parts;
+mod statements;
 pub mod uploads;
 
 use std::fmt::Display;

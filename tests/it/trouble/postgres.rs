@@ -231,6 +231,44 @@ async fn a_postgres_that_is_cut_off_again_and_again_costs_no_acknowledged_byte()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn connections_that_were_ended_while_nobody_used_them_cost_nobody_an_answer() {
+    let app = TestApp::start(StoreKind::Directory, &[]).await.unwrap();
+    let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+               where application_name = 'windlass' and datname = current_database()";
+    for _ in 0..5 {
+        let files = futures_util::future::join_all((0..8).map(|_| app.client.file("bytes"))).await;
+        let ended: i64 = sqlx::query_scalar(end).fetch_one(&app.pool).await.unwrap();
+        assert!(ended > 1, "the pool was empty");
+        let paths: Vec<_> = files.iter().map(|it| format!("/v1/files/{it}")).collect();
+        let looks = futures_util::future::join_all(paths.iter().map(|it| app.client.get(it))).await;
+        for look in looks {
+            look.ok();
+        }
+        sqlx::query(end).execute(&app.pool).await.unwrap();
+        let deletions = futures_util::future::join_all(paths.iter().map(|it| app.client.delete(it))).await;
+        for deletion in deletions {
+            deletion.ok();
+        }
+    }
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_connections_that_broke_without_a_word_one_is_found_out_and_the_others_are_asked() {
+    let (app, wire) = app_on_a_wire().await;
+    for _ in 0..5 {
+        futures_util::future::join_all((0..8).map(|_| app.client.file("bytes"))).await;
+        wire.cut();
+        app.client.get("/v1/files").await;
+        for _ in 0..8 {
+            app.client.get("/v1/files").await.ok();
+        }
+    }
+    app.expire_everything().await;
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_postgres_makes_slow_answers_and_no_wrong_ones() {
     let (app, wire) = app_on_a_wire().await;
     wire.set(Mode::Late(Duration::from_millis(50)));
