@@ -21,6 +21,11 @@ impl Latencies {
         all[(all.len() * rank / 1000).min(all.len() - 1)]
     }
 
+    /// Takes in one more.
+    pub fn push(&mut self, took: Duration) {
+        self.0.get_mut().unwrap().push(took);
+    }
+
     /// Takes in those of another time.
     pub fn add(&mut self, other: Self) {
         self.0.get_mut().unwrap().extend(other.0.into_inner().unwrap());

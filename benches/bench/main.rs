@@ -7,6 +7,7 @@
 mod completion;
 mod disk;
 mod download;
+mod growth;
 mod hostile;
 mod http;
 mod ingest;
@@ -23,7 +24,7 @@ mod table;
 mod windlass;
 
 /// The parts, by the name they are asked for.
-const PARTS: [(&str, fn()); 7] = [
+const PARTS: [(&str, fn()); 8] = [
     ("ingest", ingest::run),
     ("hostile", hostile::run),
     ("download", download::run),
@@ -31,6 +32,7 @@ const PARTS: [(&str, fn()); 7] = [
     ("metadata", metadata::run),
     ("memory", memory::run),
     ("sweep", sweep::run),
+    ("growth", growth::run),
 ];
 
 fn main() {

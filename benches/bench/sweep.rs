@@ -4,8 +4,10 @@
 //!
 //! `WINDLASS_BENCH_UPLOADS` makes it fewer.
 
+use std::fmt::Debug;
 use std::fs;
 use std::path::Path;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -44,7 +46,7 @@ pub fn run() {
 }
 
 async fn sweep() {
-    let uploads = uploads_to_sweep();
+    let uploads = uploads_asked_for(1_000_000);
     let windlass = Windlass::start(StoreKind::Directory, &[("WINDLASS_SWEEP_INTERVAL", "1h")]).await.unwrap();
     let Store::Directory(root) = &windlass.store else { unreachable!() };
     let seeding = Instant::now();
@@ -78,9 +80,10 @@ async fn sweep() {
     swept.print(uploads, &sweepers);
 }
 
+/// How large the ledger is to be.
 #[expect(clippy::disallowed_methods, reason = "the benchmark's own setting")]
-fn uploads_to_sweep() -> usize {
-    std::env::var("WINDLASS_BENCH_UPLOADS").map_or(1_000_000, |it| it.parse().unwrap())
+pub fn uploads_asked_for<N: FromStr<Err: Debug>>(otherwise: N) -> N {
+    std::env::var("WINDLASS_BENCH_UPLOADS").map_or(otherwise, |it| it.parse().unwrap())
 }
 
 /// Rows as clients would have left them two hours ago, and their objects.
