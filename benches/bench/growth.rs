@@ -125,7 +125,9 @@ pub fn run() {
         for ledger in &mut ledgers {
             let times = ledger.measure(&runtime);
             if round > 0 {
-                times.into_iter().for_each(|(number, took)| ledger.times[number].push(took));
+                for (number, took) in times {
+                    ledger.times[number].push(took);
+                }
             }
         }
     }
@@ -207,7 +209,7 @@ impl Ledger {
 async fn insert(pool: &PgPool, rows: &'static str, numbers: &[i64]) {
     let mut tx = pool.begin().await.unwrap();
     tx.execute(sqlx::raw_sql(BEGIN)).await.unwrap();
-    numbers.iter().fold(sqlx::query(rows), |query, it| query.bind(it)).execute(&mut *tx).await.unwrap();
+    numbers.iter().fold(sqlx::query(rows), sqlx::query::Query::bind).execute(&mut *tx).await.unwrap();
     tx.commit().await.unwrap();
 }
 
@@ -215,7 +217,7 @@ async fn insert(pool: &PgPool, rows: &'static str, numbers: &[i64]) {
 fn visit(client: &mut Client, known: Uuid, unwanted: Uuid) -> [Duration; OPERATIONS.len() - 1] {
     let (upload, file) = (UploadId::from(known), FileId::from(known));
     let mut look = |path: &str| timed(|| client.json(&format!("GET /v1/{path}"), "")).1;
-    let looks = [
+    let [files, files_after, uploads, uploads_after, one_upload, one_file] = [
         look("files?limit=20"),
         look(&format!("files?limit=20&after={file}")),
         look("uploads?limit=20"),
@@ -227,8 +229,7 @@ fn visit(client: &mut Client, known: Uuid, unwanted: Uuid) -> [Duration; OPERATI
     let (part, add) = timed(|| client.part(&upload, &PART));
     let ((), complete) = timed(|| drop(client.complete(&upload, &[part], None)));
     let ((), delete) = timed(|| client.delete(&FileId::from(unwanted).to_string()));
-    let [a, b, c, d, e, f] = looks;
-    [create, add, complete, a, b, c, d, e, f, delete]
+    [create, add, complete, files, files_after, uploads, uploads_after, one_upload, one_file, delete]
 }
 
 /// A pass over full batches.

@@ -1,68 +1,94 @@
 //! A chunk of an object on its way to the store, in memory from which a disk can take it directly.
 
+use std::io;
+use std::sync::Arc;
+
 use bytes::Bytes;
+use memmap2::MmapMut;
 
 /// What memory and files are divided into: direct writes begin and end at multiples of it.
 pub(super) const PAGE_BYTES: usize = 4096;
 
 /// Bytes on their way, beginning at a page of memory. There is room for a fixed number of them.
+///
+/// Invariant: the memory is the system's own, and goes back to it with the buffer. From the allocator it
+/// would be kept between what else is allocated: a burst of parts would take twice its memory, for good.
 #[derive(Debug, Default)]
 pub struct Buffer {
-    memory: Vec<u8>,
-    start: usize,
+    memory: Option<MmapMut>,
+    length: usize,
 }
 
 impl Buffer {
-    /// An empty one with room for so many bytes.
-    pub fn with_room(bytes: usize) -> Self {
-        let mut memory: Vec<u8> = Vec::with_capacity(bytes + PAGE_BYTES);
-        let start = memory.as_ptr().align_offset(PAGE_BYTES).min(PAGE_BYTES);
-        memory.resize(start, 0);
-        Self { memory, start }
+    /// An empty one with room for so many bytes, at least.
+    ///
+    /// # Errors
+    /// When the system has no memory for it.
+    pub fn with_room(bytes: usize) -> io::Result<Self> {
+        let memory = MmapMut::map_anon(bytes.max(1).next_multiple_of(PAGE_BYTES))?;
+        Ok(Self { memory: Some(memory), length: 0 })
     }
 
     /// The bytes in it.
     pub fn bytes(&self) -> &[u8] {
-        &self.memory[self.start..]
+        self.memory.as_ref().map_or(&[], |it| &it[..self.length])
     }
 
     /// How many they are.
     pub fn len(&self) -> usize {
-        self.memory.len() - self.start
+        self.length
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.length == 0
     }
 
     /// How many more it takes as it is.
     pub fn room(&self) -> usize {
-        self.memory.capacity() - self.memory.len()
+        self.memory.as_ref().map_or(0, |it| it.len() - self.length)
     }
 
-    /// Takes more bytes, of which there is room for.
+    /// Takes more bytes.
+    ///
+    /// # Panics
+    /// When there is no room for them.
     pub fn extend(&mut self, bytes: &[u8]) {
-        debug_assert!(bytes.len() <= self.room(), "what grows moves away from its page");
-        self.memory.extend_from_slice(bytes);
+        let end = self.length + bytes.len();
+        if let Some(memory) = &mut self.memory {
+            memory[self.length..end].copy_from_slice(bytes);
+        }
+        self.length = end;
     }
 
     /// Forgets the bytes, and keeps the memory.
     pub fn clear(&mut self) {
-        self.memory.truncate(self.start);
+        self.length = 0;
     }
 
-    /// The memory as something that can be shared, and where the bytes begin in it.
-    pub(super) fn share(self) -> (Bytes, usize) {
-        (Bytes::from(self.memory), self.start)
+    /// The bytes as something that can be shared, and the buffer in which they are.
+    pub(super) fn share(self) -> (Bytes, Shared) {
+        let shared = Shared(Arc::new(self));
+        (Bytes::from_owner(shared.clone()), shared)
     }
+}
 
-    /// The memory of before, empty; or none where it is shared still.
-    pub(super) fn reclaim(memory: Bytes, start: usize) -> Self {
-        let Ok(memory) = memory.try_into_mut() else { return Self::default() };
-        let mut buffer = Self { memory: memory.into(), start };
+/// A buffer that others read as well.
+#[derive(Clone)]
+pub(super) struct Shared(Arc<Buffer>);
+
+impl Shared {
+    /// The buffer, empty; one without memory where it is shared still.
+    pub(super) fn reclaim(self) -> Buffer {
+        let mut buffer = Arc::try_unwrap(self.0).unwrap_or_default();
         buffer.clear();
         buffer
+    }
+}
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        self.0.bytes()
     }
 }
 
@@ -72,16 +98,27 @@ mod tests {
 
     #[test]
     fn its_bytes_begin_at_a_page_and_stay_there() {
-        let mut buffer = Buffer::with_room(10_000);
+        let mut buffer = Buffer::with_room(10_000).unwrap();
         let page = buffer.bytes().as_ptr();
         assert_eq!(page.align_offset(PAGE_BYTES), 0);
         buffer.extend(&[1; 4_000]);
         buffer.extend(&[2; 6_000]);
         assert_eq!((buffer.len(), buffer.bytes()[4_000], buffer.bytes().as_ptr()), (10_000, 2, page));
-        let (memory, start) = buffer.share();
-        let mut buffer = Buffer::reclaim(memory, start);
+        let (bytes, shared) = buffer.share();
+        assert_eq!((bytes.len(), bytes[3_999]), (10_000, 1));
+        drop(bytes);
+        let mut buffer = shared.reclaim();
         assert!(buffer.is_empty() && buffer.room() >= 10_000);
         buffer.extend(b"next");
         assert_eq!((buffer.bytes(), buffer.bytes().as_ptr()), (&b"next"[..], page));
+    }
+
+    #[test]
+    fn one_that_is_shared_still_is_replaced_by_one_without_memory() {
+        let mut buffer = Buffer::with_room(10).unwrap();
+        buffer.extend(b"bytes");
+        let (bytes, shared) = buffer.share();
+        assert_eq!(shared.reclaim().room(), 0);
+        assert_eq!(&bytes[..], b"bytes");
     }
 }

@@ -92,7 +92,7 @@ mod tests {
         prepare(&file);
         let mut expected = Vec::new();
         for (number, size) in sizes.iter().enumerate() {
-            let mut chunk = Buffer::with_room(*size);
+            let mut chunk = Buffer::with_room(*size).unwrap();
             (0..*size).for_each(|it| chunk.extend(&[u8::try_from((it * 7 + number) % 251).unwrap()]));
             file.write_all(chunk.bytes()).unwrap();
             expected.extend_from_slice(chunk.bytes());

@@ -7,23 +7,29 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::ops::Range;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
+use rustix::buffer::spare_capacity;
+use rustix::io::{Errno, pread};
+use tokio::sync::mpsc;
 
 use super::buffer::Buffer;
 use super::direct::DirectFile;
 use super::listing::{self, Listed, Listing};
-use super::{BlobKey, Error, Result};
+use super::{BlobKey, Chunks, Error, Result};
 use crate::crash::CrashPoint;
 
 /// One write: large enough to keep a disk busy, small enough for many bodies at once.
 pub(super) const CHUNK_BYTES: usize = 512 * 1024;
 
-/// One read: larger ones are no faster.
-pub(super) const PIECE_BYTES: u64 = 256 * 1024;
+/// What is read at once, in one visit to a thread that may block: fewer would be visits in vain.
+pub(super) const PIECE_BYTES: u64 = 512 * 1024;
+
+/// One read. Memory for it is at hand, where that for larger ones comes from the system.
+const READ_BYTES: usize = 64 * 1024;
 
 /// One is read while another is sent.
 pub(super) const PIECES_AHEAD: usize = 2;
@@ -177,21 +183,44 @@ impl FileWriter {
 }
 
 impl FileReader {
-    pub(super) async fn read(&self, offset: u64, length: u64) -> Result<Bytes> {
-        let file = Arc::clone(&self.file);
-        let read = blocking(&self.path, move || {
-            let mut piece = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-            file.read_exact_at(&mut piece, offset)?;
-            Ok(Bytes::from(piece))
-        })
-        .await;
-        match read {
-            Err(Error::Disk { source, .. }) if source.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(Error::Short(self.key))
-            }
-            read => read,
+    pub(super) fn read(&self, range: Range<u64>) -> mpsc::Receiver<Result<Chunks>> {
+        let (out, chunks) = mpsc::channel(1);
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || {
+            // There is room for it.
+            out.try_send(this.read_at_once(range)).ok();
+        });
+        chunks
+    }
+
+    fn read_at_once(&self, range: Range<u64>) -> Result<Chunks> {
+        let (mut bytes, mut at) = (Vec::new(), range.start);
+        while at < range.end {
+            let left = usize::try_from(range.end - at).unwrap_or(READ_BYTES);
+            let chunk = read_exactly(&self.file, at, left.min(READ_BYTES)).map_err(|source| {
+                let ended = source.kind() == io::ErrorKind::UnexpectedEof;
+                if ended { Error::Short(self.key) } else { Error::Disk { path: self.path.to_path_buf(), source } }
+            })?;
+            at += chunk.len() as u64;
+            bytes.push(chunk.into());
+        }
+        Ok(Chunks::of(bytes))
+    }
+}
+
+/// Into memory that nobody has set to zero before.
+fn read_exactly(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(length);
+    while bytes.len() < length {
+        let next = offset + bytes.len() as u64;
+        match pread(file, spare_capacity(&mut bytes), next) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
+    bytes.truncate(length);
+    Ok(bytes)
 }
 
 fn create(path: &Path) -> io::Result<DirectFile> {

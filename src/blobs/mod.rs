@@ -9,6 +9,7 @@ mod multiparts;
 mod remote;
 
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use self::directory::{Directory, FileReader, FileWriter};
 pub use self::listing::{Begun, Listed, Listing};
 pub use self::location::Location;
 use self::remote::{ObjectWriter, Remote};
-use crate::domain::PartId;
+use crate::domain::{Crc64, Crc64Digest, PartId};
 
 /// The name of an object. It is made of a Part's id and nothing a client sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -293,14 +294,34 @@ pub enum Reader {
 }
 
 impl Reader {
-    /// Reads exactly `length` bytes.
-    ///
-    /// # Errors
-    /// When there are fewer, or the store fails.
-    pub async fn read(&self, offset: u64, length: u64) -> Result<Bytes> {
+    /// Reads a stretch: its bytes come in order, and end early only where somebody else ended the reading.
+    /// What fails comes as the last.
+    pub fn read(&self, range: Range<u64>) -> mpsc::Receiver<Result<Chunks>> {
         match self {
-            Self::File(it) => it.read(offset, length).await,
-            Self::Object(store, key) => store.read(*key, offset, length).await,
+            Self::File(it) => it.read(range),
+            Self::Object(store, key) => store.read(*key, range),
         }
+    }
+}
+
+/// Bytes that were read, in as many chunks as they came: put together they would be copied once more.
+#[derive(Debug)]
+pub struct Chunks {
+    /// In order.
+    pub bytes: Vec<Bytes>,
+    /// How many bytes they are.
+    pub length: u64,
+    /// The checksum of all of them, computed while they were at hand.
+    pub crc64: Crc64,
+}
+
+impl Chunks {
+    fn of(bytes: Vec<Bytes>) -> Self {
+        let (mut length, mut crc64) = (0, Crc64Digest::new());
+        for chunk in &bytes {
+            length += chunk.len() as u64;
+            crc64.update(chunk);
+        }
+        Self { bytes, length, crc64: crc64.finish() }
     }
 }

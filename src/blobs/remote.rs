@@ -3,36 +3,47 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
-use futures_util::stream;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::multipart::{MultipartStore, PartId as ChunkId};
 use object_store::path::Path;
 use object_store::signer::Signer as _;
-use object_store::{ClientOptions, ObjectStore, ObjectStoreExt as _, RetryConfig};
+use object_store::{ClientOptions, GetOptions, ObjectStore, ObjectStoreExt as _, RetryConfig};
 use reqwest::Method;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::listing::{Begun, Listed, Listing};
 use super::multiparts::{HalfDone, Pages};
-use super::{BlobKey, Buffer, Doomed, Error, Result};
+use super::{BlobKey, Buffer, Chunks, Doomed, Error, Result};
 use crate::crash::CrashPoint;
 
 /// S3 takes no smaller chunk but the last; two of them are held per body.
 pub(super) const CHUNK_BYTES: usize = 5 * 1024 * 1024;
 
-/// One ranged read. Bounded, so that a slow reader pins no response of the store and meets no time limit.
-pub(super) const PIECE_BYTES: u64 = 2 * 1024 * 1024;
+/// What is asked for at once: a request costs the store as much as some megabytes do.
+pub(super) const PIECE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Together they keep the store busy while the last is sent.
-pub(super) const PIECES_AHEAD: usize = 3;
+/// One is on its way while another is sent.
+pub(super) const PIECES_AHEAD: usize = 2;
+
+/// How many chunks of an answer wait for whoever reads. The others stay in the socket, and then in the store.
+const CHUNKS_AHEAD: usize = 4;
+
+/// How long an answer of the store stays open for a reader who does not keep up with it.
+const LONGEST_ANSWER: Duration = Duration::from_secs(5);
+
+/// What is asked for at once for such a reader: a socket takes it whole, and the store is done.
+const SLOW_PIECE_BYTES: u64 = 1024 * 1024;
 
 /// How often the store is asked again where it fails. Whoever asked us tries again as well: a store that
 /// is away for longer is better said than waited for.
@@ -126,8 +137,8 @@ impl Remote {
     }
 
     pub(super) async fn put(&self, key: BlobKey, whole: Buffer) -> Result<()> {
-        let (memory, start) = whole.share();
-        self.objects.put(&self.path(key), memory.slice(start..).into()).await?;
+        let (bytes, _) = whole.share();
+        self.objects.put(&self.path(key), bytes.into()).await?;
         CrashPoint::ChunkWritten.passed();
         Ok(())
     }
@@ -139,10 +150,49 @@ impl Remote {
         Ok(ObjectWriter { store: self.clone(), path, multipart, chunks: Vec::new() })
     }
 
-    pub(super) async fn read(&self, key: BlobKey, offset: u64, length: u64) -> Result<Bytes> {
-        match self.objects.get_range(&self.path(key), offset..offset + length).await {
-            Ok(piece) if piece.len() as u64 == length => Ok(piece),
-            Ok(_) => Err(Error::Short(key)),
+    pub(super) fn read(&self, key: BlobKey, range: Range<u64>) -> mpsc::Receiver<Result<Chunks>> {
+        let (out, chunks) = mpsc::channel(CHUNKS_AHEAD);
+        let this = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = this.send(key, range, &out).await {
+                out.send(Err(error)).await.ok();
+            }
+        });
+        chunks
+    }
+
+    /// Sends a stretch of an object to whoever reads it, for as long as somebody does.
+    async fn send(&self, key: BlobKey, range: Range<u64>, out: &mpsc::Sender<Result<Chunks>>) -> Result<()> {
+        let (mut at, mut most) = (range.start, u64::MAX);
+        'asking: while at < range.end {
+            let end = range.end.min(at.saturating_add(most));
+            let mut answer = self.ask(key, at..end).await?;
+            let closing = Instant::now() + LONGEST_ANSWER;
+            while let Some(bytes) = answer.try_next().await? {
+                at += bytes.len() as u64;
+                let chunks = Ok(Chunks::of(vec![bytes]));
+                if let Ok(room) = timeout_at(closing, out.reserve()).await {
+                    let Ok(room) = room else { return Ok(()) };
+                    room.send(chunks);
+                    continue;
+                }
+                drop(answer);
+                most = SLOW_PIECE_BYTES;
+                if out.send(chunks).await.is_err() {
+                    return Ok(());
+                }
+                continue 'asking;
+            }
+            if at != end {
+                return Err(Error::Short(key));
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, key: BlobKey, range: Range<u64>) -> Result<BoxStream<'static, object_store::Result<Bytes>>> {
+        match self.objects.get_opts(&self.path(key), GetOptions::new().with_range(Some(range))).await {
+            Ok(found) => Ok(found.into_stream()),
             Err(object_store::Error::NotFound { .. }) => Err(Error::Missing(key)),
             Err(error) => Err(error.into()),
         }
@@ -287,11 +337,10 @@ impl ObjectWriter {
     }
 
     pub(super) async fn write(&mut self, chunk: Buffer) -> Result<Buffer> {
-        let (memory, start) = chunk.share();
-        let (index, payload) = (self.chunks.len(), memory.slice(start..).into());
-        self.chunks.push(self.store.multiparts.put_part(&self.path, &self.multipart, index, payload).await?);
-        // The same memory takes the next chunk: freed and asked for again, it would pile up in the allocator.
-        Ok(Buffer::reclaim(memory, start))
+        let (bytes, shared) = chunk.share();
+        let index = self.chunks.len();
+        self.chunks.push(self.store.multiparts.put_part(&self.path, &self.multipart, index, bytes.into()).await?);
+        Ok(shared.reclaim())
     }
 
     pub(super) async fn finish(self) -> Result<()> {

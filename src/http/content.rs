@@ -10,7 +10,7 @@ use actix_web::http::header::{
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::answers::ErrorBody;
@@ -87,12 +87,13 @@ pub async fn download_file(
 }
 
 /// An error in the stream makes the server break the connection off: the client sees that bytes are missing.
-fn pieces(first: Option<Bytes>, content: Content) -> impl stream::Stream<Item = Result<Bytes, ApiError>> {
+fn pieces(first: Option<Vec<Bytes>>, content: Content) -> impl stream::Stream<Item = Result<Bytes, ApiError>> {
     let later = stream::unfold(content.pieces, |mut pieces| async move {
         let piece = pieces.recv().await?;
         Some((piece.map_err(ApiError::from), pieces))
     });
-    stream::iter(first.map(Ok)).chain(later)
+    let chunks = |piece: Vec<Bytes>| stream::iter(piece.into_iter().map(Ok));
+    stream::iter(first.map(Ok)).chain(later).map_ok(chunks).try_flatten()
 }
 
 /// A File never changes, so its id says which bytes it has.

@@ -7,13 +7,14 @@ use std::pin::pin;
 use std::{iter, mem};
 
 use bytes::Bytes;
+use futures_util::future::ready;
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::mpsc;
 
 use super::{Error, Result, Service};
-use crate::blobs::{self, BlobKey};
+use crate::blobs::{self, BlobKey, Chunks};
 use crate::db::{files, parts};
-use crate::domain::{Crc64Digest, File, FileId, Part, PartId, ProjectId};
+use crate::domain::{Crc64, File, FileId, Part, PartId, ProjectId};
 
 /// A stretch of a File that a client may ask for, before the File's size is known (RFC 9110, 14.1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +38,8 @@ impl ByteRange {
 
 /// Bytes of a File on their way out.
 pub struct Content {
-    /// Pieces in order. An error is the last thing that comes.
-    pub pieces: mpsc::Receiver<Result<Bytes>>,
+    /// Pieces in order, each in as many chunks as it came. An error is the last thing that comes.
+    pub pieces: mpsc::Receiver<Result<Vec<Bytes>>>,
 }
 
 impl Service {
@@ -61,21 +62,21 @@ impl Service {
     }
 
     /// Reads stretches of Parts one after another, in a task that ends when nobody listens.
-    pub(super) fn read_parts(&self, wanted: Vec<(Part, Range<u64>)>) -> mpsc::Receiver<Result<Bytes>> {
+    pub(super) fn read_parts(&self, wanted: Vec<(Part, Range<u64>)>) -> mpsc::Receiver<Result<Vec<Bytes>>> {
         let (out, pieces) = mpsc::channel(1);
         let this = self.clone();
         self.spawn(async move {
-            let mut reads = pin!(this.read_pieces(wanted));
-            let mut crc64 = Crc64Digest::new();
-            while let Some((piece, read)) = reads.next().await {
-                let checked = read.and_then(|bytes| piece.check(&mut crc64, bytes));
-                if let Err(error) = &checked {
+            let mut pieces = pin!(this.pieces(wanted));
+            let mut crc64 = Crc64::EMPTY;
+            while let Some((piece, chunks)) = pieces.next().await {
+                if let Err(error) = piece.send(chunks, &mut crc64, &out).await {
                     metrics::counter!("windlass_objects_unreadable_total").increment(1);
                     tracing::error!(part.id = %piece.part.id, upload.id = %piece.part.upload,
-                        error = error as &dyn std::error::Error, "an object cannot be read");
+                        error = &error as &dyn std::error::Error, "an object cannot be read");
+                    out.send(Err(error)).await.ok();
+                    return;
                 }
-                let failed = checked.is_err();
-                if out.send(checked).await.is_err() || failed {
+                if out.is_closed() {
                     return;
                 }
             }
@@ -84,29 +85,23 @@ impl Service {
     }
 
     /// The pieces in order, some of them read ahead: towards the end of a Part those of the next one.
-    fn read_pieces(&self, wanted: Vec<(Part, Range<u64>)>) -> impl Stream<Item = (Piece, Result<Bytes>)> {
+    fn pieces(&self, wanted: Vec<(Part, Range<u64>)>) -> impl Stream<Item = (Piece, Result<ChunksToCome>)> {
         let opened = stream::iter(wanted).then(async |(part, range)| {
             let reader = self.blobs.read(BlobKey::from(part.id)).await;
             (part, range, reader.map_err(|error| unreadable(part.id, error)))
         });
         let pieces = opened.flat_map(|(part, range, mut reader)| {
-            stream::iter(Piece::of(part, range, self.blobs.piece_bytes())).map(move |piece| match &reader {
-                Ok(reader) => (piece, Ok(reader.clone())),
+            stream::iter(Piece::of(part, range, self.blobs.piece_bytes())).map(move |piece| match &mut reader {
+                Ok(reader) => (piece, Ok(reader.read(piece.offset..piece.offset + piece.length))),
                 // Nobody asks for more than the first piece of what cannot be read.
-                Err(_) => (piece, mem::replace(&mut reader, Err(Error::Interrupted))),
+                Err(error) => (piece, Err(mem::replace(error, Error::Interrupted))),
             })
         });
-        pieces
-            .map(|(piece, reader)| async move {
-                let read = match reader {
-                    Ok(reader) => reader.read(piece.offset, piece.length).await,
-                    Err(error) => return (piece, Err(error)),
-                };
-                (piece, read.map_err(|error| unreadable(piece.part.id, error)))
-            })
-            .buffered(self.blobs.pieces_ahead())
+        pieces.map(ready).buffered(self.blobs.pieces_ahead())
     }
 }
+
+type ChunksToCome = mpsc::Receiver<blobs::Result<Chunks>>;
 
 /// A stretch of a Part that is read at once.
 #[derive(Clone, Copy)]
@@ -128,17 +123,29 @@ impl Piece {
         })
     }
 
-    /// Gives the bytes on, but the last of a whole Part only if its checksum has turned out right.
-    fn check(&self, crc64: &mut Crc64Digest, bytes: Bytes) -> Result<Bytes> {
-        if !self.of_whole {
-            return Ok(bytes);
+    /// Gives its bytes on, but the last of a whole Part only if its checksum has turned out right.
+    async fn send(
+        &self,
+        chunks: Result<ChunksToCome>,
+        crc64: &mut Crc64,
+        out: &mpsc::Sender<Result<Vec<Bytes>>>,
+    ) -> Result<()> {
+        let (mut chunks, mut at) = (chunks?, self.offset);
+        while at < self.offset + self.length {
+            let read = chunks.recv().await.ok_or(Error::Interrupted)?;
+            let read = read.map_err(|error| unreadable(self.part.id, error))?;
+            let before = if at == 0 { Crc64::EMPTY } else { *crc64 };
+            *crc64 = before.followed_by(read.crc64, read.length);
+            at += read.length;
+            let is_last = at == self.part.bytes.get();
+            if self.of_whole && is_last && *crc64 != self.part.crc64 {
+                return Err(Error::Damaged(self.part.id));
+            }
+            if out.send(Ok(read.bytes)).await.is_err() {
+                return Ok(());
+            }
         }
-        if self.offset == 0 {
-            *crc64 = Crc64Digest::new();
-        }
-        crc64.update(&bytes);
-        let is_last = self.offset + self.length == self.part.bytes.get();
-        if is_last && crc64.finish() != self.part.crc64 { Err(Error::Damaged(self.part.id)) } else { Ok(bytes) }
+        Ok(())
     }
 }
 

@@ -74,6 +74,7 @@ impl Service {
         let first_bytes =
             expected.map_or(chunk_bytes, |it| usize::try_from(it).map_or(chunk_bytes, |it| it.min(chunk_bytes)));
         let memory = self.reserve_buffers(expected, chunk_bytes).await?;
+        let filling = Buffer::with_room(first_bytes).map_err(|_| Error::Busy)?;
         let id = PartId::generate();
         let Some(begun) = parts::insert_if_pending(&self.db, project, upload, id).await? else {
             return Err(self.why_no_part(project, upload).await?);
@@ -91,7 +92,7 @@ impl Service {
             crc64: Crc64Digest::new(),
             md5: None,
             chunk_bytes,
-            filling: Buffer::with_room(first_bytes),
+            filling,
             full,
             empty,
             outcome,
@@ -251,7 +252,7 @@ impl Intake {
             if let Some(md5) = &mut self.md5 {
                 md5.update(now);
             }
-            self.reserve(now.len());
+            self.reserve(now.len())?;
             self.filling.extend(now);
             bytes = later;
         }
@@ -274,12 +275,13 @@ impl Intake {
     }
 
     /// A buffer that overflows is about to be filled whole: one allocation then, not a doubling series.
-    fn reserve(&mut self, more: usize) {
+    fn reserve(&mut self, more: usize) -> Result<()> {
         if more > self.filling.room() {
-            let mut whole = Buffer::with_room(self.chunk_bytes);
+            let mut whole = Buffer::with_room(self.chunk_bytes).map_err(|_| Error::Busy)?;
             whole.extend(self.filling.bytes());
             self.filling = whole;
         }
+        Ok(())
     }
 
     /// Gives a chunk to the task; where the task has ended, says why.

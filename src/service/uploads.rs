@@ -200,7 +200,9 @@ impl Service {
             let piece = piece?;
             // Hashing half a megabyte takes a millisecond: not on a thread that others wait for.
             digest = tokio::task::spawn_blocking(move || {
-                digest.update(&piece);
+                for chunk in &piece {
+                    digest.update(chunk);
+                }
                 digest
             })
             .await
