@@ -148,7 +148,7 @@ pub struct Options {
     /// How long a body may pause before it counts as stalled.
     #[arg(long, global = true, env = "WINDLASS_BODY_IDLE", default_value = "30s", value_parser = positive_duration)]
     body_idle: Duration,
-    /// The memory that bodies on their way may hold together; those that find none wait, then get 503.
+    /// The memory that the program may take while bodies are on their way; those that find none wait, then get 503.
     #[arg(long, global = true, env = "WINDLASS_BUFFER_BYTES", default_value_t = Limits::default().buffer_bytes.get(), value_parser = clap::value_parser!(u64).range(16 * 1024 * 1024..))]
     buffer_bytes: u64,
     /// How long open requests may go on after the service was told to stop.

@@ -1,8 +1,10 @@
 //! A client that costs next to nothing: bodies go from one buffer to the socket, and answers are
 //! counted and thrown away.
 
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
 
 /// Requests up to that are sent by one call.
 const SMALL_BYTES: usize = 64 * 1024;
@@ -52,6 +54,20 @@ impl Connection {
             }
         }
         self.answer(keep).unwrap()
+    }
+
+    /// Asks, and reads of the answer so many bytes every tenth of a second, so many times. How many came.
+    pub fn trickle(&mut self, start: &str, headers: &str, bytes: usize, times: u32) -> io::Result<usize> {
+        let head = format!("{start} HTTP/1.1\r\nhost: {}\r\n{headers}\r\n", self.host);
+        let socket = self.stream.get_mut();
+        socket.write_all(head.as_bytes())?;
+        let (mut memory, mut came) = (vec![0; bytes], 0);
+        for _ in 0..times {
+            socket.read_exact(&mut memory)?;
+            came += bytes;
+            thread::sleep(Duration::from_millis(100));
+        }
+        Ok(came)
     }
 
     fn answer(&mut self, keep: bool) -> io::Result<Answer> {

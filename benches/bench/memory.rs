@@ -1,4 +1,5 @@
-//! Memory: 64 Parts of 64 MiB on their way at once; the peak, and what is left a little later.
+//! Memory: 64 Parts of 64 MiB on their way at once; the peak, and what is left a little later. Then 64
+//! readers who take 300 kB a second each.
 
 use std::thread;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use crate::ingest::{BODY, in_parallel, random_body};
 use crate::process::{peak_mib, reset_peak, resident_mib};
 use crate::support::StoreKind;
 use crate::table::Table;
-use crate::windlass::{Client, Windlass};
+use crate::windlass::{Client, Windlass, id};
 
 const BURSTS: usize = 3;
 const PARTS: usize = 64;
@@ -19,7 +20,8 @@ pub fn run() {
     let runtime = Runtime::new().unwrap();
     let body = random_body();
     println!("memory: {BURSTS} bursts of {PARTS} parts of 64 MiB at once; the highest of the program, MiB");
-    let mut table = Table::new(&["store", "before", "peak", "10 s later"]);
+    println!("then {PARTS} readers of a file of {PARTS} such parts, at 300 kB/s each");
+    let mut table = Table::new(&["store", "before", "peak", "10 s later", "slow readers"]);
     for (name, kind) in [("directory", StoreKind::Directory), ("SeaweedFS", StoreKind::Bucket)] {
         let Some(windlass) = runtime.block_on(Windlass::start(kind, &[])) else { continue };
         let before = resident_mib(windlass.pid());
@@ -33,7 +35,19 @@ pub fn run() {
         }
         let peak = peak_mib(windlass.pid());
         thread::sleep(Duration::from_secs(10));
-        table.row(name, &[before, peak, resident_mib(windlass.pid())].map(|it| it.to_string()));
+        let after = resident_mib(windlass.pid());
+        let file = file(&mut windlass.client(), &body);
+        reset_peak(windlass.pid());
+        let readers: Vec<_> = (0..PARTS).map(|_| windlass.client()).collect();
+        in_parallel(readers, PARTS, |client: &mut Client, _| client.download_slowly(&file));
+        table.row(name, &[before, peak, after, peak_mib(windlass.pid())].map(|it| it.to_string()));
     }
     table.print();
+}
+
+/// A File of as many Parts.
+fn file(client: &mut Client, body: &[u8]) -> String {
+    let upload = client.upload(PARTS * BODY);
+    let parts: Vec<_> = (0..PARTS).map(|_| client.part(&upload, body)).collect();
+    id(&client.complete(&upload, &parts, None))
 }

@@ -149,6 +149,13 @@ impl Client {
         answer.length
     }
 
+    /// Reads a File at 300 kB/s for twelve seconds, and goes.
+    pub fn download_slowly(&mut self, file: &str) {
+        let headers = format!("authorization: Bearer {KEY}\r\n");
+        let came = self.connection.trickle(&format!("GET /v1/files/{file}/content"), &headers, 30_000, 120).unwrap();
+        assert_eq!(came, 3_600_000);
+    }
+
     /// A form of one field.
     fn form(&mut self, start: &str, name: &str, bytes: &[u8]) -> Answer {
         let headers =

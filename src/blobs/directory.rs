@@ -23,7 +23,7 @@ use super::{BlobKey, Chunks, Error, Result};
 use crate::crash::CrashPoint;
 
 /// One write: large enough to keep a disk busy, small enough for many bodies at once.
-pub(super) const CHUNK_BYTES: usize = 512 * 1024;
+pub(super) const CHUNK_BYTES: usize = 384 * 1024;
 
 /// What is read at once, in one visit to a thread that may block: fewer would be visits in vain.
 pub(super) const PIECE_BYTES: u64 = 512 * 1024;

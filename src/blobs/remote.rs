@@ -37,7 +37,7 @@ pub(super) const PIECE_BYTES: u64 = 16 * 1024 * 1024;
 pub(super) const PIECES_AHEAD: usize = 2;
 
 /// How many chunks of an answer wait for whoever reads. The others stay in the socket, and then in the store.
-const CHUNKS_AHEAD: usize = 4;
+const CHUNKS_AHEAD: usize = 2;
 
 /// How long an answer of the store stays open for a reader who does not keep up with it.
 const LONGEST_ANSWER: Duration = Duration::from_secs(5);

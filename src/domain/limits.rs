@@ -32,7 +32,7 @@ pub struct Limits {
     pub memory: Duration,
     /// The most rows that one step of the sweeper takes at once.
     pub sweep_batch: u16,
-    /// The memory that bodies on their way may hold together.
+    /// The memory that the program may take while bodies are on their way.
     pub buffer_bytes: ByteCount,
     /// How long a body waits for that memory before it is turned away with 503.
     pub buffer_wait: Duration,
@@ -53,6 +53,11 @@ impl Limits {
     pub const ABANDONED_GRACE: Duration = Duration::from_mins(1);
     /// How long the store may take over the last bytes of a body, retries included.
     pub const STORE_PATIENCE: Duration = Duration::from_mins(10);
+
+    /// How much of that memory bodies get: a fifth is for all else, connections that wait among it.
+    pub fn bodies_bytes(&self) -> u64 {
+        self.buffer_bytes.get() / 5 * 4
+    }
 }
 
 impl Default for Limits {

@@ -20,6 +20,9 @@ use crate::db::parts::{self, Begun};
 use crate::db::uploads;
 use crate::domain::{ByteCount, Crc64, Crc64Digest, Limits, Md5Link, Part, PartId, ProjectId, UploadId};
 
+/// What a connection and the reader of its form hold of a large body, besides the two buffers.
+const BESIDE_BYTES: u64 = 1024 * 1024;
+
 /// A Part on its way in. Dropped before [`Intake::finish`], it leaves nothing behind.
 pub struct Intake {
     limit: ByteCount,
@@ -100,11 +103,11 @@ impl Service {
         Ok((intake, begun))
     }
 
-    /// Sets memory aside for two chunks, or for the whole body where that is less.
+    /// Sets memory aside for two chunks and what is held beside them, or for the whole body where that is less.
     async fn reserve_buffers(&self, expected: Option<u64>, chunk_bytes: usize) -> Result<OwnedSemaphorePermit> {
-        let most = 2 * chunk_bytes as u64;
+        let most = 2 * chunk_bytes as u64 + BESIDE_BYTES;
         let kib = expected.map_or(most, |it| it.min(most)).div_ceil(1024).max(1);
-        let all = self.limits.buffer_bytes.get() / 1024;
+        let all = self.limits.bodies_bytes() / 1024;
         let kib = u32::try_from(kib.min(all)).unwrap_or(u32::MAX);
         timeout(self.limits.buffer_wait, self.buffers.clone().acquire_many_owned(kib))
             .await

@@ -149,7 +149,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Service {
     /// Puts a service together. `runtime` will carry its database and store work.
     pub fn new(db: Db, blobs: Blobs, limits: Limits, runtime: Handle) -> Self {
-        let kib = limits.buffer_bytes.get() / 1024;
+        let kib = limits.bodies_bytes() / 1024;
         let buffers = Arc::new(Semaphore::new(usize::try_from(kib).unwrap_or(Semaphore::MAX_PERMITS)));
         Self {
             db,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use reqwest::Method;
 use url::Url;
 
 use crate::support::client::id;
@@ -192,5 +193,26 @@ async fn a_deletion_that_fails_is_written_down_and_tried_again_with_growing_paus
     assert!(pauses.is_sorted(), "{pauses:?}");
     assert!(pauses[2] > 2.0 * pauses[0], "{pauses:?}");
     assert!(String::from_utf8(sweep().stdout).unwrap().contains("objects deleted: 1, objects failed: 0"));
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_who_pauses_for_long_gets_every_byte() {
+    let Some(app) = TestApp::start(StoreKind::Bucket, &[]).await else { return };
+    let mut whole = vec![0; 60_000_000];
+    fastrand::fill(&mut whole);
+    let file = app.client.file(whole.clone()).await;
+    let mut answer = app.client.request(Method::GET, &format!("/v1/files/{file}/content")).send().await.unwrap();
+    // Longer than an answer of the store is kept open; then longer than the store's client would wait.
+    let mut pauses = vec![(5_000_000, 7), (30_000_000, 32)];
+    let mut read = Vec::new();
+    while let Some(bytes) = answer.chunk().await.unwrap() {
+        read.extend_from_slice(&bytes);
+        if pauses.first().is_some_and(|it| read.len() > it.0) {
+            tokio::time::sleep(Duration::from_secs(pauses.remove(0).1)).await;
+        }
+    }
+    assert!(read == whole, "{} bytes came", read.len());
+    assert!(pauses.is_empty());
     app.nothing_is_lost_and_nothing_is_left().await;
 }
