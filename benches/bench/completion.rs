@@ -1,4 +1,5 @@
-//! Completion: how long it takes to make a File of few, of many and of large Parts, and with an `md5`.
+//! Completion: how long it takes to make a File of few, of many and of large Parts, and with an `md5`;
+//! and what the server took of the processor from the first Part on.
 
 use std::time::Instant;
 
@@ -7,6 +8,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::ingest::{BODY, in_parallel, random_body};
+use crate::process;
 use crate::support::StoreKind;
 use crate::table::{Table, median};
 use crate::windlass::{Client, Windlass, id};
@@ -24,10 +26,11 @@ struct Case {
     in_parallel: bool,
 }
 
-const CASES: [Case; 5] = [
+const CASES: [Case; 6] = [
     Case { name: "1 part of 1 KiB", parts: 1, part_bytes: 1024, with_md5: false, in_parallel: false },
     Case { name: "8 GiB in 128 parts", parts: 128, part_bytes: BODY, with_md5: false, in_parallel: true },
     Case { name: "10,000 parts of 16 bytes", parts: 10_000, part_bytes: 16, with_md5: false, in_parallel: true },
+    Case { name: "1 GiB in 16 parts, sent in order", parts: 16, part_bytes: BODY, with_md5: false, in_parallel: false },
     Case {
         name: "1 GiB in 16 parts, sent in order, with md5",
         parts: 16,
@@ -50,24 +53,28 @@ pub fn run() {
     let body = random_body();
     let windlass = runtime.block_on(Windlass::start(StoreKind::Directory, &[])).unwrap();
     println!("completion: {ROUNDS} rounds; medians");
-    let mut table = Table::new(&["a file of", "ms", "of the first"]);
+    let mut table = Table::new(&["a file of", "ms", "of the first", "CPU-s/GiB, parts and all"]);
     let mut first = None;
     // Connections and their statements are there after the first.
     for _ in 0..3 {
-        let (file, _) = complete(&windlass, &CASES[0], &body[..CASES[0].part_bytes]);
+        let (file, ..) = complete(&windlass, &CASES[0], &body[..CASES[0].part_bytes]);
         windlass.client().delete(&id(&file));
     }
     for case in &CASES {
-        let times: Vec<_> = (0..ROUNDS)
+        let (times, cpu): (Vec<_>, Vec<_>) = (0..ROUNDS)
             .map(|_| {
+                let before = process::cpu_seconds(windlass.pid());
                 let (file, milliseconds) = complete(&windlass, case, &body[..case.part_bytes]);
+                let cpu = process::cpu_seconds(windlass.pid()) - before;
                 windlass.client().delete(&id(&file));
                 runtime.block_on(windlass.is_empty());
-                milliseconds
+                (milliseconds, cpu)
             })
-            .collect();
+            .unzip();
         let time = median(&times);
-        table.row(case.name, &[format!("{time:.1}"), format!("{:.1}", time / *first.get_or_insert(time))]);
+        let mib = f64::from(u32::try_from((case.parts * case.part_bytes) >> 20).unwrap());
+        let cpu = if mib < 1024.0 { String::new() } else { format!("{:.2}", median(&cpu) / mib * 1024.0) };
+        table.row(case.name, &[format!("{time:.1}"), format!("{:.1}", time / *first.get_or_insert(time)), cpu]);
     }
     table.print();
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::Instant;
+use std::{mem, thread};
 
 use nix::unistd::Pid;
 use object_store::ObjectStoreExt as _;
@@ -12,6 +12,7 @@ use windlass::domain::Crc64Digest;
 
 use crate::disk;
 use crate::http::Connection;
+use crate::load::Latencies;
 use crate::peers::Peer;
 use crate::process;
 use crate::support::StoreKind;
@@ -28,7 +29,16 @@ pub const BODY: usize = 64 * 1024 * 1024;
 struct Round {
     mb_a_second: f64,
     cpu_a_gib: f64,
+    load_cpu_a_gib: f64,
     peak_mib: u64,
+    bodies: Latencies,
+}
+
+impl Round {
+    fn of_speed(mb_a_second: f64) -> Self {
+        let (none, bodies) = (f64::NAN, Latencies::default());
+        Self { mb_a_second, cpu_a_gib: none, load_cpu_a_gib: none, peak_mib: 0, bodies }
+    }
 }
 
 /// A server's rounds.
@@ -48,7 +58,7 @@ pub fn run() {
     for _ in 0..ROUNDS {
         let mut results = Results { all: &mut results };
         let synced = disk::synced_mb_a_second(&bytes, BODIES);
-        results.add("as dd bs=1M conv=fsync", Round { mb_a_second: synced, cpu_a_gib: f64::NAN, peak_mib: 0 });
+        results.add("as dd bs=1M conv=fsync", Round::of_speed(synced));
         for peer in &peers {
             results.add(peer.name, into_peer(peer, &bytes));
         }
@@ -58,7 +68,7 @@ pub fn run() {
             results.add("**Windlass**, the same SeaweedFS", into_windlass(&runtime, bucket, &bytes));
         }
     }
-    print(&results);
+    print(&mut results);
 }
 
 struct Results<'r> {
@@ -85,8 +95,9 @@ fn into_windlass(runtime: &Runtime, windlass: &Windlass, bytes: &[u8]) -> Round 
     let mut client = windlass.client();
     let upload = client.upload(BODY * BODIES);
     let clients: Vec<_> = (0..PARALLEL).map(|_| windlass.client()).collect();
-    let (round, parts) =
-        measured(windlass.pid(), || in_parallel(clients, BODIES, |client: &mut Client, _| client.part(&upload, bytes)));
+    let (round, parts) = measured(windlass.pid(), |bodies| {
+        in_parallel(clients, BODIES, |client: &mut Client, _| bodies.of_work(|| client.part(&upload, bytes)))
+    });
     let file = client.complete(&upload, &parts, None);
     let mut expected = Crc64Digest::new();
     (0..BODIES).for_each(|_| expected.update(bytes));
@@ -99,10 +110,11 @@ fn into_windlass(runtime: &Runtime, windlass: &Windlass, bytes: &[u8]) -> Round 
 fn into_peer(peer: &Peer, bytes: &[u8]) -> Round {
     let requests = peer.requests(BODIES, bytes.len());
     let connections: Vec<_> = (0..PARALLEL).map(|_| Connection::open(&peer.address)).collect();
-    let (round, _) = measured(peer.pid(), || {
+    let (round, _) = measured(peer.pid(), |bodies| {
         in_parallel(connections, BODIES, |connection: &mut Connection, number| {
             let request = &requests[number];
-            let answer = connection.send(&request.start, request.headers, &[bytes], false);
+            let body = [request.around[0].as_bytes(), bytes, request.around[1].as_bytes()];
+            let answer = bodies.of_work(|| connection.send(&request.start, request.headers, &body, false));
             assert!(matches!(answer.status, 200 | 201 | 204), "{}: {}", peer.name, answer.status);
         })
     });
@@ -115,7 +127,7 @@ fn directly(runtime: &Runtime, bytes: &[u8]) -> Round {
     let Some(Store::Bucket { objects, prefix, .. }) = Store::new(StoreKind::Bucket) else { unreachable!() };
     let bytes = bytes::Bytes::copy_from_slice(bytes);
     let next = Arc::new(AtomicUsize::new(0));
-    let (round, ()) = measured(Pid::this(), || {
+    let (round, ()) = measured(Pid::this(), |_| {
         let tasks = (0..PARALLEL).map(|_| {
             let (objects, prefix, bytes, next) =
                 (Arc::clone(&objects), prefix.clone(), bytes.clone(), Arc::clone(&next));
@@ -148,20 +160,24 @@ fn directly(runtime: &Runtime, bytes: &[u8]) -> Round {
 }
 
 /// Runs work, and tells what it took of a server.
-fn measured<T>(server: Pid, work: impl FnOnce() -> T) -> (Round, T) {
+fn measured<T>(server: Pid, work: impl FnOnce(&Latencies) -> T) -> (Round, T) {
     // What others have left to be written is not to be waited for here.
     nix::unistd::sync();
     process::reset_peak(server);
-    let cpu = process::cpu_seconds(server);
+    let bodies = Latencies::default();
+    let (cpu, load_cpu) = (process::cpu_seconds(server), process::own_cpu_seconds(Pid::this()));
     let began = Instant::now();
-    let done = work();
+    let done = work(&bodies);
     let seconds = began.elapsed().as_secs_f64();
     let cpu = process::cpu_seconds(server) - cpu;
+    let load_cpu = process::own_cpu_seconds(Pid::this()) - load_cpu;
     let mib = f64::from(u32::try_from((BODIES * BODY) >> 20).unwrap());
     let round = Round {
         mb_a_second: mib * 1.048_576 / seconds,
         cpu_a_gib: cpu / (mib / 1024.0),
+        load_cpu_a_gib: if server == Pid::this() { f64::NAN } else { load_cpu / (mib / 1024.0) },
         peak_mib: process::family_peak_mib(server),
+        bodies,
     };
     (round, done)
 }
@@ -196,27 +212,46 @@ pub fn in_parallel<C: Send, T: Send>(
     done.into_iter().map(|it| it.1).collect()
 }
 
-fn print(results: &[Rounds]) {
+fn print(results: &mut [Rounds]) {
     println!("ingest: {BODIES} bodies of 64 MiB, {PARALLEL} at a time, {ROUNDS} rounds; medians");
     let of = |it: &Rounds, figure: fn(&Round) -> f64| median(&it.rounds.iter().map(figure).collect::<Vec<_>>());
     let nginx = results.iter().find(|it| it.name.starts_with("nginx"));
-    let mut table =
-        Table::new(&["server", "MB/s", "lowest", "highest", "of nginx", "CPU-s/GiB", "of nginx", "peak MiB"]);
+    let nginx = nginx.map(|it| (of(it, |it| it.mb_a_second), of(it, |it| it.cpu_a_gib)));
+    let mut table = Table::new(&[
+        "server",
+        "MB/s",
+        "lowest",
+        "highest",
+        "of nginx",
+        "CPU-s/GiB",
+        "of nginx",
+        "load's CPU-s/GiB",
+        "p50 of a body, ms",
+        "p99",
+        "peak MiB",
+    ]);
+    let shown = |figure: f64| if figure.is_nan() { String::new() } else { format!("{figure:.2}") };
     for it in results {
         let (speed, cpu) = (of(it, |it| it.mb_a_second), of(it, |it| it.cpu_a_gib));
         let speeds: Vec<_> = it.rounds.iter().map(|it| it.mb_a_second).collect();
-        let ratio =
-            |figure: f64, other: Option<f64>| other.map_or_else(String::new, |it| format!("{:.2}", figure / it));
         let peak = it.rounds.iter().map(|it| it.peak_mib).max().unwrap_or_default();
+        let load = of(it, |it| it.load_cpu_a_gib);
+        let mut bodies = Latencies::default();
+        it.rounds.iter_mut().for_each(|it| bodies.add(mem::take(&mut it.bodies)));
+        let [p50, p99] = [500, 990]
+            .map(|rank| if bodies.is_empty() { String::new() } else { bodies.permille(rank).as_millis().to_string() });
         table.row(
             &it.name,
             &[
                 format!("{speed:.0}"),
                 format!("{:.0}", speeds.iter().copied().fold(f64::INFINITY, f64::min)),
                 format!("{:.0}", speeds.iter().copied().fold(0.0, f64::max)),
-                ratio(speed, nginx.map(|it| of(it, |it| it.mb_a_second))),
-                if cpu.is_nan() { String::new() } else { format!("{cpu:.2}") },
-                if cpu.is_nan() { String::new() } else { ratio(cpu, nginx.map(|it| of(it, |it| it.cpu_a_gib))) },
+                shown(nginx.map_or(f64::NAN, |it| speed / it.0)),
+                shown(cpu),
+                shown(nginx.map_or(f64::NAN, |it| cpu / it.1)),
+                shown(load),
+                p50,
+                p99,
                 if peak == 0 { String::new() } else { peak.to_string() },
             ],
         );

@@ -14,6 +14,11 @@ use crate::support::client::id;
 pub struct Latencies(Mutex<Vec<Duration>>);
 
 impl Latencies {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().unwrap().is_empty()
+    }
+
     /// The time within which so many of a thousand requests were answered.
     pub fn permille(&self, rank: usize) -> Duration {
         let mut all = self.0.lock().unwrap();
@@ -29,6 +34,14 @@ impl Latencies {
     /// Takes in those of another time.
     pub fn add(&mut self, other: Self) {
         self.0.get_mut().unwrap().extend(other.0.into_inner().unwrap());
+    }
+
+    /// Does some work, and takes in how long it took.
+    pub fn of_work<T>(&self, work: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let done = work();
+        self.0.lock().unwrap().push(began.elapsed());
+        done
     }
 
     async fn of<T>(&self, request: impl Future<Output = T>) -> T {

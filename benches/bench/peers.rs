@@ -30,18 +30,22 @@ enum Kind {
     Put,
     /// The tus protocol, version 1.0.0, with its uploads below this path.
     Tus(&'static str),
+    /// `POST /v1/files`, as OpenAI has it.
+    Form,
 }
 
 /// A request for one body.
 pub struct Request {
     pub start: String,
     pub headers: &'static str,
+    /// What is around the body.
+    pub around: [&'static str; 2],
 }
 
 impl Peer {
     /// Every one that is installed.
     pub fn all() -> Vec<Self> {
-        [Self::nginx(), tus_node(), tus_python()].into_iter().flatten().collect()
+        [Self::nginx(), tus_node(), tus_python(), ogx()].into_iter().flatten().collect()
     }
 
     /// nginx with its own `dav_methods`: the plainest way to take a file. It syncs nothing.
@@ -104,7 +108,21 @@ impl Peer {
     /// What to ask it for, to send it so many bodies of so many bytes.
     pub fn requests(&self, count: usize, bytes: usize) -> Vec<Request> {
         match self.kind {
-            Kind::Put => (0..count).map(|it| Request { start: format!("PUT /body-{it}"), headers: "" }).collect(),
+            Kind::Put => (0..count)
+                .map(|it| Request { start: format!("PUT /body-{it}"), headers: "", around: ["", ""] })
+                .collect(),
+            Kind::Form => {
+                let request = || Request {
+                    start: "POST /v1/files".to_owned(),
+                    headers: "content-type: multipart/form-data; boundary=--a-boundary\r\n",
+                    around: [
+                        "----a-boundary\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nuser_data\r\n\
+                         ----a-boundary\r\nContent-Disposition: form-data; name=\"file\"; filename=\"body\"\r\n\r\n",
+                        "\r\n----a-boundary--\r\n",
+                    ],
+                };
+                (0..count).map(|_| request()).collect()
+            }
             Kind::Tus(path) => {
                 let mut connection = Connection::open(&self.address);
                 let begin = format!("tus-resumable: 1.0.0\r\nupload-length: {bytes}\r\n");
@@ -119,6 +137,7 @@ impl Peer {
                     Request {
                         start: format!("PATCH {path}"),
                         headers: "tus-resumable: 1.0.0\r\nupload-offset: 0\r\ncontent-type: application/offset+octet-stream\r\n",
+                        around: ["", ""],
                     }
                 });
                 begun.collect()
@@ -169,6 +188,23 @@ fn tus_python() -> Option<Peer> {
     Some(Peer::start("tuspyserver", Kind::Tus("/files/"), |folder, port| {
         let mut command = Command::new(python);
         command.arg(script).arg(folder.join("files")).arg(port.to_string());
+        command
+    }))
+}
+
+/// OGX with nothing but its Files API and its local file system: each body is one File.
+fn ogx() -> Option<Peer> {
+    let program = tools::dev_dir().join("ogx/bin/ogx");
+    if !program.exists() {
+        println!("passed over: OGX needs Python 3.12 or newer; with one, `./dev bench` gets it");
+        return None;
+    }
+    Some(Peer::start("OGX, POST /v1/files, local files", Kind::Form, |folder, port| {
+        let template = include_str!("../peers/ogx.yaml");
+        let config = template.replace("FOLDER", &folder.display().to_string()).replace("PORT", &port.to_string());
+        fs::write(folder.join("ogx.yaml"), config).unwrap();
+        let mut command = Command::new(program);
+        command.arg("run").arg(folder.join("ogx.yaml")).arg("--insecure").current_dir(folder).env("HOME", folder);
         command
     }))
 }

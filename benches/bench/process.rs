@@ -6,8 +6,13 @@ use nix::unistd::Pid;
 
 /// The seconds of a processor that it and its children have used, to the hundredth.
 pub fn cpu_seconds(pid: Pid) -> f64 {
-    let ticks: f64 = family(pid).into_iter().map(own_ticks).sum();
-    ticks / f64::from(u32::try_from(nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).unwrap().unwrap()).unwrap())
+    family(pid).into_iter().map(own_cpu_seconds).sum()
+}
+
+/// The seconds that it itself has used.
+pub fn own_cpu_seconds(pid: Pid) -> f64 {
+    let a_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).unwrap().unwrap();
+    own_ticks(pid) / f64::from(u32::try_from(a_second).unwrap())
 }
 
 /// Forgets the peak so far, of it and its children.
