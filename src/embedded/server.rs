@@ -10,7 +10,7 @@ use std::{
 
 use nix::{
     sys::signal::{Signal, kill},
-    unistd::Pid,
+    unistd::{Pid, SysconfVar, sysconf},
 };
 
 use super::{Error, cluster::Cluster, log::Log, poll};
@@ -80,6 +80,7 @@ fn run(cluster: &Cluster, log: &Log, connections: u32, mut postgres: Command) ->
     // Distributions put the socket where only their own postgres user may write.
     postgres.args(["-c", "unix_socket_directories="]);
     postgres.args(["-c", &format!("max_connections={}", connections.saturating_add(CONNECTIONS_BESIDE))]);
+    postgres.args(["-c", &format!("shared_buffers={}MB", shared_buffers_mib())]);
     // The log is a lock: the server has to write it itself.
     postgres.args(["-c", "log_destination=stderr", "-c", "logging_collector=off"]);
     log.hand_to(&mut postgres)?;
@@ -95,6 +96,14 @@ fn run(cluster: &Cluster, log: &Log, connections: u32, mut postgres: Command) ->
     // A server that is late is left to itself: it ends with us.
     ready.ok_or_else(|| log.too_slow("ready", READY_WITHIN, from))?;
     Ok((process, port))
+}
+
+/// An eighth of the machine's memory, from PostgreSQL's own default to 1 GiB: with less, a deletion takes
+/// half as long again where there are ten million files.
+fn shared_buffers_mib() -> i64 {
+    let of_system = |it| sysconf(it).ok().flatten();
+    let memory = of_system(SysconfVar::_PHYS_PAGES).zip(of_system(SysconfVar::PAGE_SIZE));
+    memory.map_or(0, |(pages, bytes)| pages.saturating_mul(bytes) >> 23).clamp(128, 1024)
 }
 
 fn status(process: &mut Child) -> Result<Option<ExitStatus>, Error> {
