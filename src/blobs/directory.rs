@@ -12,6 +12,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(target_os = "linux")]
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, pread};
 use tokio::sync::mpsc;
@@ -25,11 +27,8 @@ use crate::crash::CrashPoint;
 /// One write: large enough to keep a disk busy, small enough for many bodies at once.
 pub(super) const CHUNK_BYTES: usize = 384 * 1024;
 
-/// What is read at once, in one visit to a thread that may block: fewer would be visits in vain.
+/// One read, in one visit to a thread that may block: with less, more time goes into the visits.
 pub(super) const PIECE_BYTES: u64 = 512 * 1024;
-
-/// One read. Memory for it is at hand, where that for larger ones comes from the system.
-const READ_BYTES: usize = 64 * 1024;
 
 /// One is read while another is sent.
 pub(super) const PIECES_AHEAD: usize = 2;
@@ -194,17 +193,25 @@ impl FileReader {
     }
 
     fn read_at_once(&self, range: Range<u64>) -> Result<Chunks> {
-        let (mut bytes, mut at) = (Vec::new(), range.start);
-        while at < range.end {
-            let left = usize::try_from(range.end - at).unwrap_or(READ_BYTES);
-            let chunk = read_exactly(&self.file, at, left.min(READ_BYTES)).map_err(|source| {
-                let ended = source.kind() == io::ErrorKind::UnexpectedEof;
-                if ended { Error::Short(self.key) } else { Error::Disk { path: self.path.to_path_buf(), source } }
-            })?;
-            at += chunk.len() as u64;
-            bytes.push(chunk.into());
+        announce(&self.file, &range);
+        let read = usize::try_from(range.end - range.start)
+            .map_err(io::Error::other)
+            .and_then(|length| read_exactly(&self.file, range.start, length));
+        match read {
+            Ok(bytes) => Ok(Chunks::of(vec![bytes.into()])),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Error::Short(self.key)),
+            Err(source) => Err(Error::Disk { path: self.path.to_path_buf(), source }),
         }
-        Ok(Chunks::of(bytes))
+    }
+}
+
+/// Tells the system what is about to be read, so that a disk is asked for it once and not a read at a
+/// time. It may decline.
+#[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "only Linux is told"))]
+fn announce(file: &File, range: &Range<u64>) {
+    #[cfg(target_os = "linux")]
+    if let (Ok(offset), Ok(length)) = (range.start.try_into(), (range.end - range.start).try_into()) {
+        posix_fadvise(file, offset, length, PosixFadviseAdvice::POSIX_FADV_WILLNEED).ok();
     }
 }
 
