@@ -55,9 +55,7 @@ impl Buffer {
     /// When there is no room for them.
     pub fn extend(&mut self, bytes: &[u8]) {
         let end = self.length + bytes.len();
-        if let Some(memory) = &mut self.memory {
-            memory[self.length..end].copy_from_slice(bytes);
-        }
+        self.memory.as_deref_mut().unwrap_or_default()[self.length..end].copy_from_slice(bytes);
         self.length = end;
     }
 
@@ -111,6 +109,12 @@ mod tests {
         assert!(buffer.is_empty() && buffer.room() >= 10_000);
         buffer.extend(b"next");
         assert_eq!((buffer.bytes(), buffer.bytes().as_ptr()), (&b"next"[..], page));
+    }
+
+    #[test]
+    #[should_panic(expected = "out of range")]
+    fn one_without_memory_takes_no_bytes() {
+        Buffer::default().extend(b"bytes");
     }
 
     #[test]

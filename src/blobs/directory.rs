@@ -199,7 +199,7 @@ impl FileReader {
             .and_then(|length| read_exactly(&self.file, range.start, length));
         match read {
             Ok(bytes) => Ok(Chunks::of(vec![bytes.into()])),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Error::Short(self.key)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Error::WrongLength(self.key)),
             Err(source) => Err(Error::Disk { path: self.path.to_path_buf(), source }),
         }
     }

@@ -59,9 +59,9 @@ pub enum Error {
     /// The object is not there.
     #[error("object {0} is missing")]
     Missing(BlobKey),
-    /// The object is shorter than its row says.
-    #[error("object {0} is shorter than the ledger says")]
-    Short(BlobKey),
+    /// A read gave fewer or more bytes than the object has, by its row.
+    #[error("object {0} has another length than the ledger says")]
+    WrongLength(BlobKey),
     /// A file or directory could not be read or written.
     #[error("the store's file {path} failed", path = path.display())]
     Disk {
@@ -294,8 +294,8 @@ pub enum Reader {
 }
 
 impl Reader {
-    /// Reads a stretch: its bytes come in order, and end early only where somebody else ended the reading.
-    /// What fails comes as the last.
+    /// Reads a stretch. Its bytes come in order; a failure is the last thing that comes. Where they end early
+    /// without one, the reading was interrupted.
     pub fn read(&self, range: Range<u64>) -> mpsc::Receiver<Result<Chunks>> {
         match self {
             Self::File(it) => it.read(range),

@@ -170,6 +170,9 @@ impl Remote {
             let closing = Instant::now() + LONGEST_ANSWER;
             while let Some(bytes) = answer.try_next().await? {
                 at += bytes.len() as u64;
+                if at > end {
+                    return Err(Error::WrongLength(key));
+                }
                 let chunks = Ok(Chunks::of(vec![bytes]));
                 if let Ok(room) = timeout_at(closing, out.reserve()).await {
                     let Ok(room) = room else { return Ok(()) };
@@ -184,7 +187,7 @@ impl Remote {
                 continue 'asking;
             }
             if at != end {
-                return Err(Error::Short(key));
+                return Err(Error::WrongLength(key));
             }
         }
         Ok(())

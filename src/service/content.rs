@@ -154,7 +154,7 @@ impl Piece {
 fn unreadable(part: PartId, error: blobs::Error) -> Error {
     match error {
         blobs::Error::Missing(_) => Error::Missing(part),
-        blobs::Error::Short(_) => Error::Damaged(part),
+        blobs::Error::WrongLength(_) => Error::Damaged(part),
         store => store.into(),
     }
 }

@@ -27,6 +27,8 @@ pub enum Fault {
     FlipsAByte,
     /// The answer's body is shorter, and says so.
     LosesAByte,
+    /// The answer's body begins with a byte too many, and says how long it is.
+    GainsAByte,
 }
 
 /// To which requests it happens.
@@ -113,7 +115,7 @@ async fn pass_on(shared: Data<Shared>, request: HttpRequest, body: Bytes) -> Htt
         Some(Fault::FailsWith200) => return error(StatusCode::OK, "InternalError"),
         Some(Fault::DeletesNothing) => return deletes_nothing(&String::from_utf8_lossy(&body)),
         Some(Fault::IsLate(by)) => actix_web::rt::time::sleep(by).await,
-        Some(Fault::DoesItAndFails | Fault::FlipsAByte | Fault::LosesAByte) | None => {}
+        Some(Fault::DoesItAndFails | Fault::FlipsAByte | Fault::LosesAByte | Fault::GainsAByte) | None => {}
     }
     let url = format!("{}{}", shared.target, request.uri());
     let mut passed = shared.http.request(request.method().as_str().parse().unwrap(), url).body(body);
@@ -136,6 +138,7 @@ async fn pass_on(shared: Data<Shared>, request: HttpRequest, body: Bytes) -> Htt
         Some(Fault::DoesItAndFails) => return error(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
         Some(Fault::FlipsAByte) => body[0] ^= 1,
         Some(Fault::LosesAByte) => drop(body.pop()),
+        Some(Fault::GainsAByte) => body.insert(0, b'x'),
         Some(_) | None => {}
     }
     match length {
