@@ -3,8 +3,6 @@
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::thread;
-use std::time::Duration;
 
 /// Requests up to that are sent by one call.
 const SMALL_BYTES: usize = 64 * 1024;
@@ -56,21 +54,19 @@ impl Connection {
         self.answer(keep).unwrap()
     }
 
-    /// Asks, and reads of the answer so many bytes every tenth of a second, so many times. How many came.
-    pub fn trickle(&mut self, start: &str, headers: &str, bytes: usize, times: u32) -> io::Result<usize> {
+    /// Asks, and reads no more than the head of the answer. How many bytes its body has.
+    pub fn ask(&mut self, start: &str, headers: &str) -> u64 {
         let head = format!("{start} HTTP/1.1\r\nhost: {}\r\n{headers}\r\n", self.host);
-        let socket = self.stream.get_mut();
-        socket.write_all(head.as_bytes())?;
-        let (mut memory, mut came) = (vec![0; bytes], 0);
-        for _ in 0..times {
-            socket.read_exact(&mut memory)?;
-            came += bytes;
-            thread::sleep(Duration::from_millis(100));
-        }
-        Ok(came)
+        self.stream.get_mut().write_all(head.as_bytes()).unwrap();
+        self.head().unwrap().header("content-length").unwrap().parse().unwrap()
     }
 
-    fn answer(&mut self, keep: bool) -> io::Result<Answer> {
+    /// Reads the next bytes of a body.
+    pub fn read(&mut self, bytes: &mut [u8]) {
+        self.stream.read_exact(bytes).unwrap();
+    }
+
+    fn head(&mut self) -> io::Result<Answer> {
         let status = self.line()?.split(' ').nth(1).and_then(|it| it.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
         let mut headers = Vec::new();
         loop {
@@ -78,8 +74,12 @@ impl Connection {
             let Some((name, value)) = line.split_once(':') else { break };
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        let mut answer = Answer { status, headers, body: Vec::new(), length: 0 };
-        if status == 204 {
+        Ok(Answer { status, headers, body: Vec::new(), length: 0 })
+    }
+
+    fn answer(&mut self, keep: bool) -> io::Result<Answer> {
+        let mut answer = self.head()?;
+        if answer.status == 204 {
             return Ok(answer);
         }
         if answer.header("transfer-encoding") == Some("chunked") {

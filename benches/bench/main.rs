@@ -16,6 +16,7 @@ mod memory;
 mod metadata;
 mod peers;
 mod process;
+mod slow;
 #[path = "../../tests/it/support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the tests use more of their harness")]
 mod support;
@@ -24,13 +25,14 @@ mod table;
 mod windlass;
 
 /// The parts, by the name they are asked for.
-const PARTS: [(&str, fn()); 8] = [
+const PARTS: [(&str, fn()); 9] = [
     ("ingest", ingest::run),
     ("hostile", hostile::run),
     ("download", download::run),
     ("completion", completion::run),
     ("metadata", metadata::run),
     ("memory", memory::run),
+    ("slow", slow::run),
     ("sweep", sweep::run),
     ("growth", growth::run),
 ];

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
+use crate::http::Connection;
 use crate::ingest::{BODY, in_parallel, random_body};
 use crate::process::{peak_mib, reset_peak, resident_mib};
 use crate::support::StoreKind;
@@ -39,10 +40,23 @@ pub fn run() {
         let file = file(&mut windlass.client(), &body);
         reset_peak(windlass.pid());
         let readers: Vec<_> = (0..PARTS).map(|_| windlass.client()).collect();
-        in_parallel(readers, PARTS, |client: &mut Client, _| client.download_slowly(&file));
+        thread::scope(|scope| {
+            for reader in readers {
+                scope.spawn(|| trickle(&mut reader.begin_download(&file, (PARTS * BODY) as u64)));
+            }
+        });
         table.row(name, &[before, peak, after, peak_mib(windlass.pid())].map(|it| it.to_string()));
     }
     table.print();
+}
+
+/// 300 kB/s for twelve seconds.
+fn trickle(answer: &mut Connection) {
+    let mut bytes = vec![0; 30_000];
+    for _ in 0..120 {
+        answer.read(&mut bytes);
+        thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// A File of as many Parts.

@@ -14,21 +14,23 @@ use std::sync::Arc;
 
 #[cfg(target_os = "linux")]
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
-use rustix::buffer::spare_capacity;
-use rustix::io::{Errno, pread};
 use tokio::sync::mpsc;
 
 use super::buffer::Buffer;
 use super::direct::DirectFile;
 use super::listing::{self, Listed, Listing};
-use super::{BlobKey, Chunks, Error, Result};
+use super::{BlobKey, Chunk, Error, Result, Stretch};
 use crate::crash::CrashPoint;
 
 /// One write: large enough to keep a disk busy, small enough for many bodies at once.
 pub(super) const CHUNK_BYTES: usize = 384 * 1024;
 
-/// One read, in one visit to a thread that may block: with less, more time goes into the visits.
-pub(super) const PIECE_BYTES: u64 = 512 * 1024;
+/// What is read and checked in one visit to a thread that may block: with less, more time goes into the
+/// visits. No memory is held for it.
+pub(super) const PIECE_BYTES: u64 = 2 * 1024 * 1024;
+
+/// Fewer are given in memory: what is done with so few costs more than their copy.
+const SMALL_BYTES: u64 = 16 * 1024;
 
 /// One is read while another is sent.
 pub(super) const PIECES_AHEAD: usize = 2;
@@ -182,7 +184,7 @@ impl FileWriter {
 }
 
 impl FileReader {
-    pub(super) fn read(&self, range: Range<u64>) -> mpsc::Receiver<Result<Chunks>> {
+    pub(super) fn read(&self, range: Range<u64>) -> mpsc::Receiver<Result<Chunk>> {
         let (out, chunks) = mpsc::channel(1);
         let this = self.clone();
         tokio::task::spawn_blocking(move || {
@@ -192,13 +194,12 @@ impl FileReader {
         chunks
     }
 
-    fn read_at_once(&self, range: Range<u64>) -> Result<Chunks> {
+    fn read_at_once(&self, range: Range<u64>) -> Result<Chunk> {
         announce(&self.file, &range);
-        let read = usize::try_from(range.end - range.start)
-            .map_err(io::Error::other)
-            .and_then(|length| read_exactly(&self.file, range.start, length));
-        match read {
-            Ok(bytes) => Ok(Chunks::of(vec![bytes.into()])),
+        let bytes = Stretch::File(Arc::clone(&self.file), range);
+        let read = if bytes.length() <= SMALL_BYTES { bytes.in_memory() } else { Ok(bytes) };
+        match read.and_then(Chunk::of) {
+            Ok(chunk) => Ok(chunk),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Error::WrongLength(self.key)),
             Err(source) => Err(Error::Disk { path: self.path.to_path_buf(), source }),
         }
@@ -213,21 +214,6 @@ fn announce(file: &File, range: &Range<u64>) {
     if let (Ok(offset), Ok(length)) = (range.start.try_into(), (range.end - range.start).try_into()) {
         posix_fadvise(file, offset, length, PosixFadviseAdvice::POSIX_FADV_WILLNEED).ok();
     }
-}
-
-/// Into memory that nobody has set to zero before.
-fn read_exactly(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(length);
-    while bytes.len() < length {
-        let next = offset + bytes.len() as u64;
-        match pread(file, spare_capacity(&mut bytes), next) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    bytes.truncate(length);
-    Ok(bytes)
 }
 
 fn create(path: &Path) -> io::Result<DirectFile> {

@@ -7,12 +7,13 @@ mod listing;
 mod location;
 mod multiparts;
 mod remote;
+mod stretch;
 
 use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use bytes::Bytes;
 use tokio::sync::mpsc;
 
 pub use self::buffer::Buffer;
@@ -20,6 +21,7 @@ use self::directory::{Directory, FileReader, FileWriter};
 pub use self::listing::{Begun, Listed, Listing};
 pub use self::location::Location;
 use self::remote::{ObjectWriter, Remote};
+pub use self::stretch::Stretch;
 use crate::domain::{Crc64, Crc64Digest, PartId};
 
 /// The name of an object. It is made of a Part's id and nothing a client sent.
@@ -68,7 +70,7 @@ pub enum Error {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The object store refused, or could not be reached.
     #[error("the object store failed")]
@@ -296,7 +298,7 @@ pub enum Reader {
 impl Reader {
     /// Reads a stretch. Its bytes come in order; a failure is the last thing that comes. Where they end early
     /// without one, the reading was interrupted.
-    pub fn read(&self, range: Range<u64>) -> mpsc::Receiver<Result<Chunks>> {
+    pub fn read(&self, range: Range<u64>) -> mpsc::Receiver<Result<Chunk>> {
         match self {
             Self::File(it) => it.read(range),
             Self::Object(store, key) => store.read(*key, range),
@@ -304,24 +306,19 @@ impl Reader {
     }
 }
 
-/// Bytes that were read, in as many chunks as they came: put together they would be copied once more.
+/// Bytes that were read, and looked at.
 #[derive(Debug)]
-pub struct Chunks {
-    /// In order.
-    pub bytes: Vec<Bytes>,
-    /// How many bytes they are.
-    pub length: u64,
-    /// The checksum of all of them, computed while they were at hand.
+pub struct Chunk {
+    /// Where they are.
+    pub bytes: Stretch,
+    /// Their checksum.
     pub crc64: Crc64,
 }
 
-impl Chunks {
-    fn of(bytes: Vec<Bytes>) -> Self {
-        let (mut length, mut crc64) = (0, Crc64Digest::new());
-        for chunk in &bytes {
-            length += chunk.len() as u64;
-            crc64.update(chunk);
-        }
-        Self { bytes, length, crc64: crc64.finish() }
+impl Chunk {
+    fn of(bytes: Stretch) -> io::Result<Self> {
+        let mut crc64 = Crc64Digest::new();
+        bytes.look(|seen| crc64.update(seen))?;
+        Ok(Self { bytes, crc64: crc64.finish() })
     }
 }

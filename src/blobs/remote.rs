@@ -24,7 +24,7 @@ use url::Url;
 
 use super::listing::{Begun, Listed, Listing};
 use super::multiparts::{HalfDone, Pages};
-use super::{BlobKey, Buffer, Chunks, Doomed, Error, Result};
+use super::{BlobKey, Buffer, Chunk, Doomed, Error, Result, Stretch};
 use crate::crash::CrashPoint;
 
 /// S3 takes no smaller chunk but the last; two of them are held per body.
@@ -150,7 +150,7 @@ impl Remote {
         Ok(ObjectWriter { store: self.clone(), path, multipart, chunks: Vec::new() })
     }
 
-    pub(super) fn read(&self, key: BlobKey, range: Range<u64>) -> mpsc::Receiver<Result<Chunks>> {
+    pub(super) fn read(&self, key: BlobKey, range: Range<u64>) -> mpsc::Receiver<Result<Chunk>> {
         let (out, chunks) = mpsc::channel(CHUNKS_AHEAD);
         let this = self.clone();
         tokio::spawn(async move {
@@ -162,7 +162,7 @@ impl Remote {
     }
 
     /// Sends a stretch of an object to whoever reads it, for as long as somebody does.
-    async fn send(&self, key: BlobKey, range: Range<u64>, out: &mpsc::Sender<Result<Chunks>>) -> Result<()> {
+    async fn send(&self, key: BlobKey, range: Range<u64>, out: &mpsc::Sender<Result<Chunk>>) -> Result<()> {
         let (mut at, mut most) = (range.start, u64::MAX);
         'asking: while at < range.end {
             let end = range.end.min(at.saturating_add(most));
@@ -173,15 +173,15 @@ impl Remote {
                 if at > end {
                     return Err(Error::WrongLength(key));
                 }
-                let chunks = Ok(Chunks::of(vec![bytes]));
+                let chunk = Chunk::of(Stretch::Memory(bytes)).map_err(|_| Error::WrongLength(key));
                 if let Ok(room) = timeout_at(closing, out.reserve()).await {
                     let Ok(room) = room else { return Ok(()) };
-                    room.send(chunks);
+                    room.send(chunk);
                     continue;
                 }
                 drop(answer);
                 most = SLOW_PIECE_BYTES;
-                if out.send(chunks).await.is_err() {
+                if out.send(chunk).await.is_err() {
                     return Ok(());
                 }
                 continue 'asking;

@@ -1,7 +1,10 @@
 //! A File's bytes on their way out: whole, in part, or not at all where the client has them
 //! (RFC 9110, sections 13 and 14). Never shown by a browser, always saved.
 
-use actix_web::body::SizedStream;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use actix_web::body::{BodySize, MessageBody, SizedStream};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
@@ -10,15 +13,19 @@ use actix_web::http::header::{
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use bytes::Bytes;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::stream;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::answers::ErrorBody;
 use super::auth::Asker;
+use super::connection::Outlet;
 use super::error::ApiError;
 use super::requests::file_id;
 use crate::domain::{File, Filename};
-use crate::service::{ByteRange, Content, Service};
+use crate::service::{self, ByteRange, Content, Service, Stretch};
+
+/// Fewer go out with what comes before them: a packet of their own costs more than a copy.
+const SMALL_BYTES: usize = 16 * 1024;
 
 /// What `filename*` leaves as it is (RFC 8187, attr-char).
 const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
@@ -82,18 +89,52 @@ pub async fn download_file(
     }
     let mut content = service.run(|it| it.read_file(asker.0, id, range)).await?;
     // As long as nothing is sent, an object that cannot be read is an error with a status.
-    let first = content.pieces.recv().await.transpose()?;
-    Ok(answer.body(SizedStream::new(length, pieces(first, content))))
+    let first = content.stretches.recv().await.transpose()?;
+    let outlet = request.conn_data::<Outlet>().cloned().ok_or(service::Error::Interrupted)?;
+    Ok(answer.no_chunking(length).body(ContentBody { first, content, outlet, left: length }))
 }
 
-/// An error in the stream makes the server break the connection off: the client sees that bytes are missing.
-fn pieces(first: Option<Vec<Bytes>>, content: Content) -> impl stream::Stream<Item = Result<Bytes, ApiError>> {
-    let later = stream::unfold(content.pieces, |mut pieces| async move {
-        let piece = pieces.recv().await?;
-        Some((piece.map_err(ApiError::from), pieces))
-    });
-    let chunks = |piece: Vec<Bytes>| stream::iter(piece.into_iter().map(Ok));
-    stream::iter(first.map(Ok)).chain(later).map_ok(chunks).try_flatten()
+/// The bytes of a File, most of them sent past actix.
+struct ContentBody {
+    first: Option<Stretch>,
+    content: Content,
+    outlet: Outlet,
+    /// How many are still to come.
+    left: u64,
+}
+
+impl MessageBody for ContentBody {
+    type Error = ApiError;
+
+    /// How long it is stands in the head already; actix is to count nothing, since it sees little of it.
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    /// An error makes actix break the connection off: the client sees that bytes are missing.
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ApiError>>> {
+        let this = self.get_mut();
+        if !this.outlet.is_empty() {
+            return Poll::Pending;
+        }
+        if this.left == 0 {
+            return Poll::Ready(None);
+        }
+        let next = match this.first.take() {
+            Some(first) => Some(Ok(first)),
+            None => ready!(this.content.stretches.poll_recv(cx)),
+        };
+        let stretch = next.unwrap_or(Err(service::Error::Interrupted))?;
+        this.left = this.left.saturating_sub(stretch.length());
+        match stretch {
+            Stretch::Memory(bytes) if bytes.len() <= SMALL_BYTES => Poll::Ready(Some(Ok(bytes))),
+            Stretch::Memory(_) | Stretch::File(..) => {
+                this.outlet.send(stretch);
+                // The flush that follows sends it, and asks for more once it is gone.
+                Poll::Pending
+            }
+        }
+    }
 }
 
 /// A File never changes, so its id says which bytes it has.

@@ -5,6 +5,7 @@
 mod answers;
 mod auth;
 mod body;
+mod connection;
 mod content;
 mod error;
 mod files;
@@ -20,11 +21,18 @@ mod uploads;
 use std::net::TcpListener;
 use std::time::Duration;
 
+use actix_http::error::DispatchError;
+use actix_http::{Extensions, HttpService, Protocol};
+use actix_server::Server;
+use actix_service::{ServiceFactoryExt as _, fn_service, map_config};
+use actix_web::dev::AppConfig;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
+use actix_web::{App, HttpRequest, HttpResponse};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use self::connection::Connection;
 use self::error::ApiError;
 pub use self::openapi::document;
 use crate::service::Service;
@@ -32,6 +40,9 @@ use crate::service::Service;
 /// How long an answer that came before the end of its body keeps reading that body, so that the
 /// client sees the answer and not a broken pipe.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// How long the head of a connection's first request may take to come.
+const FIRST_HEAD: Duration = Duration::from_secs(5);
 
 /// How long an idle connection is kept: longer than balancers keep theirs, so that they are the ones
 /// to close it, and no request is sent into a connection that is being closed.
@@ -102,19 +113,39 @@ pub async fn serve(
     stop: CancellationToken,
     patience: Duration,
 ) -> std::io::Result<()> {
-    HttpServer::new(move || {
-        App::new().app_data(Data::new(service.clone())).wrap(from_fn(stamp::stamp)).configure(routes)
-    })
-    // The database and the store have threads of their own; these only move bytes.
-    .workers(std::thread::available_parallelism().map_or(2, usize::from))
-    .worker_max_blocking_threads(1)
-    .keep_alive(KEEP_ALIVE)
-    .client_disconnect_timeout(LINGER)
-    .shutdown_timeout(patience.as_secs())
-    .shutdown_signal(stop.cancelled_owned())
-    .listen(listener)?
-    .run()
-    .await
+    let address = listener.local_addr()?;
+    let server = Server::build();
+    let stopping = server.graceful_shutdown_signal();
+    let connections = move || {
+        let (service, stopping) = (service.clone(), stopping.clone());
+        let app = App::new().app_data(Data::new(service)).wrap(from_fn(stamp::stamp)).configure(routes);
+        let http = HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+            .keep_alive(KEEP_ALIVE)
+            .client_request_timeout(FIRST_HEAD)
+            .client_disconnect_timeout(LINGER)
+            .local_addr(address)
+            .on_connect_ext(|connection: &Connection, data: &mut Extensions| drop(data.insert(connection.outlet())))
+            .finish(map_config(app, |()| AppConfig::default()));
+        fn_service(async |socket: TcpStream| {
+            socket.set_nodelay(true).ok();
+            let peer = socket.peer_addr().ok();
+            Ok::<_, DispatchError>((Connection::new(socket), Protocol::Http1, peer))
+        })
+        .and_then(http)
+    };
+    server
+        // The database and the store have threads of their own; these only move bytes.
+        .workers(std::thread::available_parallelism().map_or(2, usize::from))
+        .worker_max_blocking_threads(1)
+        .shutdown_timeout(patience.as_secs())
+        .shutdown_signal(stop.cancelled_owned())
+        .listen("http", listener, connections)?
+        .run()
+        .await
 }
 
 async fn no_such_path(request: HttpRequest) -> Result<HttpResponse, ApiError> {

@@ -6,13 +6,12 @@ use std::ops::Range;
 use std::pin::pin;
 use std::{iter, mem};
 
-use bytes::Bytes;
 use futures_util::future::ready;
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::mpsc;
 
 use super::{Error, Result, Service};
-use crate::blobs::{self, BlobKey, Chunks};
+use crate::blobs::{self, BlobKey, Chunk, Stretch};
 use crate::db::{files, parts};
 use crate::domain::{Crc64, File, FileId, Part, PartId, ProjectId};
 
@@ -38,8 +37,8 @@ impl ByteRange {
 
 /// Bytes of a File on their way out.
 pub struct Content {
-    /// Pieces in order, each in as many chunks as it came. An error is the last thing that comes.
-    pub pieces: mpsc::Receiver<Result<Vec<Bytes>>>,
+    /// In order. An error is the last thing that comes.
+    pub stretches: mpsc::Receiver<Result<Stretch>>,
 }
 
 impl Service {
@@ -58,12 +57,12 @@ impl Service {
                 (it.part, within(range.start)..within(end))
             })
             .collect();
-        Ok(Content { pieces: self.read_parts(wanted) })
+        Ok(Content { stretches: self.read_parts(wanted) })
     }
 
     /// Reads stretches of Parts one after another, in a task that ends when nobody listens.
-    pub(super) fn read_parts(&self, wanted: Vec<(Part, Range<u64>)>) -> mpsc::Receiver<Result<Vec<Bytes>>> {
-        let (out, pieces) = mpsc::channel(1);
+    pub(super) fn read_parts(&self, wanted: Vec<(Part, Range<u64>)>) -> mpsc::Receiver<Result<Stretch>> {
+        let (out, stretches) = mpsc::channel(1);
         let this = self.clone();
         self.spawn(async move {
             let mut pieces = pin!(this.pieces(wanted));
@@ -81,7 +80,7 @@ impl Service {
                 }
             }
         });
-        pieces
+        stretches
     }
 
     /// The pieces in order, some of them read ahead: towards the end of a Part those of the next one.
@@ -101,7 +100,7 @@ impl Service {
     }
 }
 
-type ChunksToCome = mpsc::Receiver<blobs::Result<Chunks>>;
+type ChunksToCome = mpsc::Receiver<blobs::Result<Chunk>>;
 
 /// A stretch of a Part that is read at once.
 #[derive(Clone, Copy)]
@@ -128,15 +127,15 @@ impl Piece {
         &self,
         chunks: Result<ChunksToCome>,
         crc64: &mut Crc64,
-        out: &mpsc::Sender<Result<Vec<Bytes>>>,
+        out: &mpsc::Sender<Result<Stretch>>,
     ) -> Result<()> {
         let (mut chunks, mut at) = (chunks?, self.offset);
         while at < self.offset + self.length {
             let read = chunks.recv().await.ok_or(Error::Interrupted)?;
             let read = read.map_err(|error| unreadable(self.part.id, error))?;
             let before = if at == 0 { Crc64::EMPTY } else { *crc64 };
-            *crc64 = before.followed_by(read.crc64, read.length);
-            at += read.length;
+            *crc64 = before.followed_by(read.crc64, read.bytes.length());
+            at += read.bytes.length();
             let is_last = at == self.part.bytes.get();
             if self.of_whole && is_last && *crc64 != self.part.crc64 {
                 return Err(Error::Damaged(self.part.id));

@@ -32,6 +32,7 @@ pub use self::housekeeping::SweepReport;
 pub use self::intake::Intake;
 pub use self::keys::FirstKey;
 use self::md5_chain::Chains;
+pub use crate::blobs::Stretch;
 use crate::blobs::{self, Blobs};
 use crate::db::{self, Db};
 use crate::domain::{BadDeclaration, ByteCount, FileId, Limits, Md5, PartId, PartsDoNotFit, Purpose, UploadId};

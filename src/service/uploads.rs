@@ -1,5 +1,7 @@
 //! Uploads: look at, complete, cancel.
 
+use std::io;
+
 use super::{Error, Result, Service};
 use crate::crash::CrashPoint;
 use crate::db::uploads::Origin;
@@ -195,18 +197,12 @@ impl Service {
         let stored = self.patiently(parts::list_stored(&self.db, upload.id, order.ids())).await?;
         let parts = in_order(upload, order, stored)?;
         let (covered, mut digest) = self.covered_by_md5(upload.id, &parts).await?;
-        let mut pieces = self.read_parts(parts[covered..].iter().map(|part| (*part, 0..part.bytes.get())).collect());
-        while let Some(piece) = pieces.recv().await {
-            let piece = piece?;
-            // Hashing half a megabyte takes a millisecond: not on a thread that others wait for.
-            digest = tokio::task::spawn_blocking(move || {
-                for chunk in &piece {
-                    digest.update(chunk);
-                }
-                digest
-            })
-            .await
-            .map_err(|_| Error::Interrupted)?;
+        let mut stretches = self.read_parts(parts[covered..].iter().map(|part| (*part, 0..part.bytes.get())).collect());
+        while let Some(stretch) = stretches.recv().await {
+            let stretch = stretch?;
+            // Hashing a megabyte takes milliseconds: not on a thread that others wait for.
+            let hashed = tokio::task::spawn_blocking(move || stretch.look(|seen| digest.update(seen)).map(|()| digest));
+            digest = hashed.await.map_err(io::Error::other).flatten().map_err(|_| Error::Interrupted)?;
         }
         let actual = digest.finish();
         if actual == claimed { Ok(()) } else { Err(Error::WrongMd5 { claimed, actual }) }

@@ -1,5 +1,8 @@
 //! Downloads: whole, in part, conditional, and never whole when bytes are missing.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
 use super::parts::noise;
 use crate::support::client::id;
 use crate::support::{Answer, TestApp};
@@ -13,6 +16,7 @@ crate::on_both_stores! {
     a_range_of_another_version_is_not_a_range;
     a_download_of_a_missing_object_is_never_whole;
     a_reader_of_a_deleted_file_finishes;
+    answers_that_are_asked_for_at_once_come_in_their_order;
 }
 
 async fn get(app: &TestApp, file: &str, headers: &[(&str, &str)]) -> Answer {
@@ -150,4 +154,34 @@ async fn a_reader_of_a_deleted_file_finishes(app: &TestApp) {
         read.extend_from_slice(&bytes);
     }
     assert!(read == whole);
+}
+
+async fn answers_that_are_asked_for_at_once_come_in_their_order(app: &TestApp) {
+    let bodies = [noise(3 * 1024 * 1024), noise(10), Vec::new(), noise(200_000), noise(20_000), noise(9 * 1024 * 1024)];
+    let mut asked = Vec::new();
+    for body in &bodies {
+        let path = format!("/v1/files/{}/content", app.client.file(body.clone()).await);
+        asked.extend(app.client.raw("GET", &path, "text/plain", b""));
+        asked.extend(app.client.raw("GET", "/v1/nothing", "text/plain", b""));
+    }
+    let mut socket = TcpStream::connect(app.client.socket_address()).unwrap();
+    socket.write_all(&asked).unwrap();
+    let mut next = move || {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            socket.read_exact(&mut byte).unwrap();
+            head.extend_from_slice(&byte);
+        }
+        let head = String::from_utf8(head).unwrap();
+        let length = head.lines().find_map(|it| it.strip_prefix("content-length: ")).unwrap();
+        let mut body = vec![0; length.parse().unwrap()];
+        socket.read_exact(&mut body).unwrap();
+        (head.lines().next().unwrap().to_owned(), body)
+    };
+    for body in &bodies {
+        let (status, found) = next();
+        assert!(status.ends_with("200 OK") && found == *body, "{status}, {} of {} bytes", found.len(), body.len());
+        assert!(next().0.ends_with("404 Not Found"));
+    }
 }
