@@ -59,13 +59,9 @@ points! {
     FormDeclared = "create file: declared",
     /// The Upload's row is locked for completion.
     UploadLocked = "complete: locked",
-    /// The File's row is written; not committed.
-    FileWritten = "complete: file written",
     /// The manifest is written; not committed.
     ManifestWritten = "complete: manifest written",
-    /// What is left over is written down as garbage; not committed.
-    LeftoversDiscarded = "complete: leftovers discarded",
-    /// The Upload is completed; not committed.
+    /// The File is written, what is left over is garbage, the Upload is completed; not committed.
     CompletionWritten = "complete: before commit",
     /// The File is there; nobody has been told.
     CompletionCommitted = "complete: committed",

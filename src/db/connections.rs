@@ -86,6 +86,8 @@ impl managed::Manager for Connector {
             }
         };
         keep_what_is_committed(&mut raw).await?;
+        // A statement is planned once, for any values: planning costs as much as most of them do.
+        raw.execute("set plan_cache_mode = force_generic_plan").await?;
         Ok(Connection { raw, is_sound: true, last_used: Instant::now() })
     }
 

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 
 use super::{Error, Position, Result, Tx, seconds};
-use crate::domain::{Assembly, ByteCount, Crc64, File, FileId, FileLifetime, Md5, Order, PageLimit, ProjectId};
+use crate::domain::{Assembly, ByteCount, Crc64, File, FileId, Md5, Order, PageLimit, ProjectId, UploadId};
 
 /// A File that is there: not deleted, and not past its expiry, swept or not.
 macro_rules! select_file {
@@ -53,15 +53,39 @@ impl TryFrom<FileColumns> for File {
     }
 }
 
-/// Writes down the File that an assembly makes. It takes its Upload's age, as in the contract.
-pub async fn insert(tx: &mut Tx, project: ProjectId, assembly: &Assembly, md5: Option<Md5>) -> Result<File> {
+/// Ends a pending Upload as the File that an assembly makes, which takes its age, as in the contract:
+/// one statement for the File, for what is left over (`parts::discard_unplaced`), and for the Upload's
+/// state. The project keeps in mind whether an `md5` came. The Upload's row is locked by the caller.
+pub async fn insert(
+    tx: &mut Tx,
+    project: ProjectId,
+    assembly: &Assembly,
+    md5: Option<Md5>,
+    grace: Duration,
+    writer: Duration,
+) -> Result<File> {
     let upload = assembly.upload();
     let it = &upload.declaration;
+    let lifetime = assembly.file_lifetime().map(|it| Duration::from_secs(it.seconds().unsigned_abs()));
     sqlx::query_as!(
         FileColumns,
-        "insert into file (id, project_id, filename, purpose, mime_type, bytes, crc64nvme, md5, created_at, expires_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9::timestamptz, $9::timestamptz + make_interval(secs => $10))
+        "with left_over as (
+             update part set state = 'garbage',
+                 not_before = case state when 'stored' then now() + make_interval(secs => $12)
+                                         else greatest(now(), created_at + make_interval(secs => $13)) end
+             where upload_id = $1 and byte_offset is null and state in ('receiving', 'stored')
+         ), other_than_before as (
+             update project set completes_with_md5 = $9::bytea is not null
+             from upload
+             where upload.id = $1 and upload.origin = 'client' and project.id = $3
+               and project.completes_with_md5 <> ($9::bytea is not null)
+         ), ended as (
+             update upload set status = 'completed', ended_at = now() where id = $1 and status = 'pending'
+         )
+         insert into file (id, project_id, filename, purpose, mime_type, bytes, crc64nvme, md5, created_at, expires_at)
+         values ($2, $3, $4, $5, $6, $7, $8, $9, $10::timestamptz, $10::timestamptz + make_interval(secs => $11))
          returning id, filename, purpose, mime_type, bytes, crc64nvme, md5, created_at, expires_at",
+        upload.id as UploadId,
         upload.id.file() as FileId,
         project as ProjectId,
         it.filename.as_str(),
@@ -71,11 +95,9 @@ pub async fn insert(tx: &mut Tx, project: ProjectId, assembly: &Assembly, md5: O
         assembly.crc64().to_ledger(),
         md5.as_ref().map(AsRef::as_ref),
         upload.created_at,
-        assembly
-            .file_lifetime()
-            .map(FileLifetime::seconds)
-            .map(|it| Duration::from_secs(it.unsigned_abs()))
-            .map(seconds),
+        lifetime.map(seconds),
+        seconds(grace),
+        seconds(writer),
     )
     .fetch_one(&mut **tx)
     .await?

@@ -130,12 +130,14 @@ pub async fn abandon(db: impl PgExecutor<'_>, part: PartId, grace: Duration) -> 
     Ok(())
 }
 
-/// Those of the listed Parts that are stored, in no order.
+/// Those of the listed Parts that are stored, in no order. Each is looked up by its id (`limit 1` holds the
+/// planner to that): a plan for a short list is used for a long one as well.
 pub async fn list_stored(db: impl PgExecutor<'_>, upload: UploadId, listed: &[PartId]) -> Result<Vec<Part>> {
     sqlx::query_as!(
         StoredRow,
-        r#"select id, upload_id, bytes as "bytes!", crc64nvme as "crc64nvme!", created_at
-           from part join unnest($2::uuid[]) as listed (id) using (id)
+        r#"select id as "id!", upload_id as "upload_id!", bytes as "bytes!", crc64nvme as "crc64nvme!",
+                  created_at as "created_at!"
+           from unnest($2::uuid[]) as listed (part_id), lateral (select * from part where id = part_id limit 1) found
            where upload_id = $1 and state = 'stored'"#,
         upload as UploadId,
         listed as &[PartId],
@@ -186,28 +188,32 @@ pub async fn list(
     .collect()
 }
 
-/// Gives Parts their places in the manifest. The Upload's row is locked by the caller.
-pub async fn place(tx: &mut Tx, upload: UploadId, parts: &[Part]) -> Result<()> {
-    let ids: Vec<PartId> = parts.iter().map(|part| part.id).collect();
-    let offsets: Vec<ByteCount> = parts
-        .iter()
-        .scan(ByteCount::ZERO, |next, part| {
-            let offset = *next;
-            *next = next.checked_add(part.bytes)?;
-            Some(offset)
-        })
-        .collect();
-    sqlx::query!(
-        "update part set byte_offset = place.byte_offset, md5_state = null, md5_follows = null
-         from unnest($2::uuid[], $3::bigint[]) as place (id, byte_offset)
-         where part.id = place.id and part.upload_id = $1 and part.state = 'stored'",
+/// Gives the listed Parts their places in the manifest, one after another, and tells of them in no order;
+/// none of them where one is not stored or they do not add up. They are looked up as in [`list_stored`].
+/// The Upload's row is locked by the caller.
+pub async fn place(tx: &mut Tx, upload: UploadId, listed: &[PartId], bytes: ByteCount) -> Result<Vec<Part>> {
+    sqlx::query_as!(
+        StoredRow,
+        r#"with place as (
+             select id, sum(bytes) over (order by nth) - bytes as byte_offset,
+                    count(*) over () as parts, sum(bytes) over () as total
+             from unnest($2::uuid[]) with ordinality as listed (part_id, nth),
+                  lateral (select id, bytes, upload_id, state from part where id = part_id limit 1) found
+             where upload_id = $1 and state = 'stored'
+         )
+         update part set byte_offset = place.byte_offset, md5_state = null, md5_follows = null
+         from place
+         where part.id = place.id and place.parts = cardinality($2) and place.total = $3
+         returning part.id, upload_id, bytes as "bytes!", crc64nvme as "crc64nvme!", created_at"#,
         upload as UploadId,
-        &ids as &[PartId],
-        &offsets as &[ByteCount],
+        listed as &[PartId],
+        bytes as ByteCount,
     )
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
+    .fetch_all(&mut **tx)
+    .await?
+    .into_iter()
+    .map(Part::try_from)
+    .collect()
 }
 
 /// The objects of a file that hold any of the bytes from `start` up to (not including) `end`, in order.

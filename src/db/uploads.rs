@@ -225,16 +225,27 @@ pub async fn find(db: impl PgExecutor<'_>, project: ProjectId, id: UploadId) -> 
     .transpose()
 }
 
-/// The project's Upload of that id, with its row locked until the transaction ends. It is read by a
-/// statement of its own: the one that had to wait for the lock would see the File of before the wait.
+/// The project's Upload of that id, with its row locked until the transaction ends.
 pub async fn lock(tx: &mut Tx, project: ProjectId, id: UploadId, origin: Origin) -> Result<Option<Upload>> {
-    sqlx::query!(
-        "select id from upload where id = $1 and project_id = $2 for update",
+    let locked = select_upload!(
+        "where upload.id = $1 and upload.project_id = $2 and upload.origin = $3 for update of upload",
         id as UploadId,
-        project as ProjectId
+        project as ProjectId,
+        origin.as_str(),
     )
     .fetch_optional(&mut **tx)
-    .await?;
+    .await?
+    .map(Upload::try_from)
+    .transpose()?;
+    match locked {
+        Some(Upload { status: UploadStatus::Completed(None), .. }) => read_again(tx, project, id, origin).await,
+        it => Ok(it),
+    }
+}
+
+/// The same for a statement that had to wait for the lock: it sees the Upload of after the wait, and the
+/// File of before, when there was none.
+async fn read_again(tx: &mut Tx, project: ProjectId, id: UploadId, origin: Origin) -> Result<Option<Upload>> {
     select_upload!(
         "where upload.id = $1 and upload.project_id = $2 and upload.origin = $3",
         id as UploadId,
@@ -296,25 +307,6 @@ pub async fn list(
         }
     };
     rows.into_iter().map(Upload::try_from).collect()
-}
-
-/// Ends a pending Upload that has become a File, and keeps in mind whether an `md5` came with that.
-/// Its row is locked by the caller.
-pub async fn mark_completed(tx: &mut Tx, id: UploadId, with_md5: bool) -> Result<()> {
-    sqlx::query!(
-        "with other_than_before as (
-             update project set completes_with_md5 = $2
-             from upload
-             where upload.id = $1 and upload.origin = 'client' and project.id = upload.project_id
-               and project.completes_with_md5 <> $2
-         )
-         update upload set status = 'completed', ended_at = now() where id = $1 and status = 'pending'",
-        id as UploadId,
-        with_md5,
-    )
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
 }
 
 /// Ends a pending Upload that nobody wants any more. Whether it was pending and before its hour.

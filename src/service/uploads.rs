@@ -122,8 +122,8 @@ impl Service {
         Ok(completed)
     }
 
-    /// The writes of a completion, under the Upload's row lock: the File, its manifest, what is left
-    /// over, and at last the Upload's new state.
+    /// The writes of a completion, under the Upload's row lock: the manifest, then the File and all that
+    /// ends with it.
     pub(super) async fn assemble(
         &self,
         tx: &mut Tx,
@@ -132,16 +132,17 @@ impl Service {
         order: &PartOrder,
         md5: Option<Md5>,
     ) -> Result<Upload> {
-        let id = pending.upload().id;
-        let stored = parts::list_stored(&mut **tx, id, order.ids()).await?;
-        let assembly = pending.assemble(order, stored)?;
-        let file = files::insert(tx, project, &assembly, md5).await?;
-        CrashPoint::FileWritten.passed();
-        parts::place(tx, id, assembly.parts()).await?;
+        let upload = pending.upload();
+        let id = upload.id;
+        let mut parts = parts::place(tx, id, order.ids(), upload.declaration.bytes).await?;
         CrashPoint::ManifestWritten.passed();
-        parts::discard_unplaced(tx, &[id], self.limits.deletion_grace, self.writer_lifetime()).await?;
-        CrashPoint::LeftoversDiscarded.passed();
-        uploads::mark_completed(tx, id, md5.is_some()).await?;
+        if parts.len() < order.ids().len() {
+            // Nothing was placed: what is stored tells why.
+            parts = parts::list_stored(&mut **tx, id, order.ids()).await?;
+        }
+        let assembly = pending.assemble(order, parts)?;
+        let (grace, writer) = (self.limits.deletion_grace, self.writer_lifetime());
+        let file = files::insert(tx, project, &assembly, md5, grace, writer).await?;
         CrashPoint::CompletionWritten.passed();
         Ok(Upload { status: UploadStatus::Completed(Some(file)), ..assembly.upload().clone() })
     }

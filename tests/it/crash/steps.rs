@@ -83,9 +83,7 @@ fn passed_by(point: CrashPoint) -> (&'static [Operation], bool) {
         P::ObjectAborted | P::PartAbandoned => (&[GiveUpPart], false),
         P::FormWritten | P::FormDeclared => (&[CreateFile], false),
         P::UploadLocked => (&[Complete], false),
-        P::FileWritten | P::ManifestWritten | P::LeftoversDiscarded | P::CompletionWritten => {
-            (&[Complete, CreateFile], false)
-        }
+        P::ManifestWritten | P::CompletionWritten => (&[Complete, CreateFile], false),
         P::CompletionCommitted => (&[Complete, CreateFile], true),
         P::CancelWritten | P::CancelDiscarded => (&[Cancel], false),
         P::CancelCommitted => (&[Cancel], true),

@@ -79,18 +79,16 @@ impl Ledger {
         match how {
             End::Cancelled => {
                 assert!(uploads::mark_cancelled(&mut tx, self.project, id, Origin::Client).await.unwrap());
+                parts::discard_unplaced(&mut tx, &[id], GRACE, GRACE).await.unwrap();
             }
             End::Completed => {
                 let order = PartOrder::try_from(vec![listed.id]).unwrap();
                 let upload = uploads::lock(&mut tx, self.project, id, Origin::Client).await.unwrap().unwrap();
-                let stored = parts::list_stored(&mut *tx, id, order.ids()).await.unwrap();
-                let assembly = upload.into_pending().unwrap().assemble(&order, stored).unwrap();
-                files::insert(&mut tx, self.project, &assembly, None).await.unwrap();
-                parts::place(&mut tx, id, assembly.parts()).await.unwrap();
-                uploads::mark_completed(&mut tx, id, false).await.unwrap();
+                let placed = parts::place(&mut tx, id, order.ids(), listed.bytes).await.unwrap();
+                let assembly = upload.into_pending().unwrap().assemble(&order, placed).unwrap();
+                files::insert(&mut tx, self.project, &assembly, None, GRACE, GRACE).await.unwrap();
             }
         }
-        parts::discard_unplaced(&mut tx, &[id], GRACE, GRACE).await.unwrap();
         tx
     }
 

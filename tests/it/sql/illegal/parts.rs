@@ -203,7 +203,11 @@ pub(super) const RULES: &[Rule] = &[
     ),
     (
         "part_is_placed_with_its_file",
-        &["select place(stored(), 0)", "select place(stored(), 0), end_as(filling(), 'cancelled')"],
+        &[
+            "select place(stored(), 0)",
+            "select place(stored(), 0), place(stored_too(), 10)",
+            "select place(stored(), 0), end_as(filling(), 'cancelled')",
+        ],
     ),
     (
         "part_change_fits_its_upload",
@@ -218,6 +222,11 @@ pub(super) const RULES: &[Rule] = &[
             "select end_as(filling(), 'expired'); select place(stored(), 0)",
             "select place(stored(), 0), place(stored_too(), 10), make_file(filling()), end_as(filling(), 'completed');
              select place(spare(), 30)",
+            // A manifest is placed from its first part on.
+            "select place(stored(), 10)",
+            "select place(stored_too(), 1), place(stored(), 0)",
+            "select place(stored(), 1), place(stored_too(), 11), make_file(filling()), end_as(filling(), 'completed')",
+            "update part set byte_offset = 20 - bytes / 2 where id in (stored(), stored_too())",
             // What a File is made of stays as long as the File.
             "select discard(placed())",
             "select discard(placed_next())",

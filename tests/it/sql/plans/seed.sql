@@ -7,8 +7,6 @@ set local session_replication_role = replica;
 create function id(n bigint) returns uuid immutable language sql return lpad(to_hex(n), 32, '0')::uuid;
 create function ids(after bigint, count bigint) returns uuid[] immutable language sql
     return array(select id(after + n) from generate_series(1, count) n);
-create function offsets(count bigint) returns bigint[] immutable language sql
-    return array(select 10 * n from generate_series(0, count - 1) n);
 
 insert into project (id, name) select id(n), 'project-' || n from generate_series(1, 20) n;
 insert into api_key (id, project_id, name, hash)
