@@ -73,7 +73,7 @@ pub async fn open_db(url: &str, connections: u32) -> Result<Db, Error> {
 /// When one of them cannot be used.
 pub async fn open(config: &Config, database_url: &str) -> Result<Service, Error> {
     let db = open_db(database_url, config.database_connections).await?;
-    let blobs = Blobs::open(&config.store).await?;
+    let blobs = Blobs::open(&config.store, config.signing).await?;
     Ok(Service::new(db, blobs, config.limits.clone(), Handle::current()))
 }
 

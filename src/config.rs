@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::blobs::Location;
+use crate::blobs::{Location, Signing};
 use crate::domain::{ApiKey, ByteCount, KeyId, Limits, MimePolicy, NotAByteCount};
 use crate::embedded;
 
@@ -192,6 +192,8 @@ pub struct Config {
     pub database_connections: u32,
     /// Where the objects are.
     pub store: Location,
+    /// Who says whether what goes to a bucket is signed.
+    pub signing: Signing,
     /// Where to listen.
     pub listen: SocketAddr,
     /// An absolute path.
@@ -254,6 +256,7 @@ impl TryFrom<Options> for Config {
                 connections: typed.database_connections,
             }),
         };
+        let signing = env::var_os("AWS_UNSIGNED_PAYLOAD").map_or(Signing::Found, |_| Signing::Set);
         let limits = Limits {
             part_bytes: ByteCount::try_from(typed.max_part_bytes)?,
             upload_bytes: ByteCount::try_from(typed.max_upload_bytes)?,
@@ -274,6 +277,7 @@ impl TryFrom<Options> for Config {
             database,
             database_connections: typed.database_connections,
             store: typed.store.unwrap_or_else(|| Location::Directory(data_dir.join("objects"))),
+            signing,
             listen: typed.listen,
             data_dir,
             api_key: typed.api_key,

@@ -8,6 +8,7 @@ mod location;
 mod multiparts;
 mod remote;
 mod stretch;
+mod transit;
 
 use std::fmt;
 use std::io;
@@ -22,6 +23,7 @@ pub use self::listing::{Begun, Listed, Listing};
 pub use self::location::Location;
 use self::remote::{ObjectWriter, Remote};
 pub use self::stretch::Stretch;
+pub use self::transit::Signing;
 use crate::domain::{Crc64, Crc64Digest, PartId};
 
 /// The name of an object. It is made of a Part's id and nothing a client sent.
@@ -114,10 +116,10 @@ impl Blobs {
     ///
     /// # Errors
     /// When the store cannot be reached or made.
-    pub async fn open(location: &Location) -> Result<Self> {
+    pub async fn open(location: &Location, signing: Signing) -> Result<Self> {
         match location {
             Location::Directory(path) => Ok(Self::Directory(Directory::open(path.clone()).await?)),
-            Location::Bucket(url) => Ok(Self::Remote(Remote::open(url).await?)),
+            Location::Bucket(url) => Ok(Self::Remote(Remote::open(url, signing).await?)),
         }
     }
 

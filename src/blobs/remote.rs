@@ -24,6 +24,7 @@ use url::Url;
 
 use super::listing::{Begun, Listed, Listing};
 use super::multiparts::{HalfDone, Pages};
+use super::transit::{self, Signing};
 use super::{BlobKey, Buffer, Chunk, Doomed, Error, Result, Stretch};
 use crate::crash::CrashPoint;
 
@@ -80,7 +81,7 @@ pub struct ObjectWriter {
 
 impl Remote {
     /// Opens a bucket. An S3 bucket that is missing is made.
-    pub(super) async fn open(url: &Url) -> Result<Self> {
+    pub(super) async fn open(url: &Url, signing: Signing) -> Result<Self> {
         let prefix = Path::parse(url.path().trim_matches('/')).map_err(object_store::Error::from)?;
         // Plain http is for endpoints that the operator named so, such as a store on this machine.
         let client = ClientOptions::new().with_allow_http(true);
@@ -105,23 +106,25 @@ impl Remote {
             _ => {
                 let builder =
                     AmazonS3Builder::from_env().with_url(url.as_str()).with_client_options(client).with_retry(retry);
-                let never = RetryConfig { max_retries: 0, ..RetryConfig::default() };
-                let once = Arc::new(builder.clone().with_retry(never).build()?);
-                let s3 = S3 { once, http: reqwest::Client::new() };
-                Self::open_s3(Arc::new(builder.build()?), s3, prefix).await
+                Self::open_s3(builder, prefix, signing).await
             }
         }
     }
 
-    async fn open_s3(store: Arc<AmazonS3>, s3: S3, prefix: Path) -> Result<Self> {
-        match Self::reached(Arc::clone(&store), Some(s3.clone()), prefix.clone()).await {
+    async fn open_s3(builder: AmazonS3Builder, prefix: Path, signing: Signing) -> Result<Self> {
+        let http = reqwest::Client::new();
+        let store = Arc::new(builder.clone().build()?);
+        match Self::reached(Arc::clone(&store), None, prefix.clone()).await {
             // S3's own code is only in the text of the answer.
             Err(Error::Remote(error)) if error.to_string().contains("<Code>NoSuchBucket</Code>") => {
-                make_bucket(&store, &s3.http).await?;
-                Self::reached(store, Some(s3), prefix).await
+                make_bucket(&store, &http).await?;
             }
-            reached => reached,
+            reached => drop(reached?),
         }
+        let builder = transit::guard(builder, &http, &prefix, signing).await?;
+        let never = RetryConfig { max_retries: 0, ..RetryConfig::default() };
+        let once = Arc::new(builder.clone().with_retry(never).build()?);
+        Self::reached(Arc::new(builder.build()?), Some(S3 { once, http }), prefix).await
     }
 
     async fn reached<S: ObjectStore + MultipartStore>(store: Arc<S>, s3: Option<S3>, prefix: Path) -> Result<Self> {

@@ -23,6 +23,8 @@ pub enum Fault {
     DeletesNothing,
     /// It takes its time.
     IsLate(Duration),
+    /// A byte of what is sent is another when it arrives.
+    FlipsASentByte,
     /// A byte of the answer's body is another.
     FlipsAByte,
     /// The answer's body is shorter, and says so.
@@ -53,6 +55,8 @@ pub struct FaultyS3 {
 struct Shared {
     target: String,
     rule: Mutex<Option<Rule>>,
+    /// The digest of the bytes that were sent last, as their signature has it.
+    digest: Mutex<String>,
     http: reqwest::Client,
 }
 
@@ -61,8 +65,8 @@ impl FaultyS3 {
     pub fn before(target: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let shared =
-            Arc::new(Shared { target: target.to_owned(), rule: Mutex::default(), http: reqwest::Client::new() });
+        let (target, http) = (target.to_owned(), reqwest::Client::new());
+        let shared = Arc::new(Shared { target, rule: Mutex::default(), digest: Mutex::default(), http });
         let (data, (ready, begun)) = (Data::from(Arc::clone(&shared)), mpsc::channel());
         thread::spawn(move || {
             actix_web::rt::System::new().block_on(async {
@@ -77,6 +81,13 @@ impl FaultyS3 {
         });
         begun.recv().unwrap();
         Self { endpoint, shared }
+    }
+
+    /// Whether the bytes that were sent last were signed.
+    pub fn were_signed(&self) -> bool {
+        let digest = self.shared.digest.lock().unwrap();
+        assert!(!digest.is_empty(), "nothing was sent");
+        *digest != "UNSIGNED-PAYLOAD"
     }
 
     /// From now on this happens, and nothing else.
@@ -108,13 +119,17 @@ impl Shared {
     }
 }
 
-async fn pass_on(shared: Data<Shared>, request: HttpRequest, body: Bytes) -> HttpResponse {
+async fn pass_on(shared: Data<Shared>, request: HttpRequest, mut body: Bytes) -> HttpResponse {
+    if let Some(digest) = request.headers().get("x-amz-content-sha256").filter(|_| request.method() == "PUT") {
+        digest.to_str().unwrap().clone_into(&mut shared.digest.lock().unwrap());
+    }
     let fault = shared.fault(&request);
     match fault {
         Some(Fault::Refuses(status, code)) => return error(StatusCode::from_u16(status).unwrap(), code),
         Some(Fault::FailsWith200) => return error(StatusCode::OK, "InternalError"),
         Some(Fault::DeletesNothing) => return deletes_nothing(&String::from_utf8_lossy(&body)),
         Some(Fault::IsLate(by)) => actix_web::rt::time::sleep(by).await,
+        Some(Fault::FlipsASentByte) => body = [&[body[0] ^ 1], &body[1..]].concat().into(),
         Some(Fault::DoesItAndFails | Fault::FlipsAByte | Fault::LosesAByte | Fault::GainsAByte) | None => {}
     }
     let url = format!("{}{}", shared.target, request.uri());

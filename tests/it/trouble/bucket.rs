@@ -57,6 +57,8 @@ async fn whatever_a_write_meets_it_is_acknowledged_only_when_stored() {
         (Some(false), rule("PUT", "parts/", 1, denied)),
         (Some(true), rule("PUT", "parts/", 1, Fault::DoesItAndFails)),
         (Some(true), rule("PUT", "parts/", 1, Fault::IsLate(Duration::from_millis(500)))),
+        (Some(false), rule("PUT", "parts/", 1, Fault::FlipsASentByte)),
+        (Some(false), rule("PUT", "partNumber=2", 1, Fault::FlipsASentByte)),
         (Some(true), rule("POST", "?uploads", 1, slow_down)),
         (Some(true), rule("POST", "?uploads", 1, Fault::DoesItAndFails)),
         (Some(false), rule("POST", "?uploads", 2, Fault::DoesItAndFails)),
@@ -91,6 +93,24 @@ async fn whatever_a_write_meets_it_is_acknowledged_only_when_stored() {
         }
     }
     app.expire_everything().await;
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_does_not_check_what_it_is_sent_gets_it_signed() {
+    let Some((app, faults)) = app_before_faults().await else { return };
+    app.client.file("checked").await;
+    assert!(!faults.were_signed(), "this one checks, and nobody else is on the way");
+    faults.set(rule("PUT", "checksum-probe", 1, Fault::FailsWith200));
+    app.restart_with(&[("AWS_ENDPOINT_URL", &faults.endpoint)]);
+    assert!(faults.heal() && app.log().contains("the store does not check CRC-64/NVME"));
+    for bytes in bodies() {
+        app.client.file(bytes).await;
+        assert!(faults.were_signed());
+    }
+    app.restart_with(&[("AWS_ENDPOINT_URL", &faults.endpoint), ("AWS_UNSIGNED_PAYLOAD", "false")]);
+    app.client.file("signed all the same").await;
+    assert!(faults.were_signed());
     app.nothing_is_lost_and_nothing_is_left().await;
 }
 
