@@ -55,7 +55,7 @@ pub enum Command {
 /// How to look.
 #[derive(Debug, Args)]
 pub struct Fsck {
-    /// Read every object and hold its checksum against the ledger's.
+    /// Read every part and hold its checksum against the ledger's.
     #[arg(long)]
     pub deep: bool,
     /// Delete objects and half-done multipart uploads that no row names. Without this nothing is changed.
@@ -126,6 +126,11 @@ pub struct Options {
     /// The most bytes of one part.
     #[arg(long, global = true, env = "WINDLASS_MAX_PART_BYTES", default_value_t = Limits::default().part_bytes.get(), value_parser = clap::value_parser!(u64).range(1..))]
     max_part_bytes: u64,
+    /// The most bytes of a part that is kept in the database instead of the store: up to 65536, or 0 for none. It
+    /// saves a request to the store, and a sync. Raise it where the store is a bucket that takes long over small
+    /// objects; the database, and its backups, grow by what it holds.
+    #[arg(long, global = true, env = "WINDLASS_LEDGER_PART_BYTES", default_value_t = Limits::default().ledger_part_bytes.get(), value_parser = clap::value_parser!(u64).range(..=Limits::LEDGER_PART_BYTES))]
+    ledger_part_bytes: u64,
     /// The most bytes of one upload.
     #[arg(long, global = true, env = "WINDLASS_MAX_UPLOAD_BYTES", default_value_t = Limits::default().upload_bytes.get())]
     max_upload_bytes: u64,
@@ -259,6 +264,7 @@ impl TryFrom<Options> for Config {
         let signing = env::var_os("AWS_UNSIGNED_PAYLOAD").map_or(Signing::Found, |_| Signing::Set);
         let limits = Limits {
             part_bytes: ByteCount::try_from(typed.max_part_bytes)?,
+            ledger_part_bytes: ByteCount::try_from(typed.ledger_part_bytes)?,
             upload_bytes: ByteCount::try_from(typed.max_upload_bytes)?,
             file_bytes: ByteCount::try_from(typed.max_file_bytes)?,
             batch_file_bytes: ByteCount::try_from(typed.max_batch_file_bytes)?,

@@ -49,6 +49,8 @@ points! {
     ObjectFinished = "add part: object durable",
     /// The Part is committed as stored; nobody has been told.
     PartStored = "add part: committed",
+    /// A Part is committed with its bytes; nobody has been told.
+    PartKept = "add part: kept in the ledger",
     /// An object was given up and removed from the store; the ledger does not know.
     ObjectAborted = "give up part: object aborted",
     /// The ledger knows that the object was given up.

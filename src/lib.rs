@@ -22,14 +22,17 @@
 //!
 //! # The ledger
 //!
-//! Postgres is the truth; the store holds bytes under names that only the ledger knows. The tables
+//! Postgres is the truth; the store holds bytes under names that only the ledger knows, and the ledger
+//! the bytes of small Parts (`WINDLASS_LEDGER_PART_BYTES`). The tables
 //! are `project`, `api_key`, `upload`, `part` and `file`; the rules between them stand in
 //! `migrations/`, as checks and triggers, and are shown one by one in `tests/it/sql/`.
 //!
-//! - A row of `part` is an object in the store. `receiving` (committed before the first byte) →
+//! - A row of `part` is an object in the store, or has the Part's bytes in its `content`; the row says which,
+//!   never the setting. An object's row is `receiving` (committed before the first byte) →
 //!   `stored` (once the store has the whole object durably) → `garbage` (with the time from which it
 //!   may go) → no row (once the object is gone). A writer that fails, or whose process dies, leaves a
-//!   row that says so, and nothing has to be listed to find what is left.
+//!   row that says so, and nothing has to be listed to find what is left. A row with its bytes begins as
+//!   `stored`, by one statement, and they go with it.
 //! - An Upload is `pending`, then exactly one of `completed`, `cancelled`, `expired`.
 //! - A File has the id of its Upload, with another prefix, so an Upload cannot have two. Its manifest
 //!   is the Upload's Parts that have a `byte_offset`, so a Part cannot be in two.
@@ -37,9 +40,9 @@
 //!
 //! # Invariants
 //!
-//! **Invariant: no object without its row, no stored row without its object.** The row is committed
-//! before the first byte, `stored` only after the store's acknowledgement (a file and its directory
-//! are synced), and the row goes after the object.
+//! **Invariant: no object without its row, no stored row without its bytes**, which are in one place: an
+//! object, or the row. An object's row is committed before the first byte, `stored` only after the store's
+//! acknowledgement (a file and its directory are synced), and the row goes after the object.
 //!
 //! **Invariant: no transaction and no pooled connection is held** while a body is read or an object is
 //! read, written or deleted.

@@ -15,6 +15,7 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 pub use self::buffer::Buffer;
@@ -322,5 +323,13 @@ impl Chunk {
         let mut crc64 = Crc64Digest::new();
         bytes.look(|seen| crc64.update(seen))?;
         Ok(Self { bytes, crc64: crc64.finish() })
+    }
+}
+
+impl From<Bytes> for Chunk {
+    fn from(bytes: Bytes) -> Self {
+        let mut crc64 = Crc64Digest::new();
+        crc64.update(&bytes);
+        Self { bytes: Stretch::Memory(bytes), crc64: crc64.finish() }
     }
 }

@@ -25,7 +25,7 @@ use url::Url;
 use super::listing::{Begun, Listed, Listing};
 use super::multiparts::{HalfDone, Pages};
 use super::transit::{self, Signing};
-use super::{BlobKey, Buffer, Chunk, Doomed, Error, Result, Stretch};
+use super::{BlobKey, Buffer, Chunk, Doomed, Error, Result};
 use crate::crash::CrashPoint;
 
 /// S3 takes no smaller chunk but the last; two of them are held per body.
@@ -176,7 +176,7 @@ impl Remote {
                 if at > end {
                     return Err(Error::WrongLength(key));
                 }
-                let chunk = Chunk::of(Stretch::Memory(bytes)).map_err(|_| Error::WrongLength(key));
+                let chunk = Ok(Chunk::from(bytes));
                 if let Ok(room) = timeout_at(closing, out.reserve()).await {
                     let Ok(room) = room else { return Ok(()) };
                     room.send(chunk);

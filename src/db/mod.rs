@@ -1,6 +1,7 @@
 //! Postgres, and the only place that speaks to it: its connections, its errors, one module a table.
 
 mod connections;
+pub mod contents;
 pub mod files;
 pub mod keys;
 pub mod md5_links;

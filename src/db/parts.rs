@@ -1,4 +1,5 @@
-//! The table `part`: every object in the store, from before its first byte until after its end.
+//! The table `part`: every object in the store, from before its first byte until after its end, and the
+//! Parts that are in the ledger themselves.
 
 use std::time::Duration;
 
@@ -17,11 +18,13 @@ pub struct Placed {
     pub offset: u64,
 }
 
-/// An object that is to go.
+/// A Part that is to go.
 #[derive(Debug, Clone)]
 pub struct Garbage {
-    /// Its Part.
+    /// Which.
     pub part: PartId,
+    /// Whether its bytes go with its row; else there may be an object.
+    pub in_ledger: bool,
     /// The half-done multipart upload that may be left of it in the store.
     pub multipart: Option<String>,
     /// Whether it was stored once.
@@ -34,6 +37,7 @@ struct StoredRow {
     bytes: i64,
     crc64nvme: i64,
     created_at: DateTime<Utc>,
+    in_ledger: bool,
 }
 
 impl TryFrom<StoredRow> for Part {
@@ -46,11 +50,12 @@ impl TryFrom<StoredRow> for Part {
             bytes: row.bytes.try_into().map_err(|e| Error::inconsistent("part", row.id.uuid(), e))?,
             crc64: Crc64::from_ledger(row.crc64nvme),
             created_at: row.created_at,
+            in_ledger: row.in_ledger,
         })
     }
 }
 
-/// What is said of an object that was written down.
+/// What is said of a Part that was written down.
 #[derive(Debug, Clone, Copy)]
 pub struct Begun {
     /// When, by the database's clock.
@@ -136,8 +141,9 @@ pub async fn list_stored(db: impl PgExecutor<'_>, upload: UploadId, listed: &[Pa
     sqlx::query_as!(
         StoredRow,
         r#"select id as "id!", upload_id as "upload_id!", bytes as "bytes!", crc64nvme as "crc64nvme!",
-                  created_at as "created_at!"
-           from unnest($2::uuid[]) as listed (part_id), lateral (select * from part where id = part_id limit 1) found
+                  created_at as "created_at!", in_ledger as "in_ledger!"
+           from unnest($2::uuid[]) as listed (part_id),
+                lateral (select *, content is not null as in_ledger from part where id = part_id limit 1) found
            where upload_id = $1 and state = 'stored'"#,
         upload as UploadId,
         listed as &[PartId],
@@ -172,7 +178,8 @@ pub async fn list(
     let after = after.unwrap_or(Position::FIRST);
     sqlx::query_as!(
         StoredRow,
-        r#"select id, upload_id, bytes as "bytes!", crc64nvme as "crc64nvme!", created_at
+        r#"select id, upload_id, bytes as "bytes!", crc64nvme as "crc64nvme!", created_at,
+                  content is not null as "in_ledger!"
            from part
            where upload_id = $1 and state = 'stored' and (created_at, id) > ($2, $3)
            order by created_at, id limit $4"#,
@@ -204,7 +211,8 @@ pub async fn place(tx: &mut Tx, upload: UploadId, listed: &[PartId], bytes: Byte
          update part set byte_offset = place.byte_offset, md5_state = null, md5_follows = null
          from place
          where part.id = place.id and place.parts = cardinality($2) and place.total = $3
-         returning part.id, upload_id, bytes as "bytes!", crc64nvme as "crc64nvme!", created_at"#,
+         returning part.id, upload_id, bytes as "bytes!", crc64nvme as "crc64nvme!", created_at,
+                   content is not null as "in_ledger!""#,
         upload as UploadId,
         listed as &[PartId],
         bytes as ByteCount,
@@ -216,11 +224,12 @@ pub async fn place(tx: &mut Tx, upload: UploadId, listed: &[PartId], bytes: Byte
     .collect()
 }
 
-/// The objects of a file that hold any of the bytes from `start` up to (not including) `end`, in order.
+/// The Parts of a file that hold any of the bytes from `start` up to (not including) `end`, in order.
 pub async fn list_manifest(db: impl PgExecutor<'_>, upload: UploadId, start: u64, end: u64) -> Result<Vec<Placed>> {
     let bound = |it: u64| i64::try_from(it).unwrap_or(i64::MAX);
     let rows = sqlx::query!(
-        r#"select id, bytes as "bytes!", crc64nvme as "crc64nvme!", created_at, byte_offset as "byte_offset!"
+        r#"select id, bytes as "bytes!", crc64nvme as "crc64nvme!", created_at, byte_offset as "byte_offset!",
+                  content is not null as "in_ledger!"
            from part
            where upload_id = $1 and byte_offset is not null and byte_offset < $3 and byte_offset + bytes > $2
            order by byte_offset"#,
@@ -239,6 +248,7 @@ pub async fn list_manifest(db: impl PgExecutor<'_>, upload: UploadId, start: u64
                 bytes: row.bytes,
                 crc64nvme: row.crc64nvme,
                 created_at: row.created_at,
+                in_ledger: row.in_ledger,
             };
             let offset = u64::try_from(row.byte_offset).map_err(|e| Error::inconsistent("part", id.uuid(), e))?;
             Ok(Placed { part: part.try_into()?, offset })
@@ -299,15 +309,18 @@ pub async fn claim_garbage(db: impl PgExecutor<'_>, limit: u16) -> Result<Vec<Ga
          update part set attempts = attempts + 1,
              not_before = now() + least(interval '10 seconds' * 2 ^ least(attempts + 1, 20), interval '1 hour')
          from due where part.id = due.id
-         returning part.id, part.multipart_id, part.bytes is not null as "whole!""#,
+         returning part.id, part.multipart_id, part.bytes is not null as "whole!", part.content is not null as "in_ledger!""#,
         i64::from(limit),
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(|row| Garbage { part: row.id, multipart: row.multipart_id, whole: row.whole }).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| Garbage { part: row.id, in_ledger: row.in_ledger, multipart: row.multipart_id, whole: row.whole })
+        .collect())
 }
 
-/// Removes the rows of objects that are gone from the store.
+/// Removes the rows of objects that are gone from the store, and of Parts that never had one.
 pub async fn delete_collected(db: impl PgExecutor<'_>, parts: &[PartId]) -> Result<u64> {
     let outcome = sqlx::query!("delete from part where id = any($1) and state = 'garbage'", parts as &[PartId])
         .execute(db)
@@ -333,9 +346,11 @@ pub async fn count_refusing(db: impl PgExecutor<'_>) -> Result<u32> {
     Ok(row.count.unsigned_abs())
 }
 
-/// Those of the objects that have a row, whatever it says.
+/// Those of the objects that have a row, whatever it says but that the bytes are in itself.
 pub async fn list_known(db: impl PgExecutor<'_>, parts: &[PartId]) -> Result<Vec<PartId>> {
-    let rows = sqlx::query!("select id from part where id = any($1)", parts as &[PartId]).fetch_all(db).await?;
+    let rows = sqlx::query!("select id from part where id = any($1) and content is null", parts as &[PartId])
+        .fetch_all(db)
+        .await?;
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
@@ -347,7 +362,7 @@ pub async fn list_unfinished(db: impl PgExecutor<'_>, parts: &[PartId]) -> Resul
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
-/// Whether an object is one that must be there.
+/// Whether a Part is one whose bytes must be there.
 pub async fn is_stored(db: impl PgExecutor<'_>, part: PartId) -> Result<bool> {
     let row =
         sqlx::query!("select from part where id = $1 and state = 'stored'", part as PartId).fetch_optional(db).await?;
@@ -358,7 +373,8 @@ pub async fn is_stored(db: impl PgExecutor<'_>, part: PartId) -> Result<bool> {
 pub async fn list_all_stored(db: impl PgExecutor<'_>, after: PartId, limit: u16) -> Result<Vec<Part>> {
     sqlx::query_as!(
         StoredRow,
-        r#"select id, upload_id, bytes as "bytes!", crc64nvme as "crc64nvme!", created_at
+        r#"select id, upload_id, bytes as "bytes!", crc64nvme as "crc64nvme!", created_at,
+                  content is not null as "in_ledger!"
            from part where state = 'stored' and id > $1 order by id limit $2"#,
         after as PartId,
         i64::from(limit),

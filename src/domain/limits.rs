@@ -9,6 +9,8 @@ use super::{ByteCount, MimePolicy};
 pub struct Limits {
     /// The largest Part: 64 MiB, since the SDK's parts are exactly that.
     pub part_bytes: ByteCount,
+    /// The largest Part that is kept in the ledger, up to [`Limits::LEDGER_PART_BYTES`]; larger ones are objects.
+    pub ledger_part_bytes: ByteCount,
     /// The largest Upload that may be declared: 8 GiB.
     pub upload_bytes: ByteCount,
     /// The largest body of `POST /v1/files`: 512 MiB.
@@ -41,6 +43,8 @@ pub struct Limits {
 impl Limits {
     /// The most Parts that one Upload may hold and one completion may list.
     pub const PARTS_PER_UPLOAD: usize = 10_000;
+    /// The largest Part that the schema lets into the ledger.
+    pub const LEDGER_PART_BYTES: u64 = 64 * 1024;
     /// The longest page of a list, and the default.
     pub const PAGE: u16 = 10_000;
     /// The largest JSON body: a completion of 10,000 part ids has 0.4 MB.
@@ -64,6 +68,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             part_bytes: ByteCount::of(64 * 1024 * 1024),
+            ledger_part_bytes: ByteCount::of(4096),
             upload_bytes: ByteCount::of(1024 * 1024 * 1024).times(8),
             file_bytes: ByteCount::of(512 * 1024 * 1024),
             batch_file_bytes: ByteCount::of(200 * 1024 * 1024),

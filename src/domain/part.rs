@@ -1,4 +1,4 @@
-//! A Part: bytes of one Upload, immutable once stored, in an object of its own.
+//! A Part: bytes of one Upload, immutable once stored, in an object of its own or, if they are few, in the ledger.
 
 use chrono::{DateTime, Utc};
 
@@ -7,7 +7,7 @@ use super::{ByteCount, Crc64, Limits, PartId, UploadId};
 /// A stored Part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
-    /// Its name, and its object's.
+    /// Its name, and its object's where it has one.
     pub id: PartId,
     /// The Upload it belongs to.
     pub upload: UploadId,
@@ -15,8 +15,10 @@ pub struct Part {
     pub bytes: ByteCount,
     /// The checksum of its bytes.
     pub crc64: Crc64,
-    /// When its first byte was awaited.
+    /// When its row was written.
     pub created_at: DateTime<Utc>,
+    /// Whether its bytes are in its row; else they are in an object.
+    pub in_ledger: bool,
 }
 
 /// The order of a File's Parts as a client gives it: no Part twice; none at all for a file of no bytes.

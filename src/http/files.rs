@@ -36,14 +36,15 @@ pub async fn create_file(
     body: Payload,
 ) -> Result<Json<FileBody>, ApiError> {
     let limits = service.limits();
-    if content_length(&request).is_some_and(|it| it > limits.file_bytes.get() + Limits::FORM_OVERHEAD_BYTES) {
+    let expected = content_length(&request);
+    if expected.is_some_and(|it| it > limits.file_bytes.get() + Limits::FORM_OVERHEAD_BYTES) {
         return Err(Error::FileTooLarge(limits.file_bytes).into());
     }
     let mut form = Form::open(&request, body, limits, limits.file_bytes.get(), &[PURPOSE, FILE, ANCHOR, SECONDS])?;
     let mut sent = SentFile::default();
     while let Some(field) = form.next().await? {
         match field.name() {
-            FILE => sent.file = Some(receive(&service, asker, field).await?),
+            FILE => sent.file = Some(receive(&service, asker, field, expected).await?),
             PURPOSE => sent.purpose = Some(purpose(&field.text().await?)?),
             ANCHOR => sent.anchor = Some(field.text().await?),
             _ => sent.seconds = Some(seconds(&field.text().await?)?),
@@ -76,9 +77,10 @@ async fn receive(
     service: &Service,
     asker: Asker,
     mut field: Field,
+    expected: Option<u64>,
 ) -> Result<(Filename, MimeType, FormIntake), ApiError> {
     let (filename, mime_type) = (field.filename()?, field.mime_type()?);
-    let mut intake = service.run(|it| it.begin_form(asker.0)).await?;
+    let mut intake = service.run(|it| it.begin_form(asker.0, expected)).await?;
     while let Some(bytes) = field.next().await? {
         intake.write(&bytes).await?;
     }

@@ -12,7 +12,7 @@ use super::form::Form;
 use super::query::Query;
 use super::requests::{AddUploadPartForm, CompleteUploadBody, CreateUploadBody, upload_id};
 use crate::domain::{Limits, NewUpload};
-use crate::service::{Error, Service};
+use crate::service::{Error, Intake, Service};
 
 /// Opens an Upload, to which parts can be added for an hour.
 #[utoipa::path(
@@ -130,8 +130,16 @@ pub async fn add_upload_part(
     if expected.is_some_and(|it| it > limits.part_bytes.get() + Limits::FORM_OVERHEAD_BYTES) {
         return Err(Error::PartTooLarge(limits.part_bytes).into());
     }
-    let mut intake = service.run(|it| it.begin_part(asker.0, id, expected)).await?;
-    let mut form = Form::open(&request, body, limits, limits.part_bytes.get(), &["data"])?;
+    let mut intake = service.begin_part(asker.0, id, expected).await?;
+    if let Err(error) = receive(&mut intake, &request, body, limits).await {
+        intake.check_upload().await?;
+        return Err(error);
+    }
+    Ok(Json(intake.finish().await?.into()))
+}
+
+async fn receive(intake: &mut Intake, request: &HttpRequest, body: Payload, limits: &Limits) -> Result<(), ApiError> {
+    let mut form = Form::open(request, body, limits, limits.part_bytes.get(), &["data"])?;
     let Some(mut data) = form.next().await? else {
         return Err(ApiError::missing("data", "a file field with the bytes of the part"));
     };
@@ -141,7 +149,7 @@ pub async fn add_upload_part(
     drop(data);
     // Until the form's end has been seen, the part may have been cut off.
     form.next().await?;
-    Ok(Json(intake.finish().await?.into()))
+    Ok(())
 }
 
 /// Makes the listed parts into a File. Repeated in the same words it gives the same File.

@@ -1,19 +1,24 @@
-//! The way of a byte out: the manifest's objects in order, in bounded pieces, the next ones read
-//! while the last is sent. An object that is missing or damaged breaks the stream off: a File never
+//! The way of a byte out: the manifest's Parts in order, in bounded pieces, the next ones read
+//! while the last is sent. A Part whose bytes are missing or damaged breaks the stream off: a File never
 //! ends as if it were whole when it is not.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::pin::pin;
 use std::{iter, mem};
 
+use bytes::Bytes;
 use futures_util::future::ready;
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::mpsc;
 
 use super::{Error, Result, Service};
-use crate::blobs::{self, BlobKey, Chunk, Stretch};
-use crate::db::{files, parts};
+use crate::blobs::{self, BlobKey, Chunk, Reader, Stretch};
+use crate::db::{contents, files, parts};
 use crate::domain::{Crc64, File, FileId, Part, PartId, ProjectId};
+
+/// How many Parts that are in the ledger are read together.
+const CONTENTS_AT_ONCE: usize = 16;
 
 /// A stretch of a File that a client may ask for, before the File's size is known (RFC 9110, 14.1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,13 +70,13 @@ impl Service {
         let (out, stretches) = mpsc::channel(1);
         let this = self.clone();
         self.spawn(async move {
-            let mut pieces = pin!(this.pieces(wanted));
+            let mut pieces = pin!(this.pieces(&wanted));
             let mut crc64 = Crc64::EMPTY;
             while let Some((piece, chunks)) = pieces.next().await {
                 if let Err(error) = piece.send(chunks, &mut crc64, &out).await {
                     metrics::counter!("windlass_objects_unreadable_total").increment(1);
                     tracing::error!(part.id = %piece.part.id, upload.id = %piece.part.upload,
-                        error = &error as &dyn std::error::Error, "an object cannot be read");
+                        error = &error as &dyn std::error::Error, "a part cannot be read");
                     out.send(Err(error)).await.ok();
                     return;
                 }
@@ -84,23 +89,78 @@ impl Service {
     }
 
     /// The pieces in order, some of them read ahead: towards the end of a Part those of the next one.
-    fn pieces(&self, wanted: Vec<(Part, Range<u64>)>) -> impl Stream<Item = (Piece, Result<ChunksToCome>)> {
-        let opened = stream::iter(wanted).then(async |(part, range)| {
-            let reader = self.blobs.read(BlobKey::from(part.id)).await;
-            (part, range, reader.map_err(|error| unreadable(part.id, error)))
-        });
-        let pieces = opened.flat_map(|(part, range, mut reader)| {
-            stream::iter(Piece::of(part, range, self.blobs.piece_bytes())).map(move |piece| match &mut reader {
-                Ok(reader) => (piece, Ok(reader.read(piece.offset..piece.offset + piece.length))),
+    fn pieces(&self, wanted: &[(Part, Range<u64>)]) -> impl Stream<Item = (Piece, Result<ChunksToCome>)> {
+        let neighbours = wanted.chunk_by(|(a, _), (b, _)| a.in_ledger && b.in_ledger);
+        let opened_at_once: Vec<_> = neighbours.flat_map(|it| it.chunks(CONTENTS_AT_ONCE)).map(<[_]>::to_vec).collect();
+        let opened = stream::iter(opened_at_once).then(|it| self.open(it)).flat_map(stream::iter);
+        let pieces = opened.flat_map(|(part, range, mut source)| {
+            stream::iter(Piece::of(part, range, self.blobs.piece_bytes())).map(move |piece| match &mut source {
+                Ok(source) => (piece, Ok(source.read(piece.offset..piece.offset + piece.length))),
                 // Nobody asks for more than the first piece of what cannot be read.
                 Err(error) => (piece, Err(mem::replace(error, Error::Interrupted))),
             })
         });
         pieces.map(ready).buffered(self.blobs.pieces_ahead())
     }
+
+    /// Finds the bytes of an object, or of some Parts that are all in the ledger.
+    async fn open(&self, wanted: Vec<(Part, Range<u64>)>) -> Vec<(Part, Range<u64>, Result<Source>)> {
+        if let [(part, range)] = &*wanted
+            && !part.in_ledger
+        {
+            let reader = self.blobs.read(BlobKey::from(part.id)).await;
+            let source = reader.map(Source::Object).map_err(|error| unreadable(part.id, error));
+            return vec![(*part, range.clone(), source)];
+        }
+        let ids: Vec<_> = wanted.iter().map(|(part, _)| part.id).collect();
+        match self.contents(&ids).await {
+            Ok(mut contents) => wanted
+                .into_iter()
+                .map(|(part, range)| (part, range, Source::of_content(&part, contents.remove(&part.id))))
+                .collect(),
+            Err(error) => wanted.into_iter().zip([Err(error)]).map(|((part, range), it)| (part, range, it)).collect(),
+        }
+    }
+
+    async fn contents(&self, parts: &[PartId]) -> Result<HashMap<PartId, Vec<u8>>> {
+        let mut attempts = self.attempts();
+        loop {
+            match self.patiently(contents::list(&self.db, parts)).await {
+                Ok(contents) => return Ok(contents.into_iter().collect()),
+                Err(error) => attempts.after(error).await?,
+            }
+        }
+    }
 }
 
 type ChunksToCome = mpsc::Receiver<blobs::Result<Chunk>>;
+
+/// Where a Part's bytes come from.
+enum Source {
+    Object(Reader),
+    Content(Bytes),
+}
+
+impl Source {
+    fn of_content(part: &Part, content: Option<Vec<u8>>) -> Result<Self> {
+        let content = content.ok_or(Error::Missing(part.id))?;
+        let is_whole = content.len() as u64 == part.bytes.get();
+        is_whole.then(|| Self::Content(content.into())).ok_or(Error::Damaged(part.id))
+    }
+
+    fn read(&self, range: Range<u64>) -> ChunksToCome {
+        match self {
+            Self::Object(reader) => reader.read(range),
+            Self::Content(content) => {
+                let (given, chunks) = mpsc::channel(1);
+                let at = |it: u64| usize::try_from(it).unwrap_or(usize::MAX);
+                // It takes one, and nobody has hung up.
+                given.try_send(Ok(content.slice(at(range.start)..at(range.end)).into())).ok();
+                chunks
+            }
+        }
+    }
+}
 
 /// A stretch of a Part that is read at once.
 #[derive(Clone, Copy)]

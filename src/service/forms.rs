@@ -3,6 +3,7 @@
 
 use tokio::sync::oneshot;
 
+use super::intake::Target;
 use super::{Error, Intake, Result, Service};
 use crate::crash::CrashPoint;
 use crate::db::uploads::Origin;
@@ -16,6 +17,8 @@ pub struct FormIntake {
     service: Service,
     project: ProjectId,
     upload: UploadId,
+    /// How much the body says it has, if it does.
+    expected: Option<u64>,
     part: Option<Intake>,
     stored: Vec<PartId>,
     taken: u64,
@@ -24,11 +27,11 @@ pub struct FormIntake {
 }
 
 impl Service {
-    /// Begins a File of which nothing is known yet.
+    /// Begins a File of which nothing is known yet, but perhaps how much the body says it has.
     ///
     /// # Errors
     /// When the ledger fails.
-    pub async fn begin_form(self, project: ProjectId) -> Result<FormIntake> {
+    pub async fn begin_form(self, project: ProjectId, expected: Option<u64>) -> Result<FormIntake> {
         let upload = UploadId::generate();
         uploads::insert_form(&self.db, project, upload, self.limits.upload_lifetime).await?;
         CrashPoint::FormWritten.passed();
@@ -41,7 +44,7 @@ impl Service {
                 tracing::warn!(upload.id = %upload, error = &error as &dyn std::error::Error, "a form is left to its expiry");
             }
         });
-        Ok(FormIntake { service: self, project, upload, part: None, stored: Vec::new(), taken: 0, done })
+        Ok(FormIntake { service: self, project, upload, expected, part: None, stored: Vec::new(), taken: 0, done })
     }
 
     async fn complete_form(
@@ -141,13 +144,8 @@ impl FormIntake {
     }
 
     async fn begin_part(&self) -> Result<Intake> {
-        let (project, upload) = (self.project, self.upload);
-        self.service
-            .run(move |it| async move {
-                let limit = it.limits().part_bytes;
-                Ok(it.begin_intake(project, upload, None, limit).await?.0)
-            })
-            .await
+        let target = Target { project: self.project, upload: self.upload, origin: Origin::Form };
+        self.service.begin_intake(target, self.expected).await
     }
 
     async fn end_part(&mut self, part: Option<Intake>) -> Result<()> {

@@ -36,15 +36,15 @@ pub struct FsckOptions {
 /// Something that is not as it should be.
 #[derive(Debug)]
 pub enum Finding {
-    /// A stored Part has no object.
+    /// A stored Part has no object, and is not in the ledger.
     Missing(Part),
     /// A stored Part's object has another size.
     WrongSize(Part, u64),
-    /// A stored Part's object has other bytes.
+    /// A stored Part has other bytes.
     Damaged(Part),
-    /// A stored Part's object cannot be read.
+    /// A stored Part cannot be read.
     Unreadable(Part, Error),
-    /// An object has no row.
+    /// An object has no row, or one that has the bytes itself.
     Unknown(Listed),
     /// A half-done multipart upload has no row that waits for it.
     HalfDone(Begun),
@@ -129,7 +129,7 @@ impl Service {
                     tell(report, &Finding::NotOurs(object), false);
                     continue;
                 };
-                // The row goes after the object, so one without a row is not on its way to being deleted.
+                // The row goes after the object, so one without its row is not on its way to being deleted.
                 if known.contains(&key.part()) || self.blobs.size(key).await?.is_none() {
                     continue;
                 }
@@ -166,7 +166,7 @@ impl Service {
         Ok(())
     }
 
-    /// Ledger → store: has every stored Part its object, with its bytes?
+    /// Ledger → store: has every stored Part its bytes?
     async fn check_ledger(
         &self,
         options: FsckOptions,
@@ -193,11 +193,15 @@ impl Service {
     }
 
     async fn look_at(&self, part: Part, deep: bool) -> Result<Option<Finding>> {
-        match self.blobs.size(BlobKey::from(part.id)).await? {
-            None => return Ok(Some(Finding::Missing(part))),
-            Some(found) if found != part.bytes.get() => return Ok(Some(Finding::WrongSize(part, found))),
-            Some(_) if !deep => return Ok(None),
-            Some(_) => {}
+        if !part.in_ledger {
+            match self.blobs.size(BlobKey::from(part.id)).await? {
+                None => return Ok(Some(Finding::Missing(part))),
+                Some(found) if found != part.bytes.get() => return Ok(Some(Finding::WrongSize(part, found))),
+                Some(_) => {}
+            }
+        }
+        if !deep {
+            return Ok(None);
         }
         let mut pieces = self.read_parts(vec![(part, 0..part.bytes.get())]);
         while let Some(piece) = pieces.recv().await {

@@ -5,7 +5,7 @@
 //! | --- | --- | --- |
 //! | a pending Upload becomes expired, its Parts garbage | at its hour | the contract's lifetime |
 //! | a File past `expires_at` becomes deleted, its Parts garbage | at that time | the client said so |
-//! | a garbage object is deleted, then its row | at `not_before` | readers and writers have had their grace |
+//! | the object of a garbage Part is deleted, if it has one, then its row | at `not_before` | readers and writers have had their grace |
 //! | an ended Upload, a deleted File and its Upload lose their rows | a week after, once no object is left | late retries get a true answer |
 
 use std::error::Error as _;
@@ -25,7 +25,7 @@ pub struct SweepReport {
     pub uploads_expired: u64,
     /// Files that became deleted.
     pub files_expired: u64,
-    /// Objects that were deleted, with their rows.
+    /// Parts whose bytes were deleted, with their rows: objects, and what was in the ledger.
     pub objects_deleted: u64,
     /// Objects that could not be deleted; they stay written down and are tried again later.
     pub objects_failed: u64,
@@ -144,8 +144,10 @@ impl Service {
         }
         CrashPoint::GarbageClaimed.passed();
         let mut gone: Vec<PartId> = claimed.iter().map(|it| it.part).collect();
+        // What is in the ledger goes with its row.
         let doomed = claimed
             .into_iter()
+            .filter(|it| !it.in_ledger)
             .map(|it| Doomed { key: BlobKey::from(it.part), multipart: it.multipart, whole: it.whole })
             .collect();
         let began = Instant::now();

@@ -1,111 +1,82 @@
-//! The way of a byte in: from a body, through a checksum, in bounded chunks, to the store.
+//! The way of a byte in: from a body, through a checksum, to where its Part is kept.
 //!
-//! An [`Intake`] stands where the body is read; a task on the service's runtime writes what it
-//! hands over. Two buffers go round between them, so a store that is slow slows the socket down.
-//! The task outlives whoever reads the body: told the end, it brings the object and its row to
-//! their end whatever happens to the asker; not told, it gives the object up.
+//! A body that is small is taken as a whole, and goes into the ledger by one statement with its Part's row:
+//! the ledger's promise is the bytes' promise, and the store is not asked. Any other has its row first, and
+//! goes into the store as it comes (`service/objects.rs`).
 
 use std::mem;
-use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::task::JoinHandle;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::md5_chain::LinkUnderWay;
+use super::objects::ObjectIntake;
 use super::{Error, Result, Service};
-use crate::blobs::{BlobKey, Buffer};
 use crate::crash::CrashPoint;
-use crate::db::parts::{self, Begun};
-use crate::db::uploads;
-use crate::domain::{ByteCount, Crc64, Crc64Digest, Limits, Md5Link, Part, PartId, ProjectId, UploadId};
+use crate::db::contents::{self, NewPart};
+use crate::db::uploads::Origin;
+use crate::db::{parts, uploads};
+use crate::domain::{ByteCount, Crc64, Crc64Digest, Md5Link, Part, PartId, ProjectId, UploadId};
 
 /// What a connection and the reader of its form hold of a large body, besides the two buffers.
 const BESIDE_BYTES: u64 = 1024 * 1024;
 
+/// What a form usually has around one small field: its boundary twice, a name, a type. One that has more
+/// goes into the store.
+const AROUND_BYTES: u64 = 1024;
+
+/// What the Parts of a body are for.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    pub(super) project: ProjectId,
+    pub(super) upload: UploadId,
+    pub(super) origin: Origin,
+}
+
 /// A Part on its way in. Dropped before [`Intake::finish`], it leaves nothing behind.
 pub struct Intake {
-    limit: ByteCount,
+    service: Service,
+    target: Target,
+    /// How much the body says it has, if it does.
+    expected: Option<u64>,
     taken: u64,
     crc64: Crc64Digest,
-    md5: Option<LinkUnderWay>,
-    chunk_bytes: usize,
-    filling: Buffer,
-    /// Full buffers, to the task; at most one waits.
-    full: mpsc::Sender<Chunk>,
-    /// Empty buffers, from the task.
-    empty: mpsc::Receiver<Buffer>,
-    outcome: JoinHandle<Result<Part>>,
+    way: Way,
 }
 
-/// What the task gets: bytes, and with the last of them what they all amount to.
-struct Chunk {
-    bytes: Buffer,
-    end: Option<End>,
-}
-
-struct End {
-    bytes: ByteCount,
-    crc64: Crc64,
-    md5: Option<LinkUnderWay>,
+enum Way {
+    /// Into the ledger, unless it turns out to be too large.
+    Ledger { content: Vec<u8>, memory: Option<OwnedSemaphorePermit> },
+    /// Into the store.
+    Store(ObjectIntake),
 }
 
 impl Service {
-    /// Begins a Part of a pending Upload: writes its row, before the body is looked at.
+    /// Begins a Part of a pending Upload: if the body is not a small one, writes its row, before it is looked at.
     /// `expected` is how much the body says it has, if it does.
     ///
     /// # Errors
-    /// When the Upload is unknown, has ended or is full, or memory is short.
-    pub async fn begin_part(self, project: ProjectId, upload: UploadId, expected: Option<u64>) -> Result<Intake> {
-        let limit = self.limits.part_bytes;
-        let (mut intake, begun) = self.clone().begin_intake(project, upload, expected, limit).await?;
-        if begun.wants_md5 {
-            intake.md5 = self.continue_md5(upload).await?;
-        }
-        Ok(intake)
+    /// When the Upload is unknown, has ended or is full, as far as that is asked already, or memory is short.
+    pub async fn begin_part(&self, project: ProjectId, upload: UploadId, expected: Option<u64>) -> Result<Intake> {
+        self.begin_intake(Target { project, upload, origin: Origin::Client }, expected).await
     }
 
-    /// The same for any kind of Upload; the body may have up to `limit` bytes.
-    pub(super) async fn begin_intake(
-        self,
-        project: ProjectId,
-        upload: UploadId,
-        expected: Option<u64>,
-        limit: ByteCount,
-    ) -> Result<(Intake, Begun)> {
-        let chunk_bytes = self.blobs.chunk_bytes();
-        let first_bytes =
-            expected.map_or(chunk_bytes, |it| usize::try_from(it).map_or(chunk_bytes, |it| it.min(chunk_bytes)));
-        let memory = self.reserve_buffers(expected, chunk_bytes).await?;
-        let filling = Buffer::with_room(first_bytes).map_err(|_| Error::Busy)?;
-        let id = PartId::generate();
-        let Some(begun) = parts::insert_if_pending(&self.db, project, upload, id).await? else {
-            return Err(self.why_no_part(project, upload).await?);
+    /// The same for any kind of Upload.
+    pub(super) async fn begin_intake(&self, target: Target, expected: Option<u64>) -> Result<Intake> {
+        let memory = self.reserve_buffers(expected).await?;
+        let most = self.limits.ledger_part_bytes.get();
+        let may_be_small = most > 0 && expected.is_some_and(|it| it <= most + AROUND_BYTES);
+        let way = if may_be_small {
+            Way::Ledger { content: Vec::new(), memory: Some(memory) }
+        } else {
+            Way::Store(self.run(move |it| it.begin_object(target, expected, Some(memory))).await?)
         };
-        CrashPoint::PartWritten.passed();
-        let (full, chunks) = mpsc::channel(1);
-        let (give_back, empty) = mpsc::channel(2);
-        // The second buffer of the two that go round.
-        give_back.try_send(Buffer::default()).map_err(|_| Error::Interrupted)?;
-        let part = Part { id, upload, bytes: ByteCount::ZERO, crc64: Crc64::EMPTY, created_at: begun.created_at };
-        let outcome = self.clone().spawn(self.store(project, part, chunks, give_back, memory));
-        let intake = Intake {
-            limit,
-            taken: 0,
-            crc64: Crc64Digest::new(),
-            md5: None,
-            chunk_bytes,
-            filling,
-            full,
-            empty,
-            outcome,
-        };
-        Ok((intake, begun))
+        Ok(Intake { service: self.clone(), target, expected, taken: 0, crc64: Crc64Digest::new(), way })
     }
 
     /// Sets memory aside for two chunks and what is held beside them, or for the whole body where that is less.
-    async fn reserve_buffers(&self, expected: Option<u64>, chunk_bytes: usize) -> Result<OwnedSemaphorePermit> {
-        let most = 2 * chunk_bytes as u64 + BESIDE_BYTES;
+    async fn reserve_buffers(&self, expected: Option<u64>) -> Result<OwnedSemaphorePermit> {
+        let most = 2 * self.blobs.chunk_bytes() as u64 + BESIDE_BYTES;
         let kib = expected.map_or(most, |it| it.min(most)).div_ceil(1024).max(1);
         let all = self.limits.bodies_bytes() / 1024;
         let kib = u32::try_from(kib.min(all)).unwrap_or(u32::MAX);
@@ -116,116 +87,48 @@ impl Service {
     }
 
     /// What kept a Part from being begun or counted.
-    async fn why_no_part(&self, project: ProjectId, upload: UploadId) -> Result<Error> {
-        Ok(match uploads::find(&self.db, project, upload).await? {
-            None => Error::NoSuchUpload(upload),
-            Some(upload) => match upload.into_pending() {
-                Ok(pending) => Error::TooManyParts(pending.upload().id),
-                Err(ended) => ended.into(),
-            },
-        })
+    pub(super) async fn why_no_part(&self, target: Target) -> Error {
+        let pending = self.patiently(self.is_pending(target)).await;
+        pending.err().unwrap_or(Error::TooManyParts(target.upload))
     }
 
-    /// The task: writes the object, then counts it; gives it up when anything is amiss.
-    async fn store(
-        self,
-        project: ProjectId,
-        part: Part,
-        mut chunks: mpsc::Receiver<Chunk>,
-        give_back: mpsc::Sender<Buffer>,
-        _memory: OwnedSemaphorePermit,
-    ) -> Result<Part> {
-        let stored = match self.write_object(part, &mut chunks, &give_back).await {
-            Ok((part, md5)) => self.count(project, part, md5).await,
-            Err(error) => Err(error),
-        };
-        if stored.is_err() {
-            self.give_up(part.id).await;
-        }
-        stored
+    async fn is_pending(&self, target: Target) -> Result<()> {
+        let upload = uploads::find(&self.db, target.project, target.upload).await?;
+        upload.ok_or(Error::NoSuchUpload(target.upload))?.into_pending()?;
+        Ok(())
     }
 
-    async fn write_object(
-        &self,
-        part: Part,
-        chunks: &mut mpsc::Receiver<Chunk>,
-        give_back: &mpsc::Sender<Buffer>,
-    ) -> Result<(Part, Option<LinkUnderWay>)> {
-        let mut chunk = chunks.recv().await.ok_or(Error::Interrupted)?;
-        if let Some(end) = chunk.end {
-            self.blobs.put(BlobKey::from(part.id), chunk.bytes).await?;
-            CrashPoint::ObjectFinished.passed();
-            return Ok(end.of(part));
+    /// Writes a Part into the ledger.
+    async fn keep(self, target: Target, content: Vec<u8>, crc64: Crc64) -> Result<Part> {
+        let wants_md5 = target.origin == Origin::Client && self.chains.are_wanted_by(target.project);
+        let mut md5 = if wants_md5 { self.patiently(self.continue_md5(target.upload)).await? } else { None };
+        if let Some(md5) = &mut md5 {
+            md5.update(&content);
         }
-        let mut writer = self.blobs.write(BlobKey::from(part.id)).await?;
-        let received = async {
-            if let Some(multipart) = writer.multipart() {
-                self.patiently(parts::set_multipart(&self.db, part.id, multipart)).await?;
-                CrashPoint::MultipartWritten.passed();
-            }
-            loop {
-                let buffer = writer.write(chunk.bytes).await?;
-                CrashPoint::ChunkWritten.passed();
-                if let Some(end) = chunk.end {
-                    return Ok(end.of(part));
-                }
-                // Nobody there to take it means that no further chunk will come.
-                give_back.send(buffer).await.ok();
-                chunk = chunks.recv().await.ok_or(Error::Interrupted)?;
-            }
-        }
-        .await;
-        match received {
-            Ok(part) => {
-                writer.finish().await?;
-                CrashPoint::ObjectFinished.passed();
-                Ok(part)
-            }
-            Err(error) => {
-                writer.abort().await;
-                CrashPoint::ObjectAborted.passed();
-                Err(error)
-            }
-        }
-    }
-
-    async fn count(&self, project: ProjectId, part: Part, md5: Option<LinkUnderWay>) -> Result<Part> {
         let link = md5.as_ref().map(LinkUnderWay::link);
+        let new = NewPart { id: PartId::generate(), upload: target.upload, content, crc64 };
         let mut attempts = self.attempts();
         loop {
-            match self.patiently(self.try_count(&part, link.as_ref())).await {
-                Ok(true) => {
-                    CrashPoint::PartStored.passed();
+            match self.patiently(self.try_keep(target.project, &new, link.as_ref())).await {
+                Ok(Some(part)) => {
+                    CrashPoint::PartKept.passed();
                     return Ok(part);
                 }
-                Ok(false) => return Err(self.patiently(self.why_no_part(project, part.upload)).await?),
+                Ok(None) => return Err(self.why_no_part(target).await),
                 Err(error) => attempts.after(error).await?,
             }
         }
     }
 
-    /// Whether the Part is stored now: by this attempt, or by one before whose answer was lost.
-    async fn try_count(&self, part: &Part, md5: Option<&Md5Link>) -> Result<bool> {
-        Ok(parts::mark_stored(&self.db, part, md5).await? || parts::is_stored(&self.db, part.id).await?)
-    }
-
-    /// Writes down that the object is to go. Should that fail, its Upload's end will do the same.
-    async fn give_up(&self, part: PartId) {
-        if let Err(error) = self.patiently(parts::abandon(&self.db, part, Limits::ABANDONED_GRACE)).await {
-            tracing::warn!(part.id = %part, error = &error as &dyn std::error::Error, "a part is left to its upload's end");
-        }
-        CrashPoint::PartAbandoned.passed();
-    }
-
-    /// The longest that an object may still be on its way after its row was written.
-    pub(super) fn writer_lifetime(&self) -> Duration {
-        self.limits.body_deadline + Limits::STORE_PATIENCE
-    }
-}
-
-impl End {
-    fn of(self, part: Part) -> (Part, Option<LinkUnderWay>) {
-        (Part { bytes: self.bytes, crc64: self.crc64, ..part }, self.md5)
+    /// The Part as it is stored now: by this attempt, or by one before whose answer was lost.
+    async fn try_keep(&self, project: ProjectId, new: &NewPart, md5: Option<&Md5Link>) -> Result<Option<Part>> {
+        let Some(begun) = contents::insert_if_pending(&self.db, project, new, md5).await? else {
+            return Ok(parts::list_stored(&self.db, new.upload, &[new.id]).await?.pop());
+        };
+        self.chains.learn(project, begun.wants_md5);
+        let bytes = ByteCount::try_from(new.content.len() as u64).map_err(|_| Error::Interrupted)?;
+        let NewPart { id, upload, crc64, .. } = *new;
+        Ok(Some(Part { id, upload, bytes, crc64, created_at: begun.created_at, in_ledger: true }))
     }
 }
 
@@ -239,62 +142,64 @@ impl Intake {
     ///
     /// # Errors
     /// When they are more than the limit, or the store failed meanwhile.
-    pub async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let limits = self.service.limits();
+        let (limit, small) = (limits.part_bytes, limits.ledger_part_bytes.get());
         self.taken += bytes.len() as u64;
-        if self.taken > self.limit.get() {
-            return Err(Error::PartTooLarge(self.limit));
+        if self.taken > limit.get() {
+            return Err(Error::PartTooLarge(limit));
         }
-        while !bytes.is_empty() {
-            if self.filling.len() == self.chunk_bytes {
-                let next = self.empty.recv().await;
-                let bytes = mem::replace(&mut self.filling, next.unwrap_or_default());
-                self.hand_over(Chunk { bytes, end: None }).await?;
+        self.crc64.update(bytes);
+        match &mut self.way {
+            Way::Ledger { content, .. } if self.taken <= small => content.extend_from_slice(bytes),
+            Way::Ledger { content, memory } => {
+                let (before, memory) = (mem::take(content), memory.take());
+                let (target, expected) = (self.target, self.expected);
+                let mut object = self.service.run(move |it| it.begin_object(target, expected, memory)).await?;
+                object.write(&before).await?;
+                object.write(bytes).await?;
+                self.way = Way::Store(object);
             }
-            let (now, later) = bytes.split_at(bytes.len().min(self.chunk_bytes - self.filling.len()));
-            self.crc64.update(now);
-            if let Some(md5) = &mut self.md5 {
-                md5.update(now);
-            }
-            self.reserve(now.len())?;
-            self.filling.extend(now);
-            bytes = later;
+            Way::Store(object) => object.write(bytes).await?,
         }
         Ok(())
+    }
+
+    /// Whether the Upload still takes Parts, where that was not asked in the beginning. It is what a client
+    /// is told first, also where his body is wrong.
+    ///
+    /// # Errors
+    /// When the Upload is unknown or has ended.
+    pub async fn check_upload(&self) -> Result<()> {
+        let target = self.target;
+        match self.way {
+            Way::Ledger { .. } => self.service.run(|it| async move { it.is_pending(target).await }).await,
+            Way::Store(_) => Ok(()),
+        }
     }
 
     /// Ends the Part. When this returns, it is stored, counted and safe.
     ///
     /// # Errors
-    /// When it is empty, the store failed, or its Upload has ended meanwhile.
-    pub async fn finish(mut self) -> Result<Part> {
-        let bytes = ByteCount::try_from(self.taken).map_err(|_| Error::PartTooLarge(self.limit))?;
+    /// When it is empty, the store failed, or its Upload is unknown or has ended meanwhile.
+    pub async fn finish(self) -> Result<Part> {
+        let limit = self.service.limits.part_bytes;
+        let bytes = ByteCount::try_from(self.taken).map_err(|_| Error::PartTooLarge(limit))?;
         if bytes == ByteCount::ZERO {
+            self.check_upload().await?;
             return Err(Error::PartEmpty);
         }
-        let end = Some(End { bytes, crc64: self.crc64.finish(), md5: self.md5.take() });
-        let last = mem::take(&mut self.filling);
-        self.hand_over(Chunk { bytes: last, end }).await?;
-        (&mut self.outcome).await.map_err(|_| Error::Interrupted).flatten()
-    }
-
-    /// A buffer that overflows is about to be filled whole: one allocation then, not a doubling series.
-    fn reserve(&mut self, more: usize) -> Result<()> {
-        if more > self.filling.room() {
-            let mut whole = Buffer::with_room(self.chunk_bytes).map_err(|_| Error::Busy)?;
-            whole.extend(self.filling.bytes());
-            self.filling = whole;
-        }
-        Ok(())
-    }
-
-    /// Gives a chunk to the task; where the task has ended, says why.
-    async fn hand_over(&mut self, chunk: Chunk) -> Result<()> {
-        if self.full.send(chunk).await.is_ok() {
-            return Ok(());
-        }
-        match (&mut self.outcome).await {
-            Ok(Err(error)) => Err(error),
-            Ok(Ok(_)) | Err(_) => Err(Error::Interrupted),
+        let (target, crc64) = (self.target, self.crc64.finish());
+        match self.way {
+            Way::Store(object) => object.finish(bytes, crc64).await,
+            Way::Ledger { content, memory } => {
+                let keep = |it: Service| async move {
+                    let kept = it.keep(target, content, crc64).await;
+                    drop(memory);
+                    kept
+                };
+                self.service.run_at_length(keep).await
+            }
         }
     }
 }

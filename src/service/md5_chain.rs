@@ -10,16 +10,39 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Result, Service};
 use crate::db::md5_links;
-use crate::domain::{Md5Digest, Md5Link, Part, PartId, UploadId};
+use crate::domain::{Md5Digest, Md5Link, Part, PartId, ProjectId, UploadId};
 
-/// The Uploads of which this process receives a Part that goes on with the MD5. Parts that come
-/// beside it cannot: they do not know what it will be.
+/// What this process knows of MD5s under way.
 #[derive(Clone, Default)]
-pub(super) struct Chains(Arc<Mutex<HashSet<UploadId>>>);
+pub(super) struct Chains(Arc<Mutex<Known>>);
+
+#[derive(Default)]
+struct Known {
+    /// The Uploads of which it receives a Part that goes on with the MD5. Parts that come beside it
+    /// cannot: they do not know what it will be.
+    under_way: HashSet<UploadId>,
+    /// The projects that want it, as the ledger said last.
+    wanted_by: HashSet<ProjectId>,
+}
 
 impl Chains {
-    fn lock(&self) -> MutexGuard<'_, HashSet<UploadId>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a project wants it, as far as is known: a Part that is written by one statement cannot ask before.
+    pub(super) fn are_wanted_by(&self, project: ProjectId) -> bool {
+        self.lock().wanted_by.contains(&project)
+    }
+
+    /// Keeps in mind whether a project wants it.
+    pub(super) fn learn(&self, project: ProjectId, wants_md5: bool) {
+        let wanted_by = &mut self.lock().wanted_by;
+        if wants_md5 {
+            wanted_by.insert(project)
+        } else {
+            wanted_by.remove(&project)
+        };
     }
 }
 
@@ -44,14 +67,14 @@ impl LinkUnderWay {
 
 impl Drop for LinkUnderWay {
     fn drop(&mut self) {
-        self.chains.lock().remove(&self.upload);
+        self.chains.lock().under_way.remove(&self.upload);
     }
 }
 
 impl Service {
     /// Goes on with the MD5 after the Part that came last, where that has one.
     pub(super) async fn continue_md5(&self, upload: UploadId) -> Result<Option<LinkUnderWay>> {
-        if !self.chains.lock().insert(upload) {
+        if !self.chains.lock().under_way.insert(upload) {
             return Ok(None);
         }
         let mut link =

@@ -12,6 +12,7 @@ mod housekeeping;
 mod intake;
 mod keys;
 mod md5_chain;
+mod objects;
 mod uploads;
 
 use std::sync::Arc;
@@ -133,11 +134,11 @@ pub enum Error {
     /// The store failed.
     #[error("the store failed")]
     Blobs(#[from] blobs::Error),
-    /// A stored object's bytes are not those that were stored.
-    #[error("object {0} is damaged: its size or its checksum is another")]
+    /// A stored Part's bytes are not those that were stored.
+    #[error("the bytes of {0} are damaged: their number or their checksum is another")]
     Damaged(PartId),
-    /// A stored object is not in the store.
-    #[error("object {0} is missing")]
+    /// A stored Part's bytes are not where they were stored.
+    #[error("the bytes of {0} are missing")]
     Missing(PartId),
     /// A task of ours ended before its work did.
     #[error("the work was interrupted")]

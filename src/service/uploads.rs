@@ -101,7 +101,10 @@ impl Service {
         loop {
             match self.patiently(self.complete(project, id, &order, md5)).await {
                 Err(error) => attempts.after(error).await?,
-                completed => return completed,
+                Ok(completed) => {
+                    self.chains.learn(project, md5.is_some());
+                    return Ok(completed);
+                }
             }
         }
     }

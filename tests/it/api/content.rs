@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use super::parts::noise;
+use crate::support::audit::move_clock;
 use crate::support::client::id;
 use crate::support::{Answer, TestApp};
 
@@ -15,7 +16,9 @@ crate::on_both_stores! {
     a_range_outside_the_file_is_416;
     a_client_that_has_the_file_gets_304;
     a_range_of_another_version_is_not_a_range;
-    a_download_of_a_missing_object_is_never_whole;
+    a_download_of_a_missing_object_is_never_whole (WINDLASS_LEDGER_PART_BYTES = "0");
+    a_download_of_damaged_bytes_in_the_ledger_is_never_whole;
+    ranges_across_the_ledger_and_the_store_are_the_bytes_asked_for (WINDLASS_LEDGER_PART_BYTES = "100");
     a_reader_of_a_deleted_file_finishes;
     answers_that_are_asked_for_at_once_come_in_their_order;
 }
@@ -47,11 +50,25 @@ async fn head_tells_what_get_would_send(app: &TestApp) {
 }
 
 async fn ranges_across_parts_are_the_bytes_asked_for(app: &TestApp) {
+    ranges_are_the_bytes_asked_for(app, &[100; 10]).await;
+    ranges_are_the_bytes_asked_for(app, &[25; 40]).await;
+}
+
+async fn ranges_across_the_ledger_and_the_store_are_the_bytes_asked_for(app: &TestApp) {
+    ranges_are_the_bytes_asked_for(app, &[60, 140, 50, 50, 200, 1, 1, 101, 97, 300]).await;
+    let in_store = app.objects_in_the_ledger("true").await;
+    assert_eq!((in_store.len(), app.store.list().await), (4, in_store));
+}
+
+/// A File of a thousand bytes in Parts of these sizes.
+async fn ranges_are_the_bytes_asked_for(app: &TestApp, sizes: &[usize]) {
     let whole = noise(1000);
     let upload = app.client.upload(whole.len()).await;
-    let mut parts = Vec::new();
-    for part in whole.chunks(100) {
+    let (mut parts, mut rest) = (Vec::new(), &*whole);
+    for size in sizes {
+        let (part, later) = rest.split_at(*size);
         parts.push(app.client.part(&upload, part).await);
+        rest = later;
     }
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let file = id(&app.client.complete(&upload, &parts).await.ok()["file"]);
@@ -141,6 +158,17 @@ async fn a_download_of_a_missing_object_is_never_whole(app: &TestApp) {
     let error = get(app, &file, &[]).await.error(500, None);
     assert!(!error["message"].as_str().unwrap().contains("part_"), "what is inside stays inside");
     std::fs::write(&first, "abc").unwrap();
+}
+
+async fn a_download_of_damaged_bytes_in_the_ledger_is_never_whole(app: &TestApp) {
+    let file = app.client.file("these bytes").await;
+    move_clock(&app.pool, "update part set content = 'those bytes'").await;
+    get(app, &file, &[]).await.error(500, None);
+    assert!(app.log().contains("a part cannot be read"));
+    move_clock(&app.pool, "update part set content = null").await;
+    get(app, &file, &[]).await.error(500, None);
+    move_clock(&app.pool, "update part set content = 'these bytes'").await;
+    assert_eq!(app.client.download(&file).await, b"these bytes");
 }
 
 async fn a_reader_of_a_deleted_file_finishes(app: &TestApp) {

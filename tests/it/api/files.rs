@@ -10,13 +10,13 @@ use crate::support::{TestApp, eventually};
 crate::on_both_stores! {
     a_file_in_one_request_comes_back_whole;
     a_file_is_answered_as_the_contract_has_it;
-    a_file_larger_than_a_part_is_cut_into_parts (WINDLASS_MAX_PART_BYTES = "1000");
+    a_file_larger_than_a_part_is_cut_into_parts (WINDLASS_MAX_PART_BYTES = "1000", WINDLASS_LEDGER_PART_BYTES = "0");
     a_file_that_is_too_large_is_refused_and_leaves_nothing (WINDLASS_MAX_FILE_BYTES = "2000", WINDLASS_MAX_PART_BYTES = "900");
     a_batch_file_has_a_limit_of_its_own (WINDLASS_MAX_BATCH_FILE_BYTES = "10");
     a_file_that_fails_is_given_up_at_once_not_in_an_hour (WINDLASS_MAX_FILE_BYTES = "3000000");
     an_empty_file_is_a_file;
     an_expiry_is_two_bracketed_fields;
-    a_deleted_file_is_gone_at_once_and_its_bytes_after_a_grace;
+    a_deleted_file_is_gone_at_once_and_its_bytes_after_a_grace (WINDLASS_LEDGER_PART_BYTES = "0");
     an_upload_remembers_no_file_that_was_deleted;
     a_file_made_in_one_request_has_no_upload_to_see;
 }

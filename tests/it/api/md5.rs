@@ -9,6 +9,7 @@ use crate::support::audit::move_clock;
 use crate::support::client::{Answer, id};
 
 crate::on_both_stores! {
+    objects only:
     parts_that_came_in_their_order_are_not_read_again;
     only_what_came_in_another_order_is_read;
     parts_that_come_at_once_make_the_right_md5;
@@ -17,6 +18,8 @@ crate::on_both_stores! {
     a_completion_that_is_asked_again_reads_nothing;
     a_wrong_md5_is_refused_without_reading_and_changes_nothing;
     it_is_computed_only_where_the_last_completion_came_with_one;
+    parts_in_the_ledger_may_stand_anywhere (WINDLASS_LEDGER_PART_BYTES = "5");
+    a_part_in_the_ledger_makes_nobody_read_what_is_in_the_store (WINDLASS_LEDGER_PART_BYTES = "5");
 }
 
 fn md5_of(bytes: &str) -> String {
@@ -179,4 +182,40 @@ async fn it_is_computed_only_where_the_last_completion_came_with_one(app: &TestA
     assert_eq!(count, 2, "those of what is completed are gone");
     complete(app, &upload, &[&parts[0], &parts[1]], None).await.ok();
     assert_eq!(computed().await.0, 0);
+}
+
+async fn parts_in_the_ledger_may_stand_anywhere(app: &TestApp) {
+    for is_learnt in [false, true] {
+        if is_learnt {
+            learn(app).await;
+        }
+        for parts in [["in the store", "small", "in it, too"], ["small", "in the store", "last"], ["a", "b", "c"]] {
+            for order in [[0, 1, 2], [1, 0, 2], [2, 1, 0], [0, 2, 1]] {
+                let (upload, ids) = upload_of(app, &parts).await;
+                let listed = order.map(|it| ids[it].as_str());
+                let whole = order.map(|it| parts[it]).concat();
+                complete(app, &upload, &listed, Some(&md5_of("another"))).await.error(400, Some("md5"));
+                let completed = complete(app, &upload, &listed, Some(&md5_of(&whole))).await;
+                has(app, &completed.ok()["file"], &whole).await;
+            }
+            let (upload, ids) = upload_of(app, &parts).await;
+            let listed = [&ids[0], &ids[1], &ids[2]].map(String::as_str);
+            complete(app, &upload, &listed, None).await.ok();
+        }
+    }
+}
+
+async fn a_part_in_the_ledger_makes_nobody_read_what_is_in_the_store(app: &TestApp) {
+    learn(app).await;
+    let upload = app.client.upload(26).await;
+    let one = app.client.part(&upload, "number one").await;
+    let two = app.client.part(&upload, "two").await;
+    // Another process has heard of no completion yet, but of the first part.
+    app.kill_and_restart();
+    let three = app.client.part(&upload, "number three").await;
+    let four = app.client.part(&upload, "4").await;
+    let hidden = [(&one, "number one"), (&three, "number three")];
+    let order = [&one, &two, &three, &four].map(String::as_str);
+    let completed = complete_without(app, &hidden, &upload, &order, &md5_of("number onetwonumber three4")).await;
+    has(app, &completed.ok()["file"], "number onetwonumber three4").await;
 }

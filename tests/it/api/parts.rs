@@ -13,10 +13,13 @@ crate::on_both_stores! {
     a_part_of_exactly_64_mib_is_taken_and_one_byte_more_is_refused;
     a_part_that_is_too_large_is_refused_as_it_passes (WINDLASS_MAX_PART_BYTES = "10");
     parts_of_all_sizes_around_the_chunks_come_back_whole;
+    small_parts_are_in_the_ledger_and_larger_ones_in_the_store;
+    the_ledger_takes_as_much_as_it_is_told (WINDLASS_LEDGER_PART_BYTES = "65536");
+    what_is_wrong_with_the_upload_is_said_before_what_is_wrong_with_a_small_part;
     an_upload_has_at_most_ten_thousand_parts;
     what_has_arrived_can_be_listed;
     a_client_that_goes_away_leaves_nothing;
-    a_part_that_finishes_after_the_end_of_its_upload_is_refused;
+    a_part_that_finishes_after_the_end_of_its_upload_is_refused (WINDLASS_LEDGER_PART_BYTES = "0");
     a_stalled_body_is_answered_408 (WINDLASS_BODY_IDLE = "200ms");
 }
 
@@ -73,6 +76,63 @@ async fn parts_of_all_sizes_around_the_chunks_come_back_whole(app: &TestApp) {
         let file = id(&app.client.complete(&upload, &[&part]).await.ok()["file"]);
         assert!(app.client.download(&file).await == whole, "{size} bytes");
         app.client.delete(&format!("/v1/files/{file}")).await.ok();
+    }
+}
+
+/// Adds a Part of so many bytes, makes a File of it, and tells whether its bytes are in the ledger.
+async fn is_in_the_ledger(app: &TestApp, bytes: usize) -> bool {
+    let whole = noise(bytes);
+    let upload = app.client.upload(bytes).await;
+    let part = app.client.part(&upload, whole.clone()).await;
+    let objects = app.store.list().await.len();
+    let in_ledger: bool = sqlx::query_scalar("select content is not null from part where id = $1::uuid")
+        .bind(part.replace("part_", ""))
+        .fetch_one(&app.pool)
+        .await
+        .unwrap();
+    assert_eq!(objects == 0, in_ledger, "{bytes} bytes are in one place");
+    let file = id(&app.client.complete(&upload, &[&part]).await.ok()["file"]);
+    assert!(app.client.download(&file).await == whole, "{bytes} bytes");
+    app.client.delete(&format!("/v1/files/{file}")).await.ok();
+    app.let_time_pass("2 hours").await;
+    app.sweep();
+    in_ledger
+}
+
+async fn small_parts_are_in_the_ledger_and_larger_ones_in_the_store(app: &TestApp) {
+    for (bytes, in_ledger) in [(1, true), (4095, true), (4096, true), (4097, false), (5000, false), (6000, false)] {
+        assert_eq!(is_in_the_ledger(app, bytes).await, in_ledger, "{bytes} bytes");
+    }
+    // A file in one request is no other.
+    app.client.file(noise(4096)).await;
+    assert_eq!(app.store.list().await, []);
+    app.client.file(noise(4097)).await;
+    assert_eq!(app.store.list().await.len(), 1);
+}
+
+async fn the_ledger_takes_as_much_as_it_is_told(app: &TestApp) {
+    for (bytes, in_ledger) in [(1, true), (10_000, true), (65_536, true), (65_537, false)] {
+        assert_eq!(is_in_the_ledger(app, bytes).await, in_ledger, "{bytes} bytes");
+    }
+}
+
+async fn what_is_wrong_with_the_upload_is_said_before_what_is_wrong_with_a_small_part(app: &TestApp) {
+    let (cancelled, expired) = (app.client.upload(1).await, app.client.upload(1).await);
+    app.client.cancel(&cancelled).await.ok();
+    app.expire(&expired).await;
+    let unknown = "upload_00000000000000000000000000000000".to_owned();
+    for (upload, status) in [(unknown, 404), (cancelled, 400), (expired, 410)] {
+        let send = async |content_type: &str, body: &'static str| {
+            let request = app.client.request("POST".parse().unwrap(), &format!("/v1/uploads/{upload}/parts"));
+            app.client.send(request.header("content-type", content_type).body(body)).await
+        };
+        let form = "multipart/form-data; boundary=B";
+        let other = "--B\r\nContent-Disposition: form-data; name=\"other\"\r\n\r\nx\r\n--B--\r\n";
+        for (content_type, body) in [("application/json", "{}"), (form, "no form"), (form, other)] {
+            send(content_type, body).await.error(status, Some("upload_id"));
+        }
+        app.client.add_part(&upload, "").await.error(status, Some("upload_id"));
+        app.client.add_part(&upload, "in order").await.error(status, Some("upload_id"));
     }
 }
 

@@ -12,7 +12,9 @@ use crate::support::program::Program;
 use crate::support::{Client, TestApp, tools};
 
 crate::on_both_stores! {
+    objects only:
     what_was_acknowledged_survives_deaths_at_any_moment;
+    what_was_acknowledged_survives_in_the_ledger_and_in_the_store (WINDLASS_LEDGER_PART_BYTES = "20000");
 }
 
 const CLIENTS: u64 = 6;
@@ -45,6 +47,11 @@ async fn what_was_acknowledged_survives_deaths_at_any_moment(app: &TestApp) {
     app.ledger_and_store_agree_in_the_end().await;
     let told = told.lock().unwrap();
     println!("{} files and {} parts were acknowledged, and are there", told.files.len(), told.parts.len());
+}
+
+/// Half of the smaller Parts are in the ledger.
+async fn what_was_acknowledged_survives_in_the_ledger_and_in_the_store(app: &TestApp) {
+    what_was_acknowledged_survives_deaths_at_any_moment(app).await;
 }
 
 /// Sizes on both sides of a chunk, so that some bodies are one request to the store and some many.

@@ -13,14 +13,17 @@ use crate::support::{Client, TestApp};
 pub enum Operation {
     CreateUpload,
     AddPart,
+    AddSmallPart,
     GiveUpPart,
     CreateFile,
+    CreateSmallFile,
     Complete,
     Cancel,
     Delete,
     ExpireUploads,
     ExpireFiles,
     Collect,
+    CollectSmall,
     Forget,
 }
 
@@ -37,11 +40,6 @@ pub struct Target {
 /// The most that a Part may have here: more than a chunk, less than two.
 pub const PART_LIMIT: &str = "6000000";
 
-/// Enough for a multipart upload of two chunks.
-fn large() -> Vec<u8> {
-    b"windlass ".iter().copied().cycle().take(5 * 1024 * 1024 + 1000).collect()
-}
-
 fn form(bytes: impl Into<Body>) -> Form {
     Form::new().text("purpose", "user_data").part("file", Part::stream(bytes).file_name("a.bin"))
 }
@@ -49,7 +47,14 @@ fn form(bytes: impl Into<Body>) -> Form {
 impl Operation {
     /// Whether it is `windlass sweep` that dies, and not the service.
     pub fn is_a_sweep(self) -> bool {
-        matches!(self, Self::ExpireUploads | Self::ExpireFiles | Self::Collect | Self::Forget)
+        matches!(self, Self::ExpireUploads | Self::ExpireFiles | Self::Collect | Self::CollectSmall | Self::Forget)
+    }
+
+    /// What is sent: enough for a multipart upload of two chunks, or little enough for the ledger.
+    fn sent(self) -> Vec<u8> {
+        let is_small = matches!(self, Self::AddSmallPart | Self::CreateSmallFile);
+        let bytes = if is_small { 3000 } else { 5 * 1024 * 1024 + 1000 };
+        b"windlass ".iter().copied().cycle().take(bytes).collect()
     }
 
     /// Makes what it will be done to.
@@ -57,14 +62,18 @@ impl Operation {
         let client = &app.client;
         let mut target = Target { upload: String::new(), part: String::new(), file: String::new() };
         match self {
-            Self::CreateUpload | Self::CreateFile => {}
-            Self::AddPart | Self::GiveUpPart => target.upload = client.upload(large().len()).await,
+            Self::CreateUpload | Self::CreateFile | Self::CreateSmallFile => {}
+            Self::AddPart | Self::AddSmallPart | Self::GiveUpPart => {
+                target.upload = client.upload(self.sent().len()).await;
+            }
             Self::Complete | Self::Cancel | Self::ExpireUploads => {
                 target.upload = client.upload(8).await;
                 target.part = client.part(&target.upload, "the part").await;
                 client.part(&target.upload, "left over").await;
             }
-            Self::Delete | Self::Collect | Self::Forget => target.file = client.file("the file").await,
+            Self::Delete | Self::Collect | Self::CollectSmall | Self::Forget => {
+                target.file = client.file("the file").await;
+            }
             Self::ExpireFiles => {
                 let form =
                     form("the file").text("expires_after[anchor]", "created_at").text("expires_after[seconds]", "3600");
@@ -74,14 +83,16 @@ impl Operation {
         match self {
             Self::ExpireUploads => app.expire(&target.upload).await,
             Self::ExpireFiles => app.let_time_pass("2 hours").await,
-            Self::Collect | Self::Forget => {
+            Self::Collect | Self::CollectSmall | Self::Forget => {
                 client.delete(&format!("/v1/files/{}", target.file)).await.ok();
                 app.let_time_pass("2 hours").await;
             }
             Self::CreateUpload
             | Self::AddPart
+            | Self::AddSmallPart
             | Self::GiveUpPart
             | Self::CreateFile
+            | Self::CreateSmallFile
             | Self::Complete
             | Self::Cancel
             | Self::Delete => {}
@@ -100,22 +111,24 @@ impl Operation {
         let request = match self {
             Self::CreateUpload => client.request(Method::POST, "/v1/uploads").json(&json!({
                 "filename": "a", "purpose": "user_data", "bytes": 1, "mime_type": "text/plain"})),
-            Self::AddPart => {
-                client.request(Method::POST, &parts).multipart(Form::new().part("data", Part::bytes(large())))
+            Self::AddPart | Self::AddSmallPart => {
+                client.request(Method::POST, &parts).multipart(Form::new().part("data", Part::bytes(self.sent())))
             }
             Self::GiveUpPart => {
                 // Its length is not told before, so that it is found too large on its way.
-                let pieces = [Ok::<_, std::io::Error>(large()), Ok(vec![0; 1_000_000])];
+                let pieces = [Ok::<_, std::io::Error>(self.sent()), Ok(vec![0; 1_000_000])];
                 let body = Body::wrap_stream(stream::iter(pieces));
                 client.request(Method::POST, &parts).multipart(Form::new().part("data", Part::stream(body)))
             }
-            Self::CreateFile => client.request(Method::POST, "/v1/files").multipart(form(large())),
+            Self::CreateFile | Self::CreateSmallFile => {
+                client.request(Method::POST, "/v1/files").multipart(form(self.sent()))
+            }
             Self::Complete => client
                 .request(Method::POST, &format!("/v1/uploads/{upload}/complete"))
                 .json(&json!({"part_ids": [part]})),
             Self::Cancel => client.request(Method::POST, &format!("/v1/uploads/{upload}/cancel")),
             Self::Delete => client.request(Method::DELETE, &format!("/v1/files/{file}")),
-            Self::ExpireUploads | Self::ExpireFiles | Self::Collect | Self::Forget => return,
+            Self::ExpireUploads | Self::ExpireFiles | Self::Collect | Self::CollectSmall | Self::Forget => return,
         };
         let answered = request.send().await;
         assert!(answered.is_err() || self == Self::GiveUpPart, "{self:?} was acknowledged: {answered:?}");
@@ -126,26 +139,26 @@ impl Operation {
     pub async fn check(self, client: &Client, target: &Target, committed: bool) {
         let Target { upload, part, file } = target;
         match self {
-            Self::CreateUpload | Self::ExpireFiles | Self::Collect | Self::Forget => {}
-            Self::AddPart | Self::GiveUpPart => {
+            Self::CreateUpload | Self::ExpireFiles | Self::Collect | Self::CollectSmall | Self::Forget => {}
+            Self::AddPart | Self::AddSmallPart | Self::GiveUpPart => {
                 let listed = client.get(&format!("/v1/uploads/{upload}/parts")).await.ok();
                 let stored = listed["data"].as_array().unwrap();
                 assert_eq!(stored.len(), usize::from(committed), "{listed}");
                 let part = match stored.first() {
                     Some(part) => id(part),
-                    None => client.part(upload, large()).await,
+                    None => client.part(upload, self.sent()).await,
                 };
                 let file = id(&client.complete(upload, &[&part]).await.ok()["file"]);
-                assert!(client.download(&file).await == large(), "the part has changed");
+                assert!(client.download(&file).await == self.sent(), "the part has changed");
                 client.delete(&format!("/v1/files/{file}")).await.ok();
             }
-            Self::CreateFile => {
+            Self::CreateFile | Self::CreateSmallFile => {
                 let files = client.get("/v1/files").await.ok();
                 let made = |it: &&Value| it["filename"] == "a.bin";
                 let made: Vec<_> = files["data"].as_array().unwrap().iter().filter(made).map(id).collect();
                 assert_eq!(made.len(), usize::from(committed), "{files}");
                 for file in made {
-                    assert!(client.download(&file).await == large(), "the file has changed");
+                    assert!(client.download(&file).await == self.sent(), "the file has changed");
                     client.delete(&format!("/v1/files/{file}")).await.ok();
                 }
             }

@@ -11,16 +11,20 @@ use crate::support::program::Program;
 use crate::support::{Client, StoreKind, TestApp};
 
 crate::on_both_stores! {
+    objects only:
     a_death_while_an_upload_is_created_leaves_all_or_nothing;
     a_death_while_a_part_is_added_leaves_all_or_nothing;
+    a_death_while_a_part_is_added_to_the_ledger_leaves_all_or_nothing (WINDLASS_LEDGER_PART_BYTES = "4096");
     a_death_while_a_part_is_given_up_leaves_nothing_of_it;
     a_death_while_a_file_is_created_leaves_all_or_nothing;
+    a_death_while_a_file_is_created_in_the_ledger_leaves_all_or_nothing (WINDLASS_LEDGER_PART_BYTES = "4096");
     a_death_while_an_upload_is_completed_leaves_all_or_nothing;
     a_death_while_an_upload_is_cancelled_leaves_all_or_nothing;
     a_death_while_a_file_is_deleted_leaves_all_or_nothing;
     a_death_while_uploads_expire_is_made_good_by_the_next_sweep;
     a_death_while_files_expire_is_made_good_by_the_next_sweep;
     a_death_while_garbage_is_collected_is_made_good_by_the_next_sweep;
+    a_death_while_garbage_in_the_ledger_is_collected_is_made_good_by_the_next_sweep (WINDLASS_LEDGER_PART_BYTES = "4096");
     a_death_while_rows_are_forgotten_is_made_good_by_the_next_sweep;
 }
 
@@ -32,12 +36,20 @@ async fn a_death_while_a_part_is_added_leaves_all_or_nothing(app: &TestApp) {
     die_at_every_step(app, AddPart).await;
 }
 
+async fn a_death_while_a_part_is_added_to_the_ledger_leaves_all_or_nothing(app: &TestApp) {
+    die_at_every_step(app, AddSmallPart).await;
+}
+
 async fn a_death_while_a_part_is_given_up_leaves_nothing_of_it(app: &TestApp) {
     die_at_every_step(app, GiveUpPart).await;
 }
 
 async fn a_death_while_a_file_is_created_leaves_all_or_nothing(app: &TestApp) {
     die_at_every_step(app, CreateFile).await;
+}
+
+async fn a_death_while_a_file_is_created_in_the_ledger_leaves_all_or_nothing(app: &TestApp) {
+    die_at_every_step(app, CreateSmallFile).await;
 }
 
 async fn a_death_while_an_upload_is_completed_leaves_all_or_nothing(app: &TestApp) {
@@ -64,6 +76,10 @@ async fn a_death_while_garbage_is_collected_is_made_good_by_the_next_sweep(app: 
     die_at_every_step(app, Collect).await;
 }
 
+async fn a_death_while_garbage_in_the_ledger_is_collected_is_made_good_by_the_next_sweep(app: &TestApp) {
+    die_at_every_step(app, CollectSmall).await;
+}
+
 async fn a_death_while_rows_are_forgotten_is_made_good_by_the_next_sweep(app: &TestApp) {
     die_at_every_step(app, Forget).await;
 }
@@ -80,20 +96,20 @@ fn passed_by(point: CrashPoint) -> (&'static [Operation], bool) {
         }
         P::FileSynced | P::ObjectFinished => (&[AddPart, CreateFile], false),
         P::PartStored => (&[AddPart], true),
+        P::PartKept => (&[AddSmallPart], true),
         P::ObjectAborted | P::PartAbandoned => (&[GiveUpPart], false),
-        P::FormWritten | P::FormDeclared => (&[CreateFile], false),
+        P::FormWritten | P::FormDeclared => (&[CreateFile, CreateSmallFile], false),
         P::UploadLocked => (&[Complete], false),
-        P::ManifestWritten | P::CompletionWritten => (&[Complete, CreateFile], false),
-        P::CompletionCommitted => (&[Complete, CreateFile], true),
+        P::ManifestWritten | P::CompletionWritten => (&[Complete, CreateFile, CreateSmallFile], false),
+        P::CompletionCommitted => (&[Complete, CreateFile, CreateSmallFile], true),
         P::CancelWritten | P::CancelDiscarded => (&[Cancel], false),
         P::CancelCommitted => (&[Cancel], true),
         P::DeletionWritten | P::DeletionDiscarded => (&[Delete], false),
         P::DeletionCommitted => (&[Delete], true),
         P::UploadsExpired | P::UploadsDiscarded | P::UploadExpiryCommitted => (&[ExpireUploads], false),
         P::FilesExpired | P::FilesDiscarded | P::FileExpiryCommitted => (&[ExpireFiles], false),
-        P::GarbageClaimed | P::FileRemoved | P::MultipartAborted | P::ObjectsDeleted | P::RowsDeleted => {
-            (&[Collect], false)
-        }
+        P::GarbageClaimed | P::ObjectsDeleted | P::RowsDeleted => (&[Collect, CollectSmall], false),
+        P::FileRemoved | P::MultipartAborted => (&[Collect], false),
         P::UploadsForgotten | P::FilesForgotten | P::ForgettingCommitted => (&[Forget], false),
     }
 }

@@ -31,6 +31,8 @@ pub struct Setup {
     pub store: StoreKind,
     /// Whether it sweeps by itself, all the time.
     pub sweeps: bool,
+    /// Up to how many bytes a Part is in the ledger.
+    pub ledger_part_bytes: usize,
 }
 
 /// A program that is given one case after another. Between cases it has nothing.
@@ -62,11 +64,12 @@ pub type Checked = Result<(), String>;
 impl Driver {
     /// Starts a program; none where what the store needs is not installed.
     pub async fn start(setup: Setup) -> Option<Self> {
-        let limits = [PART_BYTES, UPLOAD_BYTES, FILE_BYTES].map(|it| it.to_string());
+        let limits = [PART_BYTES, UPLOAD_BYTES, FILE_BYTES, setup.ledger_part_bytes].map(|it| it.to_string());
         let settings = [
             ("WINDLASS_MAX_PART_BYTES", limits[0].as_str()),
             ("WINDLASS_MAX_UPLOAD_BYTES", &limits[1]),
             ("WINDLASS_MAX_FILE_BYTES", &limits[2]),
+            ("WINDLASS_LEDGER_PART_BYTES", &limits[3]),
             ("WINDLASS_SWEEP_INTERVAL", if setup.sweeps { "50ms" } else { "1h" }),
         ];
         let app = TestApp::start(setup.store, &settings).await?;

@@ -20,13 +20,14 @@ use std::thread;
 use crate::support::{StoreKind, tools};
 use driver::{Driver, Setup, Tally};
 use operations::Case;
+use reference::PART_BYTES;
 use shrink::Failure;
 
 /// The ways in which programs are set up, and how many at once.
 const SETUPS: [(Setup, usize); 3] = [
-    (Setup { store: StoreKind::Directory, sweeps: false }, 2),
-    (Setup { store: StoreKind::Directory, sweeps: true }, 2),
-    (Setup { store: StoreKind::Bucket, sweeps: false }, 1),
+    (Setup { store: StoreKind::Directory, sweeps: false, ledger_part_bytes: 0 }, 2),
+    (Setup { store: StoreKind::Directory, sweeps: true, ledger_part_bytes: PART_BYTES / 2 }, 2),
+    (Setup { store: StoreKind::Bucket, sweeps: false, ledger_part_bytes: PART_BYTES / 2 }, 1),
 ];
 
 /// The seeds of one setup, as they are handed out: a seed belongs to one.

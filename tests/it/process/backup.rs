@@ -15,8 +15,11 @@ fn postgres_program(name: &str, arguments: &[&str]) -> Option<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_backed_up_while_the_service_worked_is_restored_whole() {
-    let app = TestApp::start(StoreKind::Directory, &[("WINDLASS_DELETION_GRACE", "2d")]).await.unwrap();
+    // What has up to ten bytes is in the ledger.
+    let settings = [("WINDLASS_DELETION_GRACE", "2d"), ("WINDLASS_LEDGER_PART_BYTES", "10")];
+    let app = TestApp::start(StoreKind::Directory, &settings).await.unwrap();
     let kept = app.client.file("a file").await;
+    let kept_in_the_store = app.client.file("a file in the store").await;
     let deleted_meanwhile = app.client.file("deleted between the two copies").await;
     let upload = app.client.upload(6).await;
     let part = app.client.part(&upload, "a part").await;
@@ -58,6 +61,7 @@ async fn what_was_backed_up_while_the_service_worked_is_restored_whole() {
     let restored = program::Program::serve(&settings, &app.data_dir.path().join("log"), false);
     let client = crate::support::Client::new(&restored.address, &app.client.key);
     assert_eq!(client.download(&kept).await, b"a file");
+    assert_eq!(client.download(&kept_in_the_store).await, b"a file in the store");
     assert_eq!(client.download(&deleted_meanwhile).await, b"deleted between the two copies");
     client.get(&format!("/v1/files/{later}")).await.error(404, Some("id"));
     let completed = client.complete(&upload, &[&part]).await.ok();

@@ -14,7 +14,9 @@ use crate::support::raw::chunked;
 use crate::support::{TestApp, eventually, tools};
 
 crate::on_both_stores! {
+    objects only:
     a_part_that_is_cut_off_is_not_there_and_a_whole_one_may_be;
+    a_part_for_the_ledger_that_is_cut_off_is_not_there_and_a_whole_one_may_be (WINDLASS_LEDGER_PART_BYTES = "4096");
     a_file_that_is_cut_off_is_not_there_and_a_whole_one_may_be;
     a_completion_that_is_cut_off_changes_nothing_and_a_whole_one_may;
     a_reader_that_goes_away_leaves_nothing_open;
@@ -123,9 +125,21 @@ fn is_as_it_must_be(request: &[u8], at: usize, manner: Manner, answered: Option<
     }
 }
 
+type Framing = fn(&[u8]) -> Vec<u8>;
+
 async fn a_part_that_is_cut_off_is_not_there_and_a_whole_one_may_be(app: &TestApp) {
-    let plain = <[u8]>::to_vec;
-    for (data, framed) in [(data(30), plain as fn(&[u8]) -> Vec<u8>), (data(30), chunked), (data(LARGE), plain)] {
+    let plain: Framing = <[u8]>::to_vec;
+    parts_are_cut_off(app, &[(30, plain), (30, chunked), (LARGE, plain)]).await;
+}
+
+async fn a_part_for_the_ledger_that_is_cut_off_is_not_there_and_a_whole_one_may_be(app: &TestApp) {
+    // One that turns out to be too large for it, too.
+    parts_are_cut_off(app, &[(30, <[u8]>::to_vec), (4100, <[u8]>::to_vec)]).await;
+}
+
+async fn parts_are_cut_off(app: &TestApp, parts: &[(usize, Framing)]) {
+    for &(length, framed) in parts {
+        let data = data(length);
         let request = framed(&app.client.raw_part(&app.client.upload(data.len()).await, &data));
         let depart = async |(at, manner): (usize, Manner)| {
             let upload = app.client.upload(data.len()).await;

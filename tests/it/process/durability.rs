@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{StoreKind, TestApp, eventually, tools};
+use crate::support::{OBJECTS_ONLY, StoreKind, TestApp, eventually, tools};
 
 /// What the kernel was asked to do, in its order.
 struct Trace(Vec<String>);
@@ -75,7 +75,7 @@ const CALLS: &str = "trace=openat,write,writev,pwrite64,sendto,sendmsg,fsync,fda
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_part_is_written_then_synced_then_its_directory_then_committed_then_acknowledged() {
-    let app = TestApp::start(StoreKind::Directory, &[]).await.unwrap();
+    let app = TestApp::start(StoreKind::Directory, &[OBJECTS_ONLY]).await.unwrap();
     let upload = app.client.upload(18).await;
     let Some(strace) = Strace::attach(&app, &["-e", CALLS]).await else { return };
     let part = app.client.part(&upload, "the bytes that go in").await;
@@ -99,8 +99,25 @@ async fn a_part_is_written_then_synced_then_its_directory_then_committed_then_ac
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_is_removed_then_its_directory_synced_then_its_row_deleted() {
+async fn a_part_in_the_ledger_is_one_statement_then_acknowledged() {
     let app = TestApp::start(StoreKind::Directory, &[]).await.unwrap();
+    let upload = app.client.upload(18).await;
+    let Some(strace) = Strace::attach(&app, &["-e", CALLS]).await else { return };
+    app.client.part(&upload, "the bytes that go in").await;
+    drop(strace);
+
+    let trace = Trace::read(&app);
+    let written = trace.find(0, &["insert into part", "content"]);
+    let acknowledged = trace.find(written, &["HTTP/1.1 200 OK"]);
+    assert_eq!(trace.find(0, &["HTTP/1.1 200 OK"]), acknowledged);
+    assert!(!trace.holds(&["O_CREAT"]) && !trace.holds(&["update part"]), "there is no object, and no other step");
+    app.client.cancel(&upload).await.ok();
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_is_removed_then_its_directory_synced_then_its_row_deleted() {
+    let app = TestApp::start(StoreKind::Directory, &[OBJECTS_ONLY]).await.unwrap();
     let Some(strace) = tools::program("strace") else { return };
     let file = app.client.file("soon gone").await;
     let (object, _) = app.store.list().await.remove(0);
@@ -122,7 +139,7 @@ async fn an_object_is_removed_then_its_directory_synced_then_its_row_deleted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_part_that_cannot_be_synced_is_not_acknowledged() {
-    let app = TestApp::start(StoreKind::Directory, &[]).await.unwrap();
+    let app = TestApp::start(StoreKind::Directory, &[OBJECTS_ONLY]).await.unwrap();
     let upload = app.client.upload(4).await;
     let inject = ["-e", "trace=fsync", "-e", "inject=fsync:error=EIO:when=1"];
     let Some(strace) = Strace::attach(&app, &inject).await else { return };

@@ -11,8 +11,10 @@ use crate::support::client::id;
 use crate::support::{Answer, TestApp};
 
 crate::on_both_stores! {
+    objects only:
     a_file_is_deleted_once;
     a_file_is_deleted_or_expires;
+    a_file_in_the_ledger_is_deleted_or_expires (WINDLASS_LEDGER_PART_BYTES = "4096");
     a_reader_gets_every_byte_or_none (WINDLASS_MAX_PART_BYTES = "300000");
     a_file_is_deleted_while_its_upload_is_completed;
 }
@@ -69,6 +71,10 @@ async fn a_file_is_deleted_or_expires(app: &TestApp) {
         if deleted { "deleted" } else { "expired" }
     })
     .await;
+}
+
+async fn a_file_in_the_ledger_is_deleted_or_expires(app: &TestApp) {
+    a_file_is_deleted_or_expires(app).await;
 }
 
 /// Reads slowly, from the first byte on.

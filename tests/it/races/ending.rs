@@ -12,11 +12,14 @@ use crate::support::client::id;
 use crate::support::{Answer, TestApp};
 
 crate::on_both_stores! {
+    objects only:
     completions_in_the_same_words_get_the_same_file;
     completions_in_other_words_have_one_winner;
     a_completion_or_a_cancellation_wins;
     an_upload_ends_at_its_hour_or_just_before;
+    an_upload_of_parts_in_the_ledger_ends_at_its_hour_or_just_before (WINDLASS_LEDGER_PART_BYTES = "4096");
     a_part_that_is_arriving_is_in_time_or_refused;
+    a_part_that_is_arriving_in_the_ledger_is_in_time_or_refused (WINDLASS_LEDGER_PART_BYTES = "4096");
     uploads_made_at_the_same_moment_are_different_ones;
 }
 
@@ -142,14 +145,26 @@ async fn an_upload_ends_at_its_hour_or_just_before(app: &TestApp) {
     .await;
 }
 
+async fn an_upload_of_parts_in_the_ledger_ends_at_its_hour_or_just_before(app: &TestApp) {
+    an_upload_ends_at_its_hour_or_just_before(app).await;
+}
+
 async fn a_part_that_is_arriving_is_in_time_or_refused(app: &TestApp) {
+    // A part takes longer than an end: this is about when the first of them are stored.
+    parts_arrive_at_the_end(app, 100_000, 25).await;
+}
+
+async fn a_part_that_is_arriving_in_the_ledger_is_in_time_or_refused(app: &TestApp) {
+    parts_arrive_at_the_end(app, 4096, 6).await;
+}
+
+async fn parts_arrive_at_the_end(app: &TestApp, bytes: usize, milliseconds: u64) {
     race(app, async |it| {
         let (upload, parts) = it.upload_of_two_parts().await;
-        let arriving = || after_a_moment(it.client().add_part(&upload, vec![b'x'; fastrand::usize(1..100_000)]));
+        let arriving = || after_a_moment(it.client().add_part(&upload, vec![b'x'; fastrand::usize(1..=bytes)]));
         let cancels = fastrand::bool();
         let end = async {
-            // A part takes longer than an end: this is about when the first of them are stored.
-            tokio::time::sleep(Duration::from_millis(fastrand::u64(0..25))).await;
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(0..milliseconds))).await;
             if cancels { it.cancel(&upload).await } else { it.complete(&upload, &parts).await }
         };
         let (end, arrived) = join(end, join_all([arriving(), arriving(), arriving()])).await;

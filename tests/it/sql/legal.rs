@@ -41,6 +41,25 @@ async fn an_upload_becomes_a_file_and_is_at_last_forgotten() {
 }
 
 #[tokio::test]
+async fn a_part_that_is_in_the_ledger_is_placed_and_at_last_goes_with_its_row() {
+    let pool = states().await;
+    let steps = [
+        "insert into part (id, upload_id, state, bytes, crc64nvme, content, md5_state, md5_follows)
+         values (gen_random_uuid(), elsewhere(), 'stored', 65536, 1, repeat('a', 65536)::bytea, '\\x01', kept())",
+        "update upload set status = 'cancelled', ended_at = now() where id = elsewhere();
+         select discard(id) from part where upload_id = elsewhere() and state = 'stored'",
+        "update part set attempts = attempts + 1 where upload_id = elsewhere()",
+        "delete from part where upload_id = elsewhere()",
+        "insert into part (id, upload_id, state, bytes, crc64nvme, content)
+         values (gen_random_uuid(), filling(), 'stored', 30, 7, 'thirty bytes, neither less nor')",
+        "select place(id, 0), make_file(filling()), end_as(filling(), 'completed') from part where octet_length(content) = 30;
+         select discard(id) from part where upload_id = filling() and byte_offset is null and state <> 'garbage'",
+    ];
+    go(&pool, &steps).await;
+    assert_eq!(count(&pool, "select count(*) from part where content is not null").await, 1);
+}
+
+#[tokio::test]
 async fn a_file_and_its_upload_may_go_in_either_order_of_one_transaction() {
     let pool = states().await;
     go(&pool, &["delete from file where id = gone(); delete from upload where id = gone()"]).await;

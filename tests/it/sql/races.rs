@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
+use windlass::db::contents::{self, NewPart};
 use windlass::db::uploads::{Creation, Origin};
 use windlass::db::{self, Db, Tx, files, keys, parts, uploads};
 use windlass::domain::{
@@ -69,7 +70,20 @@ impl Ledger {
     async fn begin_part(&self, upload: UploadId) -> Option<Part> {
         let id = PartId::generate();
         let begun = parts::insert_if_pending(self.pool(), self.project, upload, id).await.unwrap();
-        begun.map(|it| Part { id, upload, bytes: ByteCount::of(10), crc64: Crc64::EMPTY, created_at: it.created_at })
+        begun.map(|it| Part {
+            id,
+            upload,
+            bytes: ByteCount::of(10),
+            crc64: Crc64::EMPTY,
+            created_at: it.created_at,
+            in_ledger: false,
+        })
+    }
+
+    /// Writes a Part with its bytes. Whether it did: not if the Upload has ended.
+    async fn keep_part(&self, db: impl sqlx::PgExecutor<'_>, part: PartId, upload: UploadId) -> bool {
+        let new = NewPart { id: part, upload, content: b"ten bytes.".to_vec(), crc64: Crc64::EMPTY };
+        contents::insert_if_pending(db, self.project, &new, None).await.unwrap().is_some()
     }
 
     /// Does what the service does, up to the commit.
@@ -129,12 +143,18 @@ async fn a_part_that_finishes_after_the_end_is_not_taken() {
         let late = on_their_way[0];
         let ending = ledger.end(how, &listed).await;
         let (ledger_too, pool) = (ledger.clone(), ledger.pool().clone());
+        let kept = PartId::generate();
+        let keeping = tokio::spawn({
+            let ledger = ledger.clone();
+            async move { ledger.keep_part(ledger.pool(), kept, late.upload).await }
+        });
         let finishing = tokio::spawn(async move { parts::mark_stored(&pool, &late, None).await });
         let beginning = tokio::spawn(async move { ledger_too.begin_part(late.upload).await });
         ledger.somebody_waits().await;
         db::commit(ending).await.unwrap();
         assert!(!finishing.await.unwrap().unwrap(), "{how:?}");
         assert!(beginning.await.unwrap().is_none(), "{how:?}");
+        assert!(!keeping.await.unwrap(), "{how:?}");
         assert_eq!(ledger.state(&late).await, "garbage", "{how:?}");
         ledger.nothing_is_left_behind().await;
     }
@@ -147,6 +167,8 @@ async fn an_end_waits_for_a_part_that_is_being_counted_and_discards_it() {
         let (listed, on_their_way) = ledger.upload(1).await;
         let mut counting = ledger.db.begin().await.unwrap();
         assert!(parts::mark_stored(&mut *counting, &on_their_way[0], None).await.unwrap());
+        let kept = Part { id: PartId::generate(), ..listed };
+        assert!(ledger.keep_part(&mut *counting, kept.id, kept.upload).await);
         let ending = tokio::spawn({
             let ledger = ledger.clone();
             async move { db::commit(ledger.end(how, &listed).await).await }
@@ -155,8 +177,26 @@ async fn an_end_waits_for_a_part_that_is_being_counted_and_discards_it() {
         db::commit(counting).await.unwrap();
         ending.await.unwrap().unwrap();
         assert_eq!(ledger.state(&on_their_way[0]).await, "garbage", "{how:?}");
+        assert_eq!(ledger.state(&kept).await, "garbage", "{how:?}");
         ledger.nothing_is_left_behind().await;
     }
+}
+
+#[tokio::test]
+async fn a_part_that_is_written_again_before_its_answer_came_is_there_once() {
+    let ledger = Ledger::new().await;
+    let (listed, _) = ledger.upload(0).await;
+    let id = PartId::generate();
+    let mut first = ledger.db.begin().await.unwrap();
+    assert!(ledger.keep_part(&mut *first, id, listed.upload).await);
+    let again = tokio::spawn({
+        let ledger = ledger.clone();
+        async move { ledger.keep_part(ledger.pool(), id, listed.upload).await }
+    });
+    ledger.somebody_waits().await;
+    db::commit(first).await.unwrap();
+    assert!(!again.await.unwrap());
+    assert_eq!(parts::list_stored(ledger.pool(), listed.upload, &[id]).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

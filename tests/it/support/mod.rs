@@ -17,26 +17,39 @@ pub use app::TestApp;
 pub use client::{Answer, Client};
 pub use store::StoreKind;
 
+/// The setting by which every Part is an object, however small: small ones are quick to send, and
+/// many tests are about objects.
+pub const OBJECTS_ONLY: (&str, &str) = ("WINDLASS_LEDGER_PART_BYTES", "0");
+
 /// Runs each named test on a directory and on a real S3 server: `name(&TestApp)`, with settings
-/// (`NAME = "value"`) where it needs other ones. Every one ends with the question of [`audit`].
+/// (`NAME = "value"`) where it needs other ones. After `objects only:` small Parts are objects, too.
+/// Every one ends with the question of [`audit`].
 #[macro_export]
 macro_rules! on_both_stores {
-    ($($name:ident $(($($setting:ident = $value:expr),*))?;)*) => {
-        $crate::on_both_stores!(@kind directory Directory $($name $(($($setting = $value),*))?;)*);
-        $crate::on_both_stores!(@kind bucket Bucket $($name $(($($setting = $value),*))?;)*);
+    (objects only: $($name:ident $(($($setting:ident = $value:expr),*))?;)*) => {
+        $crate::on_both_stores!(@kinds [$crate::support::OBJECTS_ONLY] $($name $(($($setting = $value),*))?;)*);
     };
-    (@kind $module:ident $kind:ident $($name:ident $(($($setting:ident = $value:expr),*))?;)*) => {
+    (@kinds [$($common:expr)?] $($rest:tt)*) => {
+        $crate::on_both_stores!(@kind directory Directory [$($common)?] $($rest)*);
+        $crate::on_both_stores!(@kind bucket Bucket [$($common)?] $($rest)*);
+    };
+    (@kind $module:ident $kind:ident $common:tt $($name:ident $(($($setting:ident = $value:expr),*))?;)*) => {
         mod $module {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $name() {
+                    let common: &[(&str, &str)] = &$common;
                     let settings: &[(&str, &str)] = &[$($((stringify!($setting), $value)),*)?];
-                    let Some(app) = $crate::support::TestApp::start($crate::support::StoreKind::$kind, settings).await else { return };
+                    let settings = [common, settings].concat();
+                    let Some(app) = $crate::support::TestApp::start($crate::support::StoreKind::$kind, &settings).await else { return };
                     super::$name(&app).await;
                     app.nothing_is_lost_and_nothing_is_left().await;
                 }
             )*
         }
+    };
+    ($($name:ident $(($($setting:ident = $value:expr),*))?;)*) => {
+        $crate::on_both_stores!(@kinds [] $($name $(($($setting = $value),*))?;)*);
     };
 }
 

@@ -9,11 +9,11 @@ use url::Url;
 use crate::support::client::id;
 use crate::support::s3_faults::{Fault, FaultyS3, Rule};
 use crate::support::wire::{Trap, Wire};
-use crate::support::{Answer, StoreKind, TestApp};
+use crate::support::{Answer, OBJECTS_ONLY, StoreKind, TestApp};
 
 /// A Windlass whose S3 server is behind one that makes faults; nothing where there is none.
 async fn app_before_faults() -> Option<(TestApp, FaultyS3)> {
-    let app = TestApp::start(StoreKind::Bucket, &[]).await?;
+    let app = TestApp::start(StoreKind::Bucket, &[OBJECTS_ONLY]).await?;
     let faults = FaultyS3::before(app.setting("AWS_ENDPOINT_URL"));
     app.restart_with(&[("AWS_ENDPOINT_URL", &faults.endpoint)]);
     Some((app, faults))
@@ -116,7 +116,7 @@ async fn a_store_that_does_not_check_what_it_is_sent_gets_it_signed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_whose_answer_is_lost_is_acknowledged_only_when_stored() {
-    let Some(app) = TestApp::start(StoreKind::Bucket, &[]).await else { return };
+    let Some(app) = TestApp::start(StoreKind::Bucket, &[OBJECTS_ONLY]).await else { return };
     let target = app.setting("AWS_ENDPOINT_URL").parse::<Url>().unwrap();
     let wire = Wire::to(format!("127.0.0.1:{}", target.port().unwrap()).parse().unwrap()).await;
     app.restart_with(&[("AWS_ENDPOINT_URL", &format!("http://{}", wire.address))]);
@@ -181,7 +181,7 @@ async fn a_download_that_meets_a_fault_is_never_a_whole_one() {
         }
         assert!(app.client.download(&file).await == bytes, "it is whole again");
     }
-    assert!(app.log().contains("an object cannot be read") && app.log().contains("part_"), "the log names the object");
+    assert!(app.log().contains("a part cannot be read") && app.log().contains("part_"), "the log names the part");
     let metrics = String::from_utf8(app.client.get("/metrics").await.body.to_vec()).unwrap();
     assert!(metrics.contains("windlass_objects_unreadable_total"), "{metrics}");
     app.nothing_is_lost_and_nothing_is_left().await;
@@ -222,7 +222,7 @@ async fn a_deletion_that_fails_is_written_down_and_tried_again_with_growing_paus
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_who_pauses_for_long_gets_every_byte() {
-    let Some(app) = TestApp::start(StoreKind::Bucket, &[]).await else { return };
+    let Some(app) = TestApp::start(StoreKind::Bucket, &[OBJECTS_ONLY]).await else { return };
     let mut whole = vec![0; 60_000_000];
     fastrand::fill(&mut whole);
     let file = app.client.file(whole.clone()).await;

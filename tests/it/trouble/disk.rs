@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::client::id;
-use crate::support::{StoreKind, TestApp};
+use crate::support::{OBJECTS_ONLY, StoreKind, TestApp};
 
 /// A file system of a few megabytes where the store is; it goes with this value.
 struct SmallDisk(PathBuf);
@@ -36,7 +36,7 @@ fn mount(options: &[&str], place: &Path) -> bool {
 }
 
 async fn app_on_a_small_disk() -> Option<(TestApp, SmallDisk)> {
-    let app = TestApp::start(StoreKind::Directory, &[]).await?;
+    let app = TestApp::start(StoreKind::Directory, &[OBJECTS_ONLY]).await?;
     let disk = SmallDisk::at(app.store.directory()?)?;
     app.kill_and_restart();
     Some((app, disk))
@@ -84,7 +84,7 @@ async fn a_store_that_cannot_be_written_is_still_read_and_takes_parts_again_when
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_not_there_is_an_error_until_it_is_there_again() {
-    let app = TestApp::start(StoreKind::Directory, &[]).await.unwrap();
+    let app = TestApp::start(StoreKind::Directory, &[OBJECTS_ONLY]).await.unwrap();
     let file = app.client.file("kept").await;
     let upload = app.client.upload(5).await;
     let parts = app.store.directory().unwrap().join("parts");

@@ -12,14 +12,18 @@ use url::Url;
 
 use crate::support::client::id;
 use crate::support::wire::{Mode, Trap, Wire};
-use crate::support::{Answer, StoreKind, TestApp, eventually};
+use crate::support::{Answer, OBJECTS_ONLY, StoreKind, TestApp, eventually};
 
 /// How long the service waits for a silent Postgres here.
 const PATIENCE: (&str, &str) = ("WINDLASS_LEDGER_PATIENCE", "3s");
 
-/// A Windlass whose Postgres is at the other end of a wire.
+/// A Windlass whose Postgres is at the other end of a wire. Every Part is an object.
 async fn app_on_a_wire() -> (TestApp, Wire) {
-    let app = TestApp::start(StoreKind::Directory, &[]).await.unwrap();
+    app_on_a_wire_with(OBJECTS_ONLY).await
+}
+
+async fn app_on_a_wire_with(setting: (&str, &str)) -> (TestApp, Wire) {
+    let app = TestApp::start(StoreKind::Directory, &[setting]).await.unwrap();
     let mut url: Url = app.setting("DATABASE_URL").parse().unwrap();
     let postgres = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
     let wire = Wire::to(postgres.parse().unwrap()).await;
@@ -46,6 +50,9 @@ fn is_away(answer: &Answer) {
     let seconds: u32 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&seconds));
 }
+
+/// The setting by which small Parts are in the ledger.
+const IN_LEDGER: (&str, &str) = ("WINDLASS_LEDGER_PART_BYTES", "4096");
 
 const TRAPS: [Trap; 2] = [Trap::BeforeItArrives, Trap::OnceItIsAnswered];
 
@@ -119,6 +126,34 @@ async fn a_part_whose_commit_is_cut_off_is_stored_once() {
         assert_eq!(listed["data"].as_array().unwrap().len(), 1, "{trap:?}");
         app.client.complete(&upload, &[&part]).await.ok();
     }
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_in_the_ledger_whose_commit_is_cut_off_is_stored_once() {
+    let (app, wire) = app_on_a_wire_with(IN_LEDGER).await;
+    for trap in TRAPS {
+        let upload = app.client.upload(5).await;
+        wire.cut();
+        recovers(&app).await;
+        wire.trap("insert into part (id, upload_id, state", 1, trap);
+        let part = app.client.add_part(&upload, "bytes").await.ok();
+        assert!(wire.was_met());
+        let listed = app.client.get(&format!("/v1/uploads/{upload}/parts")).await.ok();
+        assert_eq!(listed["data"], json!([part]), "{trap:?}");
+        let file = id(&app.client.complete(&upload, &[&id(&part)]).await.ok()["file"]);
+        assert_eq!(app.client.download(&file).await, b"bytes");
+    }
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_in_the_ledger_whose_bytes_are_cut_off_is_read_again() {
+    let (app, wire) = app_on_a_wire_with(IN_LEDGER).await;
+    let file = app.client.file("bytes").await;
+    wire.trap("select id, content", 0, Trap::BeforeItArrives);
+    assert_eq!(app.client.download(&file).await, b"bytes", "it is asked for again");
+    assert!(wire.was_met());
     app.nothing_is_lost_and_nothing_is_left().await;
 }
 
@@ -202,7 +237,16 @@ async fn a_postgres_that_is_away_is_503_and_is_found_again_when_it_is_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_postgres_that_is_cut_off_again_and_again_costs_no_acknowledged_byte() {
-    let (app, wire) = app_on_a_wire().await;
+    is_cut_off_again_and_again(OBJECTS_ONLY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_that_is_cut_off_again_and_again_costs_no_acknowledged_byte_in_the_ledger() {
+    is_cut_off_again_and_again(IN_LEDGER).await;
+}
+
+async fn is_cut_off_again_and_again(setting: (&str, &str)) {
+    let (app, wire) = app_on_a_wire_with(setting).await;
     let (mut files, mut away) = (Vec::new(), 0);
     for round in 0..40_u8 {
         let ((), answers) = tokio::join!(
@@ -232,7 +276,7 @@ async fn a_postgres_that_is_cut_off_again_and_again_costs_no_acknowledged_byte()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_were_ended_while_nobody_used_them_cost_nobody_an_answer() {
-    let app = TestApp::start(StoreKind::Directory, &[]).await.unwrap();
+    let app = TestApp::start(StoreKind::Directory, &[OBJECTS_ONLY]).await.unwrap();
     let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity
                where application_name = 'windlass' and datname = current_database()";
     for _ in 0..5 {
@@ -282,7 +326,7 @@ async fn a_slow_postgres_makes_slow_answers_and_no_wrong_ones() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_slow_bodies_hold_no_connection() {
-    let app = TestApp::start(StoreKind::Directory, &[]).await.unwrap();
+    let app = TestApp::start(StoreKind::Directory, &[OBJECTS_ONLY]).await.unwrap();
     let upload = app.client.upload(1000).await;
     let address = app.client.address.replace("http://", "");
     let head = format!(
@@ -318,7 +362,7 @@ async fn two_hundred_slow_bodies_hold_no_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_postgres_without_a_connection_to_spare_makes_clients_come_back() {
-    let app = TestApp::start(StoreKind::Directory, &[]).await.unwrap();
+    let app = TestApp::start(StoreKind::Directory, &[OBJECTS_ONLY]).await.unwrap();
     let role = format!("limited_{}", uuid::Uuid::now_v7().simple());
     let grants = format!(
         "create role {role} login password 'limited' connection limit 2;

@@ -113,6 +113,9 @@ async fn insist(mut request: impl AsyncFnMut() -> Answer, away: &mut u32) -> Ans
     }
 }
 
+/// What is in the ledger here: the forms are, the other Parts have a byte more.
+const IN_LEDGER: (&str, &str) = ("WINDLASS_LEDGER_PART_BYTES", "3");
+
 /// Makes files until told to stop: what was acknowledged, and how often it was sent away.
 async fn make_files(app: &TestApp, name: u8, stop: &AtomicBool) -> (Vec<(String, Vec<u8>)>, u32) {
     let (mut files, mut away) = (Vec::new(), 0);
@@ -123,7 +126,8 @@ async fn make_files(app: &TestApp, name: u8, stop: &AtomicBool) -> (Vec<(String,
         let bytes = vec![name, round, 7];
         let form = insist(async || app.client.create_file("user_data", bytes.clone()).await, &mut away).await;
         files.push((id(&form.ok()), bytes.clone()));
-        let upload = insist(async || app.client.begin_upload(3).await, &mut away).await;
+        let bytes = vec![name, round, 7, 7];
+        let upload = insist(async || app.client.begin_upload(4).await, &mut away).await;
         let upload = id(&upload.ok());
         let part = id(&insist(async || app.client.add_part(&upload, bytes.clone()).await, &mut away).await.ok());
         let completed = insist(async || app.client.complete(&upload, &[&part]).await, &mut away).await;
@@ -137,7 +141,7 @@ async fn a_postgres_that_stops_or_dies_and_starts_again_costs_no_acknowledged_by
     let server = Server::start().await;
     let pool = PgPoolOptions::new().connect_lazy(server.url.as_str()).unwrap();
     let database = Database { url: server.url.to_string(), pool };
-    let app = TestApp::on(Store::new(StoreKind::Directory).unwrap(), database, &[]);
+    let app = TestApp::on(Store::new(StoreKind::Directory).unwrap(), database, &[IN_LEDGER]);
     // Nobody's setting lets the service acknowledge what is not written down.
     for hasty in ["alter system set synchronous_commit = off", "select pg_reload_conf()"] {
         app.pool.execute(hasty).await.unwrap();
@@ -161,6 +165,9 @@ async fn a_postgres_that_stops_or_dies_and_starts_again_costs_no_acknowledged_by
     let away: u32 = made.iter().map(|it| it.1).sum();
     let files: Vec<_> = made.into_iter().flat_map(|it| it.0).collect();
     println!("{} files acknowledged, {away} requests turned away", files.len());
+    let in_ledger: i64 =
+        sqlx::query_scalar("select count(*) from part where content is not null").fetch_one(&app.pool).await.unwrap();
+    assert!(in_ledger > 0 && !app.store.list().await.is_empty());
     for (file, bytes) in files {
         assert_eq!(app.client.download(&file).await, bytes);
     }

@@ -9,6 +9,9 @@ const CHECKSUM: (&str, &str) = ("crc64nvme", "part_has_its_size_and_checksum_tog
 const MD5: (&str, &str) = ("md5_state", "part_has_an_md5_only_between_stored_and_placed");
 const FOLLOWS: (&str, &str) = ("md5_follows", "part_has_an_md5_only_between_stored_and_placed");
 
+/// It is not there, and cannot come.
+const CONTENT: (&str, &str) = ("content", "part_content_never_changes");
+
 pub(super) const FIXED: &[Fixed] = &[
     Fixed {
         table: "part",
@@ -16,7 +19,7 @@ pub(super) const FIXED: &[Fixed] = &[
         along: "",
         but: &["state", "multipart_id"],
         refused_by: "part_keeps_what_it_is",
-        or_by: &[LATER, RETRIES, REASON, CHECKSUM, MD5, FOLLOWS],
+        or_by: &[LATER, RETRIES, REASON, CHECKSUM, MD5, FOLLOWS, CONTENT],
     },
     Fixed {
         table: "part",
@@ -24,7 +27,7 @@ pub(super) const FIXED: &[Fixed] = &[
         along: "",
         but: &["state"],
         refused_by: "part_keeps_what_it_is",
-        or_by: &[LATER, RETRIES, REASON, CHECKSUM, MD5, FOLLOWS],
+        or_by: &[LATER, RETRIES, REASON, CHECKSUM, MD5, FOLLOWS, CONTENT],
     },
     Fixed {
         table: "part",
@@ -32,7 +35,7 @@ pub(super) const FIXED: &[Fixed] = &[
         along: "",
         but: &["state", "byte_offset"],
         refused_by: "part_keeps_what_it_is",
-        or_by: &[LATER, RETRIES, REASON, ("byte_offset", MD5.1)],
+        or_by: &[LATER, RETRIES, REASON, ("byte_offset", MD5.1), CONTENT],
     },
     Fixed {
         table: "part",
@@ -40,7 +43,23 @@ pub(super) const FIXED: &[Fixed] = &[
         along: "",
         but: &["state", "byte_offset"],
         refused_by: "part_keeps_what_it_is",
-        or_by: &[LATER, RETRIES, REASON],
+        or_by: &[LATER, RETRIES, REASON, CONTENT],
+    },
+    Fixed {
+        table: "part",
+        row: "kept",
+        along: "",
+        but: &["state", "byte_offset"],
+        refused_by: "part_keeps_what_it_is",
+        or_by: &[LATER, RETRIES, REASON, CONTENT],
+    },
+    Fixed {
+        table: "part",
+        row: "kept_leaving",
+        along: "",
+        but: &["state", "not_before", "attempts", "last_error"],
+        refused_by: "part_keeps_what_it_is",
+        or_by: &[CONTENT],
     },
     Fixed {
         table: "part",
@@ -48,7 +67,7 @@ pub(super) const FIXED: &[Fixed] = &[
         along: "",
         but: &["state"],
         refused_by: "part_keeps_what_it_is",
-        or_by: &[LATER, RETRIES, REASON],
+        or_by: &[LATER, RETRIES, REASON, CONTENT],
     },
     Fixed {
         table: "part",
@@ -56,7 +75,7 @@ pub(super) const FIXED: &[Fixed] = &[
         along: "",
         but: &["state", "not_before", "attempts", "last_error"],
         refused_by: "part_keeps_what_it_is",
-        or_by: &[],
+        or_by: &[CONTENT],
     },
     Fixed {
         table: "part",
@@ -64,7 +83,7 @@ pub(super) const FIXED: &[Fixed] = &[
         along: "",
         but: &["state", "not_before", "attempts", "last_error"],
         refused_by: "part_keeps_what_it_is",
-        or_by: &[],
+        or_by: &[CONTENT],
     },
 ];
 
@@ -155,6 +174,46 @@ pub(super) const RULES: &[Rule] = &[
             "insert into part (id, upload_id, state, not_before) values (gen_random_uuid(), empty(), 'garbage', now())",
             "insert into part (id, upload_id, byte_offset) values (gen_random_uuid(), empty(), 0)",
             "insert into part (id, upload_id, multipart_id) values (gen_random_uuid(), empty(), 'm')",
+            "insert into part (id, upload_id, state, bytes, crc64nvme, content, byte_offset)
+             values (gen_random_uuid(), empty(), 'stored', 1, 1, 'a', 0)",
+            "insert into part (id, upload_id, state, bytes, crc64nvme, content, multipart_id)
+             values (gen_random_uuid(), empty(), 'stored', 1, 1, 'a', 'm')",
+            "insert into part (id, upload_id, state, bytes, crc64nvme, content, not_before)
+             values (gen_random_uuid(), empty(), 'garbage', 1, 1, 'a', now())",
+        ],
+    ),
+    (
+        "part_content_is_all_of_it",
+        &[
+            "insert into part (id, upload_id, state, bytes, crc64nvme, content)
+             values (gen_random_uuid(), empty(), 'stored', 2, 1, 'a')",
+            "insert into part (id, upload_id, state, bytes, crc64nvme, content)
+             values (gen_random_uuid(), empty(), 'stored', 2, 1, 'abc')",
+        ],
+    ),
+    (
+        "part_content_is_small",
+        &["insert into part (id, upload_id, state, bytes, crc64nvme, content)
+           values (gen_random_uuid(), empty(), 'stored', 65537, 1, repeat('a', 65537)::bytea)"],
+    ),
+    (
+        "part_content_has_no_object",
+        &[
+            "insert into part (id, upload_id, content) values (gen_random_uuid(), empty(), '')",
+            // The triggers would refuse it before.
+            "set local session_replication_role = replica;
+             update part set multipart_id = 'm' where id = kept()",
+        ],
+    ),
+    (
+        "part_content_never_changes",
+        &[
+            "update part set content = 'abd' where id = kept()",
+            "update part set content = null where id = kept()",
+            "update part set content = 'ten bytes.' where id = stored()",
+            "update part set state = 'stored', bytes = 1, crc64nvme = 1, content = 'a' where id = receiving()",
+            "update part set state = 'garbage', not_before = now(), content = null where id = kept()",
+            "update part set content = null where id = kept_leaving()",
         ],
     ),
     (
@@ -190,6 +249,7 @@ pub(super) const RULES: &[Rule] = &[
             "delete from part where id = receiving()",
             "delete from part where id = stored()",
             "delete from part where id = placed()",
+            "delete from part where id = kept()",
         ],
     ),
     (
@@ -199,6 +259,8 @@ pub(super) const RULES: &[Rule] = &[
             "insert into part (id, upload_id) values (gen_random_uuid(), cancelled())",
             "insert into part (id, upload_id) values (gen_random_uuid(), expired())",
             "insert into part (id, upload_id) values (gen_random_uuid(), empty()), (gen_random_uuid(), cancelled())",
+            "insert into part (id, upload_id, state, bytes, crc64nvme, content)
+             values (gen_random_uuid(), cancelled(), 'stored', 1, 1, 'a')",
         ],
     ),
     (

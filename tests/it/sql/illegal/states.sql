@@ -8,8 +8,8 @@ begin
     foreach name in array array[
         'busy_project', 'keyed_project', 'working_key', 'revoked_key',
         'empty', 'filling', 'form', 'declared_form', 'elsewhere', 'cancelled', 'expired', 'completed', 'deleted', 'gone',
-        'receiving', 'in_pieces', 'stored', 'stored_too', 'linked', 'spare', 'abandoned', 'discarded',
-        'placed', 'placed_next', 'leaving']
+        'receiving', 'in_pieces', 'stored', 'stored_too', 'linked', 'spare', 'kept', 'abandoned', 'discarded',
+        'kept_leaving', 'placed', 'placed_next', 'leaving']
     loop
         n := n + 1;
         execute format('create function %I() returns uuid immutable language sql return %L::uuid',
@@ -70,6 +70,9 @@ select discard(abandoned()), discard(discarded());
 update part set attempts = 1, last_error = 'the store was away' where id = abandoned();
 update part set state = 'stored', bytes = 30, crc64nvme = 7, md5_state = '\x01', md5_follows = stored()
 where id = linked();
+insert into part (id, upload_id, state, bytes, crc64nvme, content)
+values (kept(), elsewhere(), 'stored', 3, 7, 'abc'), (kept_leaving(), elsewhere(), 'stored', 3, 7, 'abc');
+select discard(kept_leaving());
 
 select end_as(cancelled(), 'cancelled'), end_as(expired(), 'expired');
 begin;

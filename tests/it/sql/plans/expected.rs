@@ -118,6 +118,7 @@ pub(super) const EXPECTED: &[Expected] = &[
     also("from part where state = 'garbage' and not_before <= now()", &["part_due", "part_pkey"], &["500"]),
     also("select id from part where id = any($1)", &["part_pkey"], &["ids(0, 1000)"]),
     any("select from part where id = $1 and state = 'stored'", &["part_pkey"]),
+    also("select id, content", &["part_pkey"], &["ids(1000010, 16)"]),
     also("from part where state = 'stored' and id > $1", &["part_pkey"], &["id(5), 1000"]),
     // It holds nothing but what is counted.
     Expected {
