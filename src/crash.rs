@@ -61,9 +61,7 @@ points! {
     FormDeclared = "create file: declared",
     /// The Upload's row is locked for completion.
     UploadLocked = "complete: locked",
-    /// The manifest is written; not committed.
-    ManifestWritten = "complete: manifest written",
-    /// The File is written, what is left over is garbage, the Upload is completed; not committed.
+    /// The File is written with its manifest, what is left over is garbage, the Upload is completed; not committed.
     CompletionWritten = "complete: before commit",
     /// The File is there; nobody has been told.
     CompletionCommitted = "complete: committed",

@@ -34,8 +34,8 @@
 //!   row that says so, and nothing has to be listed to find what is left. A row with its bytes begins as
 //!   `stored`, by one statement, and they go with it.
 //! - An Upload is `pending`, then exactly one of `completed`, `cancelled`, `expired`.
-//! - A File has the id of its Upload, with another prefix, so an Upload cannot have two. Its manifest
-//!   is the Upload's Parts that have a `byte_offset`, so a Part cannot be in two.
+//! - A File has the id of its Upload, with another prefix, so an Upload cannot have two. Its row holds its
+//!   manifest, and that is all that the Upload has stored: what was not listed is garbage from then on.
 //! - `POST /v1/files` is an Upload inside the service: one way in for every byte.
 //!
 //! # Invariants
@@ -50,7 +50,7 @@
 //! **Invariant: an Upload ends once.** Parts are begun and counted under a share lock of its row, ends
 //! are written under an exclusive one; the schema refuses the rest, even by hand.
 //!
-//! **Invariant: completion moves no bytes.** Its cost is the number of Parts. An `md5` is checked
+//! **Invariant: completion moves no bytes**, and writes one row, however many Parts there are. An `md5` is checked
 //! before, with nothing locked, and reads only what did not come in the file's order (`service/md5_chain.rs`).
 //!
 //! **Invariant: what must finish, finishes.** The service's work runs on its own runtime

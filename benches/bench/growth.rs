@@ -67,11 +67,14 @@ const FILES: &str = "with made as materialized (
                created_at, created_at + interval '1 hour', created_at + interval '1 minute'
         from made
     ), files as (
-        insert into file (id, project_id, filename, purpose, mime_type, bytes, crc64nvme, created_at, expires_at, deleted_at)
-        select id, project_id, filename, purpose, 'application/pdf', 4096, n, created_at, expires_at, deleted_at from made
+        insert into file (id, project_id, filename, purpose, mime_type, bytes, manifest, offsets, crc64nvme, created_at,
+                          expires_at, deleted_at)
+        select id, project_id, filename, purpose, 'application/pdf', 4096, array[part], '{0}', n, created_at, expires_at,
+               deleted_at
+        from made
     )
-    insert into part (id, upload_id, state, bytes, crc64nvme, byte_offset, created_at)
-    select part, id, 'stored', 4096, n, 0, created_at from made where deleted_at is null";
+    insert into part (id, upload_id, state, bytes, crc64nvme, created_at)
+    select part, id, 'stored', 4096, n, created_at from made where deleted_at is null";
 
 /// So many Uploads without a File: of ten one is pending, with a Part, and nine have ended in the last days.
 const OTHERS: &str = "with made as materialized (
@@ -102,8 +105,9 @@ const DUE: &str = "with made as materialized (
                created_at, long_ago, case when kind <> 0 then long_ago end
         from made
     ), files as (
-        insert into file (id, project_id, filename, purpose, mime_type, bytes, crc64nvme, created_at, expires_at, deleted_at)
-        select id, project_id, 'report.pdf', 'user_data', 'application/pdf', 0, 0, created_at,
+        insert into file (id, project_id, filename, purpose, mime_type, bytes, manifest, offsets, crc64nvme, created_at,
+                          expires_at, deleted_at)
+        select id, project_id, 'report.pdf', 'user_data', 'application/pdf', 0, '{}', '{}', 0, created_at,
                case kind when 2 then long_ago end, case kind when 3 then long_ago end
         from made where kind in (2, 3)
     )

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 
 use super::{Error, Position, Result, Tx, seconds};
-use crate::domain::{Assembly, ByteCount, Crc64, File, FileId, Md5, Order, PageLimit, ProjectId, UploadId};
+use crate::domain::{Assembly, ByteCount, Crc64, File, FileId, Md5, Order, PageLimit, PartId, ProjectId, UploadId};
 
 /// A File that is there: not deleted, and not past its expiry, swept or not.
 macro_rules! select_file {
@@ -53,9 +53,9 @@ impl TryFrom<FileColumns> for File {
     }
 }
 
-/// Ends a pending Upload as the File that an assembly makes, which takes its age, as in the contract:
-/// one statement for the File, for what is left over (`parts::discard_unplaced`), and for the Upload's
-/// state. The project keeps in mind whether an `md5` came. The Upload's row is locked by the caller.
+/// Ends a pending Upload as the File that an assembly makes, which takes its age, as in the contract: one
+/// statement for the File with its manifest, for what is left over (as `parts::discard`), and for the
+/// Upload's state. The project keeps in mind whether an `md5` came. The Upload's row is locked by the caller.
 pub async fn insert(
     tx: &mut Tx,
     project: ProjectId,
@@ -67,23 +67,28 @@ pub async fn insert(
     let upload = assembly.upload();
     let it = &upload.declaration;
     let lifetime = assembly.file_lifetime().map(|it| Duration::from_secs(it.seconds().unsigned_abs()));
+    let (manifest, offsets): (Vec<PartId>, Vec<ByteCount>) = assembly.manifest().unzip();
     sqlx::query_as!(
         FileColumns,
         "with left_over as (
              update part set state = 'garbage',
-                 not_before = case state when 'stored' then now() + make_interval(secs => $12)
-                                         else greatest(now(), created_at + make_interval(secs => $13)) end
-             where upload_id = $1 and byte_offset is null and state in ('receiving', 'stored')
+                 not_before = case state when 'stored' then now() + make_interval(secs => $14)
+                                         else greatest(now(), created_at + make_interval(secs => $15)) end
+             from (select id from part where upload_id = $1 and state in ('receiving', 'stored')
+                   except select unnest($8::uuid[])) not_listed
+             where part.id = not_listed.id
          ), other_than_before as (
-             update project set completes_with_md5 = $9::bytea is not null
+             update project set completes_with_md5 = $11::bytea is not null
              from upload
              where upload.id = $1 and upload.origin = 'client' and project.id = $3
-               and project.completes_with_md5 <> ($9::bytea is not null)
+               and project.completes_with_md5 <> ($11::bytea is not null)
          ), ended as (
              update upload set status = 'completed', ended_at = now() where id = $1 and status = 'pending'
          )
-         insert into file (id, project_id, filename, purpose, mime_type, bytes, crc64nvme, md5, created_at, expires_at)
-         values ($2, $3, $4, $5, $6, $7, $8, $9, $10::timestamptz, $10::timestamptz + make_interval(secs => $11))
+         insert into file (id, project_id, filename, purpose, mime_type, bytes, manifest, offsets, crc64nvme, md5,
+                           created_at, expires_at)
+         values ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12::timestamptz,
+                 $12::timestamptz + make_interval(secs => $13))
          returning id, filename, purpose, mime_type, bytes, crc64nvme, md5, created_at, expires_at",
         upload.id as UploadId,
         upload.id.file() as FileId,
@@ -92,6 +97,8 @@ pub async fn insert(
         it.purpose.as_str(),
         it.mime_type.as_str(),
         it.bytes as ByteCount,
+        &manifest as &[PartId],
+        &offsets as &[ByteCount],
         assembly.crc64().to_ledger(),
         md5.as_ref().map(AsRef::as_ref),
         upload.created_at,
@@ -102,6 +109,14 @@ pub async fn insert(
     .fetch_one(&mut **tx)
     .await?
     .try_into()
+}
+
+/// The Parts of a File in its order, deleted or not.
+pub async fn find_manifest(db: impl PgExecutor<'_>, file: FileId) -> Result<Vec<PartId>> {
+    let row = sqlx::query!(r#"select manifest as "manifest: Vec<PartId>" from file where id = $1"#, file as FileId)
+        .fetch_optional(db)
+        .await?;
+    Ok(row.map(|row| row.manifest).unwrap_or_default())
 }
 
 /// The project's File of that id.

@@ -17,15 +17,12 @@ pub async fn find_last(db: impl PgExecutor<'_>, upload: UploadId) -> Result<Opti
     Ok(row.map(|row| (row.id, row.md5_state.map(Md5State::from))))
 }
 
-/// Those of the listed Parts that have an MD5 under way, in no order. They are looked up as in
-/// [`parts::list_stored`](super::parts::list_stored).
-pub async fn list(db: impl PgExecutor<'_>, upload: UploadId, listed: &[PartId]) -> Result<Vec<(PartId, Md5Link)>> {
+/// Those of an Upload's Parts that have an MD5 under way, in no order.
+pub async fn list(db: impl PgExecutor<'_>, upload: UploadId) -> Result<Vec<(PartId, Md5Link)>> {
     let rows = sqlx::query!(
-        r#"select id as "id!", md5_state as "md5_state!", md5_follows as "md5_follows: PartId"
-           from unnest($2::uuid[]) as listed (part_id), lateral (select * from part where id = part_id limit 1) found
-           where upload_id = $1 and md5_state is not null"#,
+        r#"select id, md5_state as "md5_state!", md5_follows as "md5_follows: PartId"
+           from part where upload_id = $1 and md5_state is not null"#,
         upload as UploadId,
-        listed as &[PartId],
     )
     .fetch_all(db)
     .await?;

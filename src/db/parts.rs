@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 
 use super::{Error, Position, Result, Tx, seconds};
-use crate::domain::{ByteCount, Crc64, Limits, Md5Link, PageLimit, Part, PartId, ProjectId, UploadId};
+use crate::domain::{ByteCount, Crc64, FileId, Limits, Md5Link, PageLimit, Part, PartId, ProjectId, UploadId};
 
 /// A stored Part and where its bytes stand in the file.
 #[derive(Debug, Clone, Copy)]
@@ -135,18 +135,29 @@ pub async fn abandon(db: impl PgExecutor<'_>, part: PartId, grace: Duration) -> 
     Ok(())
 }
 
-/// Those of the listed Parts that are stored, in no order. Each is looked up by its id (`limit 1` holds the
-/// planner to that): a plan for a short list is used for a long one as well.
-pub async fn list_stored(db: impl PgExecutor<'_>, upload: UploadId, listed: &[PartId]) -> Result<Vec<Part>> {
+/// A Part whose bytes must be there.
+pub async fn find_stored(db: impl PgExecutor<'_>, part: PartId) -> Result<Option<Part>> {
     sqlx::query_as!(
         StoredRow,
-        r#"select id as "id!", upload_id as "upload_id!", bytes as "bytes!", crc64nvme as "crc64nvme!",
-                  created_at as "created_at!", in_ledger as "in_ledger!"
-           from unnest($2::uuid[]) as listed (part_id),
-                lateral (select *, content is not null as in_ledger from part where id = part_id limit 1) found
-           where upload_id = $1 and state = 'stored'"#,
+        r#"select id, upload_id, bytes as "bytes!", crc64nvme as "crc64nvme!", created_at,
+                  content is not null as "in_ledger!"
+           from part where id = $1 and state = 'stored'"#,
+        part as PartId,
+    )
+    .fetch_optional(db)
+    .await?
+    .map(Part::try_from)
+    .transpose()
+}
+
+/// All that an Upload has stored, in no order.
+pub async fn list_stored(db: impl PgExecutor<'_>, upload: UploadId) -> Result<Vec<Part>> {
+    sqlx::query_as!(
+        StoredRow,
+        r#"select id, upload_id, bytes as "bytes!", crc64nvme as "crc64nvme!", created_at,
+                  content is not null as "in_ledger!"
+           from part where upload_id = $1 and state = 'stored'"#,
         upload as UploadId,
-        listed as &[PartId],
     )
     .fetch_all(db)
     .await?
@@ -181,7 +192,7 @@ pub async fn list(
         r#"select id, upload_id, bytes as "bytes!", crc64nvme as "crc64nvme!", created_at,
                   content is not null as "in_ledger!"
            from part
-           where upload_id = $1 and state = 'stored' and (created_at, id) > ($2, $3)
+           where upload_id = $1 and (created_at, id) > ($2, $3) and state = 'stored'
            order by created_at, id limit $4"#,
         upload as UploadId,
         after.created_at,
@@ -195,45 +206,22 @@ pub async fn list(
     .collect()
 }
 
-/// Gives the listed Parts their places in the manifest, one after another, and tells of them in no order;
-/// none of them where one is not stored or they do not add up. They are looked up as in [`list_stored`].
-/// The Upload's row is locked by the caller.
-pub async fn place(tx: &mut Tx, upload: UploadId, listed: &[PartId], bytes: ByteCount) -> Result<Vec<Part>> {
-    sqlx::query_as!(
-        StoredRow,
-        r#"with place as (
-             select id, sum(bytes) over (order by nth) - bytes as byte_offset,
-                    count(*) over () as parts, sum(bytes) over () as total
-             from unnest($2::uuid[]) with ordinality as listed (part_id, nth),
-                  lateral (select id, bytes, upload_id, state from part where id = part_id limit 1) found
-             where upload_id = $1 and state = 'stored'
-         )
-         update part set byte_offset = place.byte_offset, md5_state = null, md5_follows = null
-         from place
-         where part.id = place.id and place.parts = cardinality($2) and place.total = $3
-         returning part.id, upload_id, bytes as "bytes!", crc64nvme as "crc64nvme!", created_at,
-                   content is not null as "in_ledger!""#,
-        upload as UploadId,
-        listed as &[PartId],
-        bytes as ByteCount,
-    )
-    .fetch_all(&mut **tx)
-    .await?
-    .into_iter()
-    .map(Part::try_from)
-    .collect()
-}
-
-/// The Parts of a file that hold any of the bytes from `start` up to (not including) `end`, in order.
-pub async fn list_manifest(db: impl PgExecutor<'_>, upload: UploadId, start: u64, end: u64) -> Result<Vec<Placed>> {
+/// The Parts of a file that hold any of the bytes from `start` up to (not including) `end`, in order. Each is
+/// looked up by its id (`limit 1` holds the planner to that): a plan for a short manifest is used for a long
+/// one as well.
+pub async fn list_covering(db: impl PgExecutor<'_>, file: FileId, start: u64, end: u64) -> Result<Vec<Placed>> {
     let bound = |it: u64| i64::try_from(it).unwrap_or(i64::MAX);
     let rows = sqlx::query!(
-        r#"select id, bytes as "bytes!", crc64nvme as "crc64nvme!", created_at, byte_offset as "byte_offset!",
-                  content is not null as "in_ledger!"
-           from part
-           where upload_id = $1 and byte_offset is not null and byte_offset < $3 and byte_offset + bytes > $2
-           order by byte_offset"#,
-        upload as UploadId,
+        r#"select found.id as "id!", upload_id as "upload_id!", bytes as "bytes!", crc64nvme as "crc64nvme!",
+                  created_at as "created_at!", in_ledger as "in_ledger!", begins as "begins!"
+           from (select manifest[first:last] as part_ids, offsets[first:last] as starts
+                 from (select manifest, offsets, width_bucket($2::bigint, offsets) as first,
+                              width_bucket($3::bigint - 1, offsets) as last
+                       from file where id = $1) whole) covering,
+                unnest(part_ids, starts) as listed (part_id, begins),
+                lateral (select *, content is not null as in_ledger from part where id = part_id limit 1) found
+           order by begins"#,
+        file as FileId,
         bound(start),
         bound(end),
     )
@@ -241,56 +229,31 @@ pub async fn list_manifest(db: impl PgExecutor<'_>, upload: UploadId, start: u64
     .await?;
     rows.into_iter()
         .map(|row| {
-            let id = row.id;
             let part = StoredRow {
-                id,
-                upload_id: upload,
+                id: row.id,
+                upload_id: row.upload_id,
                 bytes: row.bytes,
                 crc64nvme: row.crc64nvme,
                 created_at: row.created_at,
                 in_ledger: row.in_ledger,
             };
-            let offset = u64::try_from(row.byte_offset).map_err(|e| Error::inconsistent("part", id.uuid(), e))?;
+            let offset = u64::try_from(row.begins).map_err(|e| Error::inconsistent("file", file.uuid(), e))?;
             Ok(Placed { part: part.try_into()?, offset })
         })
         .collect()
 }
 
-/// The ids of a file's Parts, in order.
-pub async fn list_placed_ids(db: impl PgExecutor<'_>, upload: UploadId) -> Result<Vec<PartId>> {
-    let rows = sqlx::query!(
-        "select id from part where upload_id = $1 and byte_offset is not null order by byte_offset",
-        upload as UploadId,
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(rows.into_iter().map(|row| row.id).collect())
-}
-
-/// Writes down that whatever ended Uploads hold outside a manifest is to go: what is stored after
-/// `grace`, what may still be on its way once its writer must have given up.
-pub async fn discard_unplaced(tx: &mut Tx, uploads: &[UploadId], grace: Duration, writer: Duration) -> Result<()> {
+/// Writes down that all that ended Uploads, or deleted Files, hold is to go: what is stored after `grace`, what
+/// may still be on its way once its writer must have given up.
+pub async fn discard(tx: &mut Tx, uploads: &[UploadId], grace: Duration, writer: Duration) -> Result<()> {
     sqlx::query!(
         "update part set state = 'garbage',
              not_before = case state when 'stored' then now() + make_interval(secs => $2)
                                      else greatest(now(), created_at + make_interval(secs => $3)) end
-         where upload_id = any($1) and byte_offset is null and state in ('receiving', 'stored')",
+         where upload_id = any($1) and state in ('receiving', 'stored')",
         uploads as &[UploadId],
         seconds(grace),
         seconds(writer),
-    )
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
-/// Writes down that the objects of deleted Files are to go, after a grace for their readers.
-pub async fn discard_placed(tx: &mut Tx, uploads: &[UploadId], grace: Duration) -> Result<()> {
-    sqlx::query!(
-        "update part set state = 'garbage', not_before = now() + make_interval(secs => $2)
-         where upload_id = any($1) and byte_offset is not null and state = 'stored'",
-        uploads as &[UploadId],
-        seconds(grace),
     )
     .execute(&mut **tx)
     .await?;
@@ -360,13 +323,6 @@ pub async fn list_unfinished(db: impl PgExecutor<'_>, parts: &[PartId]) -> Resul
         .fetch_all(db)
         .await?;
     Ok(rows.into_iter().map(|row| row.id).collect())
-}
-
-/// Whether a Part is one whose bytes must be there.
-pub async fn is_stored(db: impl PgExecutor<'_>, part: PartId) -> Result<bool> {
-    let row =
-        sqlx::query!("select from part where id = $1 and state = 'stored'", part as PartId).fetch_optional(db).await?;
-    Ok(row.is_some())
 }
 
 /// Every Part that is stored, by its id, after one of them.

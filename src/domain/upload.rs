@@ -166,7 +166,7 @@ impl PendingUpload {
         &self.0
     }
 
-    /// Puts the stored Parts into the client's order.
+    /// Puts those of the stored Parts that are listed into the client's order.
     ///
     /// # Errors
     /// When a listed Part is not among the stored ones, or their sum is not what was declared.
@@ -199,9 +199,14 @@ impl Assembly {
         &self.upload
     }
 
-    /// The manifest: Parts in the file's order.
-    pub fn parts(&self) -> &[Part] {
-        &self.parts
+    /// The manifest: Parts in the file's order, and where each begins.
+    pub fn manifest(&self) -> impl Iterator<Item = (PartId, ByteCount)> {
+        let mut next = ByteCount::ZERO;
+        self.parts.iter().map(move |part| {
+            let begins = next;
+            next = [begins, part.bytes].into_iter().sum();
+            (part.id, begins)
+        })
     }
 
     /// The checksum of the whole file, combined from its Parts'.

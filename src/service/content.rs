@@ -54,7 +54,7 @@ impl Service {
     pub async fn read_file(self, project: ProjectId, id: FileId, range: Range<u64>) -> Result<Content> {
         let file: File = files::find(&self.db, project, id).await?.ok_or(Error::NoSuchFile(id))?;
         let end = range.end.min(file.bytes.get());
-        let placed = parts::list_manifest(&self.db, id.upload(), range.start, end).await?;
+        let placed = parts::list_covering(&self.db, id, range.start, end).await?;
         let wanted = placed
             .into_iter()
             .map(|it| {

@@ -56,7 +56,7 @@ impl Service {
             return if *begun { Ok(()) } else { Err(Error::NoSuchFile(id)) };
         }
         CrashPoint::DeletionWritten.passed();
-        parts::discard_placed(&mut tx, &[id.upload()], self.limits.deletion_grace).await?;
+        parts::discard(&mut tx, &[id.upload()], self.limits.deletion_grace, self.writer_lifetime()).await?;
         CrashPoint::DeletionDiscarded.passed();
         *begun = true;
         db::commit(tx).await?;

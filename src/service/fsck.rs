@@ -221,7 +221,7 @@ impl Service {
     }
 
     async fn is_still_stored(&self, part: PartId) -> Result<bool> {
-        Ok(parts::is_stored(&self.db, part).await?)
+        Ok(parts::find_stored(&self.db, part).await?.is_some())
     }
 }
 

@@ -117,7 +117,7 @@ impl Service {
         let mut tx = self.db.begin().await?;
         let expired = uploads::mark_expired(&mut tx, self.limits.sweep_batch).await?;
         CrashPoint::UploadsExpired.passed();
-        parts::discard_unplaced(&mut tx, &expired, self.limits.deletion_grace, self.writer_lifetime()).await?;
+        parts::discard(&mut tx, &expired, self.limits.deletion_grace, self.writer_lifetime()).await?;
         CrashPoint::UploadsDiscarded.passed();
         db::commit(tx).await?;
         CrashPoint::UploadExpiryCommitted.passed();
@@ -129,7 +129,7 @@ impl Service {
         let expired = files::mark_expired(&mut tx, self.limits.sweep_batch).await?;
         CrashPoint::FilesExpired.passed();
         let uploads: Vec<_> = expired.iter().copied().map(FileId::upload).collect();
-        parts::discard_placed(&mut tx, &uploads, self.limits.deletion_grace).await?;
+        parts::discard(&mut tx, &uploads, self.limits.deletion_grace, self.writer_lifetime()).await?;
         CrashPoint::FilesDiscarded.passed();
         db::commit(tx).await?;
         CrashPoint::FileExpiryCommitted.passed();

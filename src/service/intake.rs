@@ -123,7 +123,7 @@ impl Service {
     /// The Part as it is stored now: by this attempt, or by one before whose answer was lost.
     async fn try_keep(&self, project: ProjectId, new: &NewPart, md5: Option<&Md5Link>) -> Result<Option<Part>> {
         let Some(begun) = contents::insert_if_pending(&self.db, project, new, md5).await? else {
-            return Ok(parts::list_stored(&self.db, new.upload, &[new.id]).await?.pop());
+            return parts::find_stored(&self.db, new.id).await.map_err(Error::from);
         };
         self.chains.learn(project, begun.wants_md5);
         let bytes = ByteCount::try_from(new.content.len() as u64).map_err(|_| Error::Interrupted)?;

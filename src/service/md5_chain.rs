@@ -89,7 +89,7 @@ impl Service {
     /// How many of the Parts from the first one are covered, and their MD5 under way.
     pub(super) async fn covered_by_md5(&self, upload: UploadId, parts: &[Part]) -> Result<(usize, Md5Digest)> {
         let ids: Vec<_> = parts.iter().map(|part| part.id).collect();
-        let links: HashMap<_, _> = self.patiently(md5_links::list(&self.db, upload, &ids)).await?.into_iter().collect();
+        let links: HashMap<_, _> = self.patiently(md5_links::list(&self.db, upload)).await?.into_iter().collect();
         let before = [None].into_iter().chain(ids.iter().copied().map(Some));
         let unbroken = ids.iter().zip(before).map_while(|(id, before)| links.get(id).filter(|it| it.follows == before));
         let digests = unbroken.enumerate().filter_map(|(at, link)| Some((at + 1, Md5Digest::resume(&link.state)?)));

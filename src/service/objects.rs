@@ -154,7 +154,7 @@ impl Service {
 
     /// Whether the Part is stored now: by this attempt, or by one before whose answer was lost.
     async fn try_count(&self, part: &Part, md5: Option<&Md5Link>) -> Result<bool> {
-        Ok(parts::mark_stored(&self.db, part, md5).await? || parts::is_stored(&self.db, part.id).await?)
+        Ok(parts::mark_stored(&self.db, part, md5).await? || parts::find_stored(&self.db, part.id).await?.is_some())
     }
 
     /// Writes down that the object is to go. Should that fail, its Upload's end will do the same.

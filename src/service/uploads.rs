@@ -7,8 +7,8 @@ use crate::crash::CrashPoint;
 use crate::db::uploads::Origin;
 use crate::db::{self, Tx, files, parts, uploads};
 use crate::domain::{
-    ByteCount, File, Md5, NotPending, Page, PageLimit, PageRequest, Part, PartId, PartOrder, PendingUpload, ProjectId,
-    Upload, UploadId, UploadStatus, in_order,
+    File, Md5, NotPending, Page, PageLimit, PageRequest, Part, PartId, PartOrder, PendingUpload, ProjectId, Upload,
+    UploadId, UploadStatus, in_order,
 };
 
 impl From<Box<NotPending>> for Error {
@@ -114,10 +114,8 @@ impl Service {
         let upload = uploads::lock(&mut tx, project, id, Origin::Client).await?.ok_or(Error::NoSuchUpload(id))?;
         CrashPoint::UploadLocked.passed();
         if let UploadStatus::Completed(_) = upload.status {
-            let placed = parts::list_placed_ids(&mut *tx, id).await?;
-            // The list of a File that was deleted is known only until its Parts are collected.
-            let known = !placed.is_empty() || upload.declaration.bytes == ByteCount::ZERO;
-            return if known && placed == order.ids() { Ok(upload) } else { Err(Error::CompletedOtherwise(id)) };
+            let manifest = files::find_manifest(&mut *tx, id.file()).await?;
+            return if manifest == order.ids() { Ok(upload) } else { Err(Error::CompletedOtherwise(id)) };
         }
         let completed = self.assemble(&mut tx, project, upload.into_pending()?, order, md5).await?;
         db::commit(tx).await?;
@@ -125,8 +123,7 @@ impl Service {
         Ok(completed)
     }
 
-    /// The writes of a completion, under the Upload's row lock: the manifest, then the File and all that
-    /// ends with it.
+    /// What a completion does under the Upload's row lock: the File, and all that ends with it.
     pub(super) async fn assemble(
         &self,
         tx: &mut Tx,
@@ -135,15 +132,8 @@ impl Service {
         order: &PartOrder,
         md5: Option<Md5>,
     ) -> Result<Upload> {
-        let upload = pending.upload();
-        let id = upload.id;
-        let mut parts = parts::place(tx, id, order.ids(), upload.declaration.bytes).await?;
-        CrashPoint::ManifestWritten.passed();
-        if parts.len() < order.ids().len() {
-            // Nothing was placed: what is stored tells why.
-            parts = parts::list_stored(&mut **tx, id, order.ids()).await?;
-        }
-        let assembly = pending.assemble(order, parts)?;
+        let stored = parts::list_stored(&mut **tx, pending.upload().id).await?;
+        let assembly = pending.assemble(order, stored)?;
         let (grace, writer) = (self.limits.deletion_grace, self.writer_lifetime());
         let file = files::insert(tx, project, &assembly, md5, grace, writer).await?;
         CrashPoint::CompletionWritten.passed();
@@ -181,7 +171,7 @@ impl Service {
             return Err(upload.into_pending().map_or_else(Error::from, |_| Error::NoSuchUpload(id)));
         }
         CrashPoint::CancelWritten.passed();
-        parts::discard_unplaced(&mut tx, &[id], self.limits.deletion_grace, self.writer_lifetime()).await?;
+        parts::discard(&mut tx, &[id], self.limits.deletion_grace, self.writer_lifetime()).await?;
         CrashPoint::CancelDiscarded.passed();
         *begun = true;
         db::commit(tx).await?;
@@ -192,13 +182,13 @@ impl Service {
     /// Whether the same was asked, and done, before.
     async fn was_completed_so(&self, upload: &Upload, order: &PartOrder, claimed: Md5) -> Result<bool> {
         let UploadStatus::Completed(Some(File { md5: Some(md5), .. })) = &upload.status else { return Ok(false) };
-        Ok(*md5 == claimed && parts::list_placed_ids(&self.db, upload.id).await? == order.ids())
+        Ok(*md5 == claimed && files::find_manifest(&self.db, upload.id.file()).await? == order.ids())
     }
 
     /// Holds the MD5 of the listed Parts in their order against the client's; reads those of which it is
     /// not known.
     async fn check_md5(&self, upload: &Upload, order: &PartOrder, claimed: Md5) -> Result<()> {
-        let stored = self.patiently(parts::list_stored(&self.db, upload.id, order.ids())).await?;
+        let stored = self.patiently(parts::list_stored(&self.db, upload.id)).await?;
         let parts = in_order(upload, order, stored)?;
         let (covered, mut digest) = self.covered_by_md5(upload.id, &parts).await?;
         let mut stretches = self.read_parts(parts[covered..].iter().map(|part| (*part, 0..part.bytes.get())).collect());

@@ -100,7 +100,7 @@ fn passed_by(point: CrashPoint) -> (&'static [Operation], bool) {
         P::ObjectAborted | P::PartAbandoned => (&[GiveUpPart], false),
         P::FormWritten | P::FormDeclared => (&[CreateFile, CreateSmallFile], false),
         P::UploadLocked => (&[Complete], false),
-        P::ManifestWritten | P::CompletionWritten => (&[Complete, CreateFile, CreateSmallFile], false),
+        P::CompletionWritten => (&[Complete, CreateFile, CreateSmallFile], false),
         P::CompletionCommitted => (&[Complete, CreateFile, CreateSmallFile], true),
         P::CancelWritten | P::CancelDiscarded => (&[Cancel], false),
         P::CancelCommitted => (&[Cancel], true),

@@ -27,8 +27,7 @@ async fn an_upload_becomes_a_file_and_is_at_last_forgotten() {
         "update part set multipart_id = 'm-2' where id = receiving()",
         "select store(receiving(), 30)",
         // The order is the client's, and what is not listed goes.
-        "select place(stored_too(), 0), place(stored(), 20), make_file(filling()), end_as(filling(), 'completed');
-         select discard(id) from part where upload_id = filling() and byte_offset is null and state <> 'garbage'",
+        "select complete(filling(), array[stored_too(), stored()])",
         "update file set deleted_at = now() where id = filling();
          select discard(stored()), discard(stored_too())",
         "update part set attempts = attempts + 1, not_before = not_before + interval '20 seconds' where upload_id = filling()",
@@ -41,7 +40,7 @@ async fn an_upload_becomes_a_file_and_is_at_last_forgotten() {
 }
 
 #[tokio::test]
-async fn a_part_that_is_in_the_ledger_is_placed_and_at_last_goes_with_its_row() {
+async fn a_part_that_is_in_the_ledger_becomes_a_file_or_goes_with_its_row() {
     let pool = states().await;
     let steps = [
         "insert into part (id, upload_id, state, bytes, crc64nvme, content, md5_state, md5_follows)
@@ -52,8 +51,7 @@ async fn a_part_that_is_in_the_ledger_is_placed_and_at_last_goes_with_its_row() 
         "delete from part where upload_id = elsewhere()",
         "insert into part (id, upload_id, state, bytes, crc64nvme, content)
          values (gen_random_uuid(), filling(), 'stored', 30, 7, 'thirty bytes, neither less nor')",
-        "select place(id, 0), make_file(filling()), end_as(filling(), 'completed') from part where octet_length(content) = 30;
-         select discard(id) from part where upload_id = filling() and byte_offset is null and state <> 'garbage'",
+        "select complete(filling(), array[id]) from part where octet_length(content) = 30",
     ];
     go(&pool, &steps).await;
     assert_eq!(count(&pool, "select count(*) from part where content is not null").await, 1);
@@ -82,7 +80,7 @@ async fn a_form_learns_what_it_is_and_becomes_a_file() {
         "select store(id, 5) from part where upload_id = form()",
         "update upload set filename = 'a', purpose = 'vision', mime_type = 'image/png', bytes = 5, file_lifetime_seconds = 3600
          where id = form()",
-        "select place(id, 0) from part where upload_id = form(); select make_file(form()), end_as(form(), 'completed')",
+        "select complete(form(), array[id]) from part where upload_id = form()",
     ];
     go(&pool, &steps).await;
     assert_eq!(count(&pool, "select bytes from file where id = form()").await, 5);

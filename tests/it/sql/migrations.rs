@@ -132,6 +132,22 @@ async fn rows_of_every_version_outlive_the_migrations_after_it() {
 }
 
 #[tokio::test]
+async fn files_of_older_versions_have_their_parts_in_order() {
+    let (database, _) = grown().await;
+    let manifests: Vec<(String, String)> = sqlx::query_as(
+        "select manifest::text, offsets::text from file where deleted_at is null and bytes > 0 order by id",
+    )
+    .fetch_all(&database.pool)
+    .await
+    .unwrap();
+    let part = |version: &str, n| format!("{version}-7000-8000-00000000000{n}");
+    let (old, small) = (|n| part("d0000000-0000", n), part("00000004-0000", 5));
+    let expected =
+        [(format!("{{{small}}}"), "{0}".to_owned()), (format!("{{{},{}}}", old(6), old(7)), "{0,10}".to_owned())];
+    assert_eq!(manifests, expected);
+}
+
+#[tokio::test]
 async fn rows_of_every_version_are_swept_when_their_time_has_come() {
     let (database, _) = grown().await;
     let folder = tempfile::tempdir().unwrap();

@@ -93,13 +93,13 @@ impl Ledger {
         match how {
             End::Cancelled => {
                 assert!(uploads::mark_cancelled(&mut tx, self.project, id, Origin::Client).await.unwrap());
-                parts::discard_unplaced(&mut tx, &[id], GRACE, GRACE).await.unwrap();
+                parts::discard(&mut tx, &[id], GRACE, GRACE).await.unwrap();
             }
             End::Completed => {
                 let order = PartOrder::try_from(vec![listed.id]).unwrap();
                 let upload = uploads::lock(&mut tx, self.project, id, Origin::Client).await.unwrap().unwrap();
-                let placed = parts::place(&mut tx, id, order.ids(), listed.bytes).await.unwrap();
-                let assembly = upload.into_pending().unwrap().assemble(&order, placed).unwrap();
+                let stored = parts::list_stored(&mut *tx, id).await.unwrap();
+                let assembly = upload.into_pending().unwrap().assemble(&order, stored).unwrap();
                 files::insert(&mut tx, self.project, &assembly, None, GRACE, GRACE).await.unwrap();
             }
         }
@@ -125,8 +125,8 @@ impl Ledger {
     /// Nothing of an ended Upload is there that is neither in its file nor on its way out.
     async fn nothing_is_left_behind(&self) {
         let left: i64 = sqlx::query_scalar(
-            "select count(*) from part join upload on upload.id = part.upload_id
-             where upload.status <> 'pending' and part.state <> 'garbage' and part.byte_offset is null",
+            "select count(*) from part join upload on upload.id = part.upload_id left join file on file.id = upload.id
+             where upload.status <> 'pending' and part.state <> 'garbage' and part.id = any(file.manifest) is not true",
         )
         .fetch_one(self.pool())
         .await
@@ -196,7 +196,7 @@ async fn a_part_that_is_written_again_before_its_answer_came_is_there_once() {
     ledger.somebody_waits().await;
     db::commit(first).await.unwrap();
     assert!(!again.await.unwrap());
-    assert_eq!(parts::list_stored(ledger.pool(), listed.upload, &[id]).await.unwrap().len(), 1);
+    assert!(parts::find_stored(ledger.pool(), id).await.unwrap().is_some());
 }
 
 #[tokio::test]

@@ -97,9 +97,9 @@ async fn due(n: u32) -> Db {
          from project, unnest(array['pending', 'cancelled', 'kept', 'deleted']) kind,
               (select now() + case when n = 0 then interval '1 day' else n * interval '1 second' - interval '2 days' end
                from generate_series(0, {n}) n) as moment (due);
-         insert into file (id, project_id, filename, purpose, mime_type, bytes, crc64nvme, created_at, expires_at,
-                           deleted_at)
-         select id, project_id, filename, purpose, mime_type, bytes, 0, created_at, expires_at,
+         insert into file (id, project_id, filename, purpose, mime_type, bytes, manifest, offsets, crc64nvme, created_at,
+                           expires_at, deleted_at)
+         select id, project_id, filename, purpose, mime_type, bytes, '{{}}', '{{}}', 0, created_at, expires_at,
                 case when filename = 'deleted' then expires_at end
          from upload where status = 'completed';
          insert into part (id, upload_id, state, not_before)

@@ -41,10 +41,13 @@ impl TestApp {
             self.let_time_pass("400 days").await;
             self.sweep();
         }
-        let stray: i64 = sqlx::query_scalar("select count(*) from part where state <> 'stored' or byte_offset is null")
-            .fetch_one(&self.pool)
-            .await
-            .unwrap();
+        let stray: i64 = sqlx::query_scalar(
+            "select count(*) from part left join file on file.id = upload_id
+             where state <> 'stored' or part.id = any(manifest) is not true",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .unwrap();
         assert_eq!(stray, 0, "parts that are in no file");
         let rows = self.objects_in_the_ledger("true").await;
         assert_eq!(self.store.list().await, rows, "the store (left) and the ledger (right)");

@@ -31,12 +31,12 @@ pub(super) const FIXED: &[Fixed] = &[
 
 pub(super) const RULES: &[Rule] = &[
     // An Upload has one File, and a deleted one counts.
-    ("file_pkey", &["select make_file(completed())", "select make_file(deleted())"]),
+    ("file_pkey", &["select make_file(completed(), manifest => array[placed()])", "select make_file(gone())"]),
     (
         "file_id_fkey",
         &[
-            "insert into file (id, project_id, filename, purpose, mime_type, bytes, crc64nvme, created_at)
-             values (gen_random_uuid(), busy_project(), 'a', 'batch', 'text/plain', 0, 0, now())",
+            "insert into file (id, project_id, filename, purpose, mime_type, bytes, manifest, offsets, crc64nvme, created_at)
+             values (gen_random_uuid(), busy_project(), 'a', 'batch', 'text/plain', 0, '{}', '{}', 0, now())",
             "delete from upload where id = gone()",
         ],
     ),
@@ -58,9 +58,28 @@ pub(super) const RULES: &[Rule] = &[
         ],
     ),
     (
+        "file_has_parts_exactly_when_it_has_bytes",
+        &["select make_file(filling())", "select make_file(empty(), manifest => array[stored()])"],
+    ),
+    (
+        "file_has_an_offset_for_each_part",
+        &[
+            "select make_file(filling(), manifest => array[stored(), stored_too()], offsets => '{0}')",
+            "select make_file(filling(), manifest => array[stored(), stored_too()], offsets => '{0, 10, 30}')",
+            "select make_file(filling(), manifest => array[stored()], offsets => '{}')",
+        ],
+    ),
+    (
+        "file_begins_with_its_first_part",
+        &[
+            "select make_file(filling(), manifest => array[stored(), stored_too()], offsets => '{1, 11}')",
+            "select make_file(filling(), manifest => array[stored(), stored_too()], offsets => '[2:3]={0, 10}')",
+        ],
+    ),
+    (
         "file_begins_present",
-        &["insert into file (id, project_id, filename, purpose, mime_type, bytes, crc64nvme, created_at, deleted_at)
-           select id, project_id, filename, purpose, mime_type, bytes, 0, created_at, now() from upload where id = empty()"],
+        &["insert into file (id, project_id, filename, purpose, mime_type, bytes, manifest, offsets, crc64nvme, created_at, deleted_at)
+           select id, project_id, filename, purpose, mime_type, bytes, '{}', '{}', 0, created_at, now() from upload where id = empty()"],
     ),
     (
         "file_only_ever_becomes_deleted",
@@ -69,6 +88,7 @@ pub(super) const RULES: &[Rule] = &[
             "update file set deleted_at = now() + interval '1 day' where id = deleted()",
             "update file set deleted_at = now(), filename = 'b' where id = completed()",
             "update file set deleted_at = now(), project_id = keyed_project() where id = completed()",
+            "update file set deleted_at = now(), manifest = '{}', offsets = '{}' where id = completed()",
         ],
     ),
     ("deleted_file_holds_only_garbage", &["update file set deleted_at = now() where id = completed()"]),
@@ -81,10 +101,10 @@ pub(super) const RULES: &[Rule] = &[
         "file_has_its_completed_upload",
         &[
             "select make_file(empty())",
-            "select make_file(filling())",
+            "select make_file(filling(), manifest => array[stored(), stored_too()])",
             "select make_file(declared_form())",
-            "select make_file(cancelled())",
-            "select make_file(expired())",
+            "select make_file(cancelled(), manifest => array[discarded()])",
+            "select make_file(expired(), manifest => array[discarded()])",
             "select make_file(empty()), end_as(empty(), 'cancelled')",
         ],
     ),

@@ -103,6 +103,7 @@ fn other_value(column: &str, data_type: &str) -> String {
         "bigint" | "integer" => format!("coalesce({column}, 0) + 1"),
         "timestamp with time zone" => format!("coalesce({column}, now()) + interval '1 second'"),
         "boolean" => format!("not {column}"),
+        "ARRAY" => format!("{column}[2:]"),
         "bytea" => format!("sha224(coalesce({column}, ''))"),
         unknown => panic!("{column}: no other value is known for a {unknown}"),
     }

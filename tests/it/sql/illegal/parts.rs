@@ -6,8 +6,8 @@ const LATER: (&str, &str) = ("not_before", "part_is_due_exactly_when_garbage");
 const RETRIES: (&str, &str) = ("attempts", "part_is_retried_only_as_garbage");
 const REASON: (&str, &str) = ("last_error", "part_is_retried_only_as_garbage");
 const CHECKSUM: (&str, &str) = ("crc64nvme", "part_has_its_size_and_checksum_together");
-const MD5: (&str, &str) = ("md5_state", "part_has_an_md5_only_between_stored_and_placed");
-const FOLLOWS: (&str, &str) = ("md5_follows", "part_has_an_md5_only_between_stored_and_placed");
+const MD5: (&str, &str) = ("md5_state", "part_has_an_md5_only_once_stored");
+const FOLLOWS: (&str, &str) = ("md5_follows", "part_has_an_md5_only_once_stored");
 
 /// It is not there, and cannot come.
 const CONTENT: (&str, &str) = ("content", "part_content_never_changes");
@@ -33,15 +33,15 @@ pub(super) const FIXED: &[Fixed] = &[
         table: "part",
         row: "linked",
         along: "",
-        but: &["state", "byte_offset"],
+        but: &["state"],
         refused_by: "part_keeps_what_it_is",
-        or_by: &[LATER, RETRIES, REASON, ("byte_offset", MD5.1), CONTENT],
+        or_by: &[LATER, RETRIES, REASON, CONTENT],
     },
     Fixed {
         table: "part",
         row: "stored",
         along: "",
-        but: &["state", "byte_offset"],
+        but: &["state"],
         refused_by: "part_keeps_what_it_is",
         or_by: &[LATER, RETRIES, REASON, CONTENT],
     },
@@ -49,7 +49,7 @@ pub(super) const FIXED: &[Fixed] = &[
         table: "part",
         row: "kept",
         along: "",
-        but: &["state", "byte_offset"],
+        but: &["state"],
         refused_by: "part_keeps_what_it_is",
         or_by: &[LATER, RETRIES, REASON, CONTENT],
     },
@@ -108,7 +108,6 @@ pub(super) const RULES: &[Rule] = &[
         ],
     ),
     ("part_bytes_check", &["select store(receiving(), 0)", "select store(receiving(), -1)"]),
-    ("part_byte_offset_check", &["select place(stored(), -1)"]),
     ("part_attempts_check", &["update part set attempts = -1 where id = abandoned()"]),
     (
         "part_has_its_size_and_checksum_together",
@@ -123,23 +122,13 @@ pub(super) const RULES: &[Rule] = &[
     ),
     ("part_stored_has_its_size", &["update part set state = 'stored' where id = receiving()"]),
     (
-        "part_in_a_manifest_has_its_size",
-        &[
-            // Only what is stored is placed: the trigger would refuse it before.
-            "set local session_replication_role = replica;
-             update part set byte_offset = 0 where id = abandoned()",
-        ],
-    ),
-    (
-        "part_has_an_md5_only_between_stored_and_placed",
+        "part_has_an_md5_only_once_stored",
         &[
             "update part set md5_state = '\\x01' where id = receiving()",
             "update part set state = 'stored', bytes = 1, crc64nvme = 1, md5_follows = stored() where id = receiving()",
             "update part set state = 'stored', bytes = 1, crc64nvme = 1, md5_state = '' where id = receiving()",
             "update part set state = 'stored', bytes = 1, crc64nvme = 1, md5_state = decode(repeat('01', 257), 'hex')
              where id = receiving()",
-            "select place(linked(), 0)",
-            "update part set byte_offset = 0, md5_state = null where id = linked()",
         ],
     ),
     (
@@ -161,21 +150,11 @@ pub(super) const RULES: &[Rule] = &[
         ],
     ),
     (
-        "part_in_manifest",
-        &[
-            "select place(stored(), 0), place(stored_too(), 0)",
-            "update part set byte_offset = 0 where id in (stored(), stored_too(), spare())",
-        ],
-    ),
-    (
         "part_begins_being_received",
         &[
             "insert into part (id, upload_id, state, bytes, crc64nvme) values (gen_random_uuid(), empty(), 'stored', 1, 1)",
             "insert into part (id, upload_id, state, not_before) values (gen_random_uuid(), empty(), 'garbage', now())",
-            "insert into part (id, upload_id, byte_offset) values (gen_random_uuid(), empty(), 0)",
             "insert into part (id, upload_id, multipart_id) values (gen_random_uuid(), empty(), 'm')",
-            "insert into part (id, upload_id, state, bytes, crc64nvme, content, byte_offset)
-             values (gen_random_uuid(), empty(), 'stored', 1, 1, 'a', 0)",
             "insert into part (id, upload_id, state, bytes, crc64nvme, content, multipart_id)
              values (gen_random_uuid(), empty(), 'stored', 1, 1, 'a', 'm')",
             "insert into part (id, upload_id, state, bytes, crc64nvme, content, not_before)
@@ -234,13 +213,7 @@ pub(super) const RULES: &[Rule] = &[
             "update part set state = 'garbage', not_before = now(), bytes = bytes + 1 where id = stored()",
             "update part set state = 'garbage', not_before = now(), bytes = 1, crc64nvme = 1 where id = receiving()",
             "update part set state = 'stored', bytes = 1, crc64nvme = 1, multipart_id = 'other' where id = in_pieces()",
-            // A place is given once, to what is stored already.
-            "update part set state = 'stored', bytes = 1, crc64nvme = 1, byte_offset = 0 where id = receiving()",
-            "select place(placed(), 99)",
-            "select place(placed(), null)",
-            "select place(leaving(), null)",
-            "select place(discarded(), 0)",
-            "select place(stored(), 0); select place(stored(), 10)",
+            "update part set md5_state = null, md5_follows = null where id = linked()",
         ],
     ),
     (
@@ -264,36 +237,18 @@ pub(super) const RULES: &[Rule] = &[
         ],
     ),
     (
-        "part_is_placed_with_its_file",
-        &[
-            "select place(stored(), 0)",
-            "select place(stored(), 0), place(stored_too(), 10)",
-            "select place(stored(), 0), end_as(filling(), 'cancelled')",
-        ],
-    ),
-    (
         "part_change_fits_its_upload",
         &[
             // Only a pending Upload stores what it was receiving.
             "select end_as(filling(), 'cancelled'); select store(receiving(), 10)",
             "select end_as(filling(), 'expired'); select store(receiving(), 10)",
-            "select place(stored(), 0), place(stored_too(), 10), make_file(filling()), end_as(filling(), 'completed');
+            "select make_file(filling(), manifest => array[stored(), stored_too()]), end_as(filling(), 'completed');
              select store(receiving(), 10)",
-            // Only a pending Upload places.
-            "select end_as(filling(), 'cancelled'); select place(stored(), 0)",
-            "select end_as(filling(), 'expired'); select place(stored(), 0)",
-            "select place(stored(), 0), place(stored_too(), 10), make_file(filling()), end_as(filling(), 'completed');
-             select place(spare(), 30)",
-            // A manifest is placed from its first part on.
-            "select place(stored(), 10)",
-            "select place(stored_too(), 1), place(stored(), 0)",
-            "select place(stored(), 1), place(stored_too(), 11), make_file(filling()), end_as(filling(), 'completed')",
-            "update part set byte_offset = 20 - bytes / 2 where id in (stored(), stored_too())",
             // What a File is made of stays as long as the File.
             "select discard(placed())",
             "select discard(placed_next())",
             "update part set state = 'garbage', not_before = now() where id in (stored(), placed())",
-            "select place(stored(), 0); select discard(stored())",
+            "select complete(filling(), array[stored(), stored_too()]); select discard(stored())",
         ],
     ),
 ];

@@ -22,9 +22,6 @@ $$;
 create function store(part_id uuid, size bigint) returns void language sql as $$
     update part set state = 'stored', bytes = size, crc64nvme = 7 where id = part_id
 $$;
-create function place(part_id uuid, at bigint) returns void language sql as $$
-    update part set byte_offset = at where id = part_id
-$$;
 create function discard(part_id uuid) returns void language sql as $$
     update part set state = 'garbage', not_before = now() where id = part_id
 $$;
@@ -33,12 +30,20 @@ create function end_as(upload_id uuid, how text) returns void language sql as $$
 $$;
 create function make_file(upload_id uuid, project_id uuid default null, filename text default null, purpose text default null,
                           mime_type text default null, bytes bigint default null, created_at timestamptz default null,
-                          md5 bytea default null, expires_at timestamptz default null)
+                          md5 bytea default null, expires_at timestamptz default null,
+                          manifest uuid[] default '{}', offsets bigint[] default null)
 returns void language sql as $$
-    insert into file (id, project_id, filename, purpose, mime_type, bytes, crc64nvme, md5, created_at, expires_at)
+    insert into file (id, project_id, filename, purpose, mime_type, bytes, crc64nvme, md5, created_at, expires_at,
+                      manifest, offsets)
     select it.id, coalesce($2, it.project_id), coalesce($3, it.filename), coalesce($4, it.purpose),
-           coalesce($5, it.mime_type), coalesce($6, it.bytes), 7, $8, coalesce($7, it.created_at), $9
+           coalesce($5, it.mime_type), coalesce($6, it.bytes), 7, $8, coalesce($7, it.created_at), $9, $10,
+           coalesce($11, array(select sum(part.bytes) over (order by nth) - part.bytes
+                               from unnest($10) with ordinality as listed (id, nth) join part using (id) order by nth))
     from upload it where it.id = $1
+$$;
+create function complete(upload_id uuid, manifest uuid[], offsets bigint[] default null) returns void language sql as $$
+    select make_file($1, manifest => $2, offsets => $3), end_as($1, 'completed');
+    select discard(id) from part where part.upload_id = $1 and state <> 'garbage' and id <> all($2);
 $$;
 
 insert into project (id, name) values (busy_project(), 'busy'), (keyed_project(), 'keyed');
@@ -76,9 +81,9 @@ select discard(kept_leaving());
 
 select end_as(cancelled(), 'cancelled'), end_as(expired(), 'expired');
 begin;
-select place(placed(), 0), place(placed_next(), 10), place(leaving(), 0);
-select make_file(id, md5 => decode(repeat('03', 16), 'hex'), expires_at => now() + interval '1 day'), end_as(id, 'completed')
-from unnest(array[completed(), deleted(), gone()]) as id;
+select make_file(id, md5 => decode(repeat('03', 16), 'hex'), expires_at => now() + interval '1 day', manifest => parts),
+       end_as(id, 'completed')
+from (values (completed(), array[placed(), placed_next()]), (deleted(), array[leaving()]), (gone(), '{}')) as made (id, parts);
 commit;
 update file set deleted_at = now() where id in (deleted(), gone());
 select discard(leaving());

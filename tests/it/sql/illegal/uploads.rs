@@ -158,20 +158,25 @@ pub(super) const RULES: &[Rule] = &[
             "select make_file(empty(), filename => 'b.jsonl'), end_as(empty(), 'completed')",
             "select make_file(empty(), purpose => 'evals'), end_as(empty(), 'completed')",
             "select make_file(empty(), mime_type => 'text/plain'), end_as(empty(), 'completed')",
-            "select make_file(empty(), bytes => 1), end_as(empty(), 'completed')",
+            "select make_file(filling(), bytes => 31, manifest => array[stored(), stored_too()]), end_as(filling(), 'completed')",
             "select make_file(empty(), created_at => now() + interval '1 second'), end_as(empty(), 'completed')",
-            // The manifest: nothing, too little, too much.
-            "select make_file(filling()), end_as(filling(), 'completed')",
-            "select place(stored(), 0), make_file(filling()), end_as(filling(), 'completed')",
-            "select place(stored_too(), 0), make_file(filling()), end_as(filling(), 'completed')",
-            "select place(stored(), 0), place(stored_too(), 10), place(spare(), 30), make_file(filling()), end_as(filling(), 'completed')",
-            "insert into part (id, upload_id) values (gen_random_uuid(), empty());
-             select store(id, 1), place(id, 0) from part where upload_id = empty();
-             select make_file(empty()), end_as(empty(), 'completed')",
-            // The right sum with a gap, an overlap, another order.
-            "select place(stored(), 0), place(stored_too(), 11), make_file(filling()), end_as(filling(), 'completed')",
-            "select place(stored(), 0), place(stored_too(), 9), make_file(filling()), end_as(filling(), 'completed')",
-            "select place(stored_too(), 0), place(stored(), 10), make_file(filling()), end_as(filling(), 'completed')",
+            // The manifest: too little, too much, the right sum with a gap, an overlap, another order.
+            "select complete(filling(), array[stored()])",
+            "select complete(filling(), array[stored_too()])",
+            "select complete(filling(), array[stored(), stored_too(), spare()])",
+            "select complete(filling(), array[stored(), stored_too()], '{0, 11}')",
+            "select complete(filling(), array[stored(), stored_too()], '{0, 9}')",
+            "select complete(filling(), array[stored_too(), stored()], '{0, 10}')",
+            // A Part more than once, another Upload's, one that is not there, on its way in or on its way out.
+            "select complete(filling(), array[stored(), stored(), stored()])",
+            "select complete(filling(), array[linked()])",
+            "select complete(filling(), array[stored_too(), gen_random_uuid()], '{0, 20}')",
+            "select complete(filling(), array[stored_too(), null], '{0, 20}')",
+            "select complete(filling(), array[stored_too(), receiving()], '{0, 20}')",
+            "select discard(stored()); select complete(filling(), array[stored(), stored_too()])",
+            // What the Upload holds beside it.
+            "select make_file(filling(), manifest => array[stored(), stored_too()]), end_as(filling(), 'completed')",
+            "select discard(spare()); select make_file(filling(), manifest => array[stored(), stored_too()]), end_as(filling(), 'completed')",
         ],
     ),
     (
@@ -181,8 +186,6 @@ pub(super) const RULES: &[Rule] = &[
             "select end_as(filling(), 'expired')",
             "select discard(id) from part where upload_id = filling() and id not in (receiving(), abandoned());
              select end_as(filling(), 'cancelled')",
-            // What was left over by the file.
-            "select place(stored(), 0), place(stored_too(), 10), make_file(filling()), end_as(filling(), 'completed')",
         ],
     ),
 ];

@@ -54,7 +54,8 @@ pub(super) const EXPECTED: &[Expected] = &[
     also("delete from upload where id = any($1)", &["upload_pkey"], &["ids(0, 500)"]),
     // Files.
     // A completion.
-    any("insert into file (", &["upload_pkey", "part_of_upload"]),
+    any("insert into file (", &["upload_pkey", "part_of_upload", "part_pkey"]),
+    any("select manifest as", &["file_pkey"]),
     any("update file set deleted_at = now() where id = $1", &["file_pkey"]),
     any("select created_at from file where id", &["file_pkey"]),
     any("> now()) and id = $1 and project_id = $2", &["file_pkey"]),
@@ -87,37 +88,23 @@ pub(super) const EXPECTED: &[Expected] = &[
     any("where id = $1 and state in ('receiving', 'garbage')", &["part_pkey"]),
     any("update part set last_error", &["part_pkey"]),
     any("select created_at from part where id", &["part_pkey|part_of_upload"]),
-    also(
-        "from unnest($2::uuid[]) as listed",
-        &["part_pkey"],
-        &["id(1), array[id(1000010), id(1000011)]", "id(200000), ids(7000000, 10000)"],
-    ),
     any("select id, md5_state from part where part.upload_id = $1", &["part_of_upload"]),
+    also("from part where upload_id = $1 and md5_state is not null", &["part_of_upload"], &["id(1)", "id(200000)"]),
+    also("from part where upload_id = $1 and state = 'stored'", &["part_of_upload"], &["id(1)", "id(200000)"]),
     also(
-        "from part where upload_id = $1 and state = 'stored'",
+        "from part where upload_id = $1 and (created_at, id) > ($2, $3)",
         &["part_of_upload"],
         &["id(200000), '1970-01-01', id(0), 21", "id(200000), '1970-01-01', id(0), 10001"],
     ),
+    also("width_bucket", &["file_pkey", "part_pkey"], &["id(1), 5, 15"]),
     also(
-        "update part set byte_offset = place.byte_offset",
-        &["part_pkey"],
-        &["id(1), array[id(1000010), id(1000011)], 20", "id(200000), ids(7000000, 10000), 100000"],
-    ),
-    also("byte_offset < $3 and byte_offset + bytes > $2", &["part_in_manifest"], &["id(1), 5, 15"]),
-    any("select id from part where upload_id = $1 and byte_offset is not null", &["part_in_manifest"]),
-    also(
-        "where upload_id = any($1) and byte_offset is null",
+        "where upload_id = any($1) and state in ('receiving', 'stored')",
         &["part_of_upload"],
         &["array[id(200000)], 60, 4000", "ids(0, 500), 60, 4000"],
     ),
-    also(
-        "where upload_id = any($1) and byte_offset is not null",
-        &["part_in_manifest|part_of_upload"],
-        &["array[id(1)], 60", "ids(0, 500), 60"],
-    ),
     also("from part where state = 'garbage' and not_before <= now()", &["part_due", "part_pkey"], &["500"]),
     also("select id from part where id = any($1)", &["part_pkey"], &["ids(0, 1000)"]),
-    any("select from part where id = $1 and state = 'stored'", &["part_pkey"]),
+    any("from part where id = $1 and state = 'stored'", &["part_pkey"]),
     also("select id, content", &["part_pkey"], &["ids(1000010, 16)"]),
     also("from part where state = 'stored' and id > $1", &["part_pkey"], &["id(5), 1000"]),
     // It holds nothing but what is counted.

@@ -22,16 +22,17 @@ from (select n, case when n % 100 < 80 then 'completed' when n % 100 < 88 then '
       from generate_series(1, 100000) n) wanted;
 
 -- A third is deleted, a third has an expiry that a few are past.
-insert into file (id, project_id, filename, purpose, mime_type, bytes, crc64nvme, created_at, expires_at, deleted_at)
-select id, project_id, filename, case when n % 7 = 0 then 'vision' else purpose end, mime_type, bytes, 0, created_at,
+insert into file (id, project_id, filename, purpose, mime_type, bytes, manifest, offsets, crc64nvme, created_at, expires_at,
+                  deleted_at)
+select id, project_id, filename, case when n % 7 = 0 then 'vision' else purpose end, mime_type, bytes,
+       array[id(1000000 + 10 * n), id(1000001 + 10 * n)], '{0, 10}', 0, created_at,
        case when n % 3 = 1 then greatest(created_at + interval '1 hour', now() + (n - 500) * interval '1 minute') end,
        case when n % 3 = 0 then created_at + interval '1 hour' end
 from (select upload.*, row_number() over (order by id) as n from upload where status = 'completed') it;
 
 -- Two of every file that is there, three of every pending upload, the left-overs of some others.
-insert into part (id, upload_id, state, bytes, crc64nvme, byte_offset, created_at)
-select id(1000000 + 10 * row_number() over (order by file.id) + piece), file.id, 'stored', 10, 0, 10 * piece, created_at
-from file, generate_series(0, 1) piece where deleted_at is null;
+insert into part (id, upload_id, state, bytes, crc64nvme, created_at)
+select part_id, file.id, 'stored', 10, 0, created_at from file, unnest(manifest) part_id where deleted_at is null;
 insert into part (id, upload_id, state, bytes, crc64nvme, created_at)
 select id(3000000 + 10 * row_number() over (order by upload.id) + piece), upload.id,
        case when piece = 0 then 'receiving' else 'stored' end, nullif(10 * piece, 0), nullif(piece, 0), created_at
