@@ -86,8 +86,9 @@ impl managed::Manager for Connector {
             }
         };
         keep_what_is_committed(&mut raw).await?;
-        // A statement is planned once, for any values: planning costs as much as most of them do.
-        raw.execute("set plan_cache_mode = force_generic_plan").await?;
+        // A statement is planned once, for any values: planning costs as much as most of them do. One that was
+        // planned while a table was small would go on to read the whole of it; there is an index for each.
+        raw.execute(sqlx::raw_sql("set plan_cache_mode = force_generic_plan; set enable_seqscan = off")).await?;
         Ok(Connection { raw, is_sound: true, last_used: Instant::now() })
     }
 
@@ -155,6 +156,12 @@ impl Lease {
         }
     }
 
+    /// Ends its transaction. A future without a transaction in it: a runtime that shuts down drops it at once.
+    async fn end(mut self, how: &'static str) -> Result<(), sqlx::Error> {
+        let ended = self.execute(sqlx::raw_sql(how)).await;
+        self.give_back(ended).map(drop)
+    }
+
     /// Gives it back with the answer to its last statement, unless that is a failure that may have broken it.
     pub(super) fn give_back<T>(mut self, answer: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
         self.0.is_sound = !answer.as_ref().is_err_and(is_unavailable);
@@ -196,9 +203,8 @@ impl Tx {
     }
 
     pub(super) async fn end(mut self, how: &'static str) -> Result<(), sqlx::Error> {
-        let Some(mut lease) = self.0.take() else { return Ok(()) };
-        let ended = lease.execute(sqlx::raw_sql(how)).await;
-        lease.give_back(ended).map(drop)
+        let Some(lease) = self.0.take() else { return Ok(()) };
+        lease.end(how).await
     }
 }
 
@@ -208,7 +214,7 @@ impl Drop for Tx {
         if let Some(lease) = self.0.take()
             && let Ok(runtime) = Handle::try_current()
         {
-            runtime.spawn(timeout(SIGN_OF_LIFE, Self(Some(lease)).end("rollback")));
+            runtime.spawn(timeout(SIGN_OF_LIFE, lease.end("rollback")));
         }
     }
 }

@@ -271,3 +271,24 @@ async fn starters_at_once_make_one_first_key() {
     assert_eq!(made, 1);
     assert_eq!(keys::list(ledger.pool()).await.unwrap().len(), 1);
 }
+
+#[test]
+fn a_transaction_that_is_open_when_its_runtime_ends_ends_with_it() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (database, mut tx) = runtime.block_on(async {
+        let database = cluster::database().await;
+        let tx = database.db().await.begin().await.unwrap();
+        (database, tx)
+    });
+    runtime.block_on(async { keys::insert_project_if_missing(&mut *tx, "never-committed").await.unwrap() });
+    runtime.spawn(async move {
+        let _open = tx;
+        std::future::pending::<()>().await;
+    });
+    drop(runtime);
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let db = database.db().await;
+        let insert = keys::insert_project_if_missing(&db, "never-committed");
+        timeout(SOON, insert).await.expect("the name is still taken").unwrap();
+    });
+}

@@ -122,6 +122,18 @@ async fn every_query_finds_its_rows_by_an_index() {
     assert_eq!(complaints, 0, "see above");
 }
 
+/// A session keeps a plan, and begins with whatever there is.
+#[tokio::test]
+async fn a_plan_that_is_made_in_an_empty_ledger_does_not_read_a_table_from_one_end_to_the_other() {
+    let db = cluster::database().await.db().await;
+    let mut connection = db.begin().await.unwrap();
+    for query in queries() {
+        let plan = plan(&mut connection, &query, None).await;
+        let is_read_whole = Access::of(&plan).whole.iter().any(|it| LARGE.contains(&it.as_str()));
+        assert!(!is_read_whole, "{}\n{plan:#}", query.text);
+    }
+}
+
 #[test]
 fn every_expected_plan_is_of_one_kind_of_query() {
     let queries = queries();
