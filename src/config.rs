@@ -95,8 +95,8 @@ pub struct Options {
     /// in the data directory.
     #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
-    /// The most connections to the database.
-    #[arg(long, global = true, env = "WINDLASS_DATABASE_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    /// The most connections to the database: half of them are for transactions.
+    #[arg(long, global = true, env = "WINDLASS_DATABASE_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..))]
     database_connections: u32,
     /// Where the private PostgreSQL's programs are (`initdb`, `postgres`); they are searched for if
     /// this is not set.

@@ -24,7 +24,7 @@ const LOCK: i64 = 0x7769_6e64_6c61_7373;
 /// When a migration fails (its transaction is rolled back), or the database went away.
 pub async fn run(db: &Db) -> Result<()> {
     // A connection of its own: the lock goes with the session, even if this process is killed.
-    let mut connection = connections::detached(&db.pool).await?;
+    let mut connection = connections::detached(&db.transactions).await?;
     let outcome = locked(&mut connection).await;
     connection.close().await?;
     outcome

@@ -20,10 +20,12 @@ use uuid::Uuid;
 use self::connections::Pool;
 pub use self::connections::Tx;
 
-/// The ledger's connections.
+/// The ledger's connections: some for single statements, some for transactions. What ends an Upload or a File
+/// finds one that has read their rules before, which takes Postgres longer than the end itself.
 #[derive(Clone, Debug)]
 pub struct Db {
-    pool: Pool,
+    statements: Pool,
+    transactions: Pool,
 }
 
 /// What can go wrong with the ledger.
@@ -92,13 +94,18 @@ impl Error {
 }
 
 impl Db {
-    /// Opens the pool, waiting up to `patience` for a database that is still starting.
+    /// Opens the pools of so many connections together, two at least, waiting up to `patience` for a database that is still starting.
     ///
     /// # Errors
     /// When the URL is none, or no connection could be made in that time.
     pub async fn connect(url: &str, connections: u32, patience: Duration) -> Result<Self> {
         let options: PgConnectOptions = url.parse().map_err(Error::Url)?;
-        let db = Self { pool: connections::pool(options.application_name("windlass"), connections) };
+        let options = options.application_name("windlass");
+        let for_transactions = connections / 2;
+        let db = Self {
+            statements: connections::pool(options.clone(), connections - for_transactions),
+            transactions: connections::pool(options, for_transactions),
+        };
         let began = tokio::time::Instant::now();
         loop {
             match db.ping().await {
@@ -117,7 +124,7 @@ impl Db {
     /// # Errors
     /// When there is no connection.
     pub async fn begin(&self) -> Result<Tx> {
-        Ok(Tx::begin(&self.pool).await?)
+        Ok(Tx::begin(&self.transactions).await?)
     }
 
     /// Asks whether the database answers.
@@ -131,7 +138,8 @@ impl Db {
 
     /// Closes every connection.
     pub async fn close(&self) {
-        connections::close(&self.pool).await;
+        connections::close(&self.statements).await;
+        connections::close(&self.transactions).await;
     }
 }
 

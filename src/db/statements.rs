@@ -72,7 +72,7 @@ impl Db {
     }
 
     async fn run(&self, statement: Statement, answer: &mut Answer) -> Result<(), sqlx::Error> {
-        let mut lease = Lease::take(&self.pool).await?;
+        let mut lease = Lease::take(&self.statements).await?;
         let ended = lease
             .fetch_many(statement)
             .try_for_each(|it| {
@@ -114,7 +114,7 @@ impl<'c> Executor<'c> for &'c Db {
         'c: 'e,
     {
         Box::pin(async move {
-            let mut lease = Lease::take(&self.pool).await?;
+            let mut lease = Lease::take(&self.statements).await?;
             let statement = lease.prepare_with(sql, parameters).await;
             lease.give_back(statement)
         })
@@ -125,7 +125,7 @@ impl<'c> Executor<'c> for &'c Db {
         'c: 'e,
     {
         Box::pin(async move {
-            let mut lease = Lease::take(&self.pool).await?;
+            let mut lease = Lease::take(&self.statements).await?;
             let description = lease.describe(sql).await;
             lease.give_back(description)
         })
