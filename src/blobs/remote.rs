@@ -31,8 +31,9 @@ use crate::crash::CrashPoint;
 /// S3 takes no smaller chunk but the last; two of them are held per body.
 pub(super) const CHUNK_BYTES: usize = 5 * 1024 * 1024;
 
-/// What is asked for at once: a request costs the store as much as some megabytes do.
-pub(super) const PIECE_BYTES: u64 = 16 * 1024 * 1024;
+/// What is asked for at once, mostly a whole Part: a request costs the store as much as some megabytes do, and
+/// a reader who does not keep up with so much is told by the time that its answer takes.
+pub(super) const PIECE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// One is on its way while another is sent.
 pub(super) const PIECES_AHEAD: usize = 2;
