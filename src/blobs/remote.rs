@@ -44,7 +44,8 @@ const CHUNKS_AHEAD: usize = 2;
 /// How long an answer of the store stays open for a reader who does not keep up with it.
 const LONGEST_ANSWER: Duration = Duration::from_secs(5);
 
-/// What is asked for at once for such a reader: a socket takes it whole, and the store is done.
+/// The least that is asked for at once for such a reader, if half of what he took in that time is not more: a
+/// socket takes it whole, and the store is done.
 const SLOW_PIECE_BYTES: u64 = 1024 * 1024;
 
 /// How often the store is asked again where it fails. Whoever asked us tries again as well: a store that
@@ -169,8 +170,8 @@ impl Remote {
     async fn send(&self, key: BlobKey, range: Range<u64>, out: &mpsc::Sender<Result<Chunk>>) -> Result<()> {
         let (mut at, mut most) = (range.start, u64::MAX);
         'asking: while at < range.end {
-            let end = range.end.min(at.saturating_add(most));
-            let mut answer = self.ask(key, at..end).await?;
+            let (start, end) = (at, range.end.min(at.saturating_add(most)));
+            let mut answer = self.ask(key, start..end).await?;
             let closing = Instant::now() + LONGEST_ANSWER;
             while let Some(bytes) = answer.try_next().await? {
                 at += bytes.len() as u64;
@@ -184,7 +185,7 @@ impl Remote {
                     continue;
                 }
                 drop(answer);
-                most = SLOW_PIECE_BYTES;
+                most = SLOW_PIECE_BYTES.max((at - start) / 2);
                 if out.send(chunk).await.is_err() {
                     return Ok(());
                 }

@@ -145,13 +145,24 @@ async fn whole_download(app: &TestApp, file: &str) -> Option<Bytes> {
     }
 }
 
+async fn file_of(app: &TestApp, parts: &[Vec<u8>]) -> String {
+    let upload = app.client.upload(parts.iter().map(Vec::len).sum()).await;
+    let mut ids = Vec::new();
+    for part in parts {
+        ids.push(app.client.part(&upload, part.clone()).await);
+    }
+    let listed: Vec<_> = ids.iter().map(String::as_str).collect();
+    app.client.complete(&upload, &listed).await.ok()["file"]["id"].as_str().unwrap().to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_download_that_meets_a_fault_is_never_a_whole_one() {
     let Some((app, faults)) = app_before_faults().await else { return };
-    // One request to the store, and several.
-    let large = b"windlass ".iter().copied().cycle().take(40 * 1024 * 1024).collect();
-    for bytes in [b"small".to_vec(), large] {
-        let file = app.client.file(bytes.clone()).await;
+    // One request to the store, and several: a Part is one.
+    let large = b"windlass ".iter().copied().cycle().take(6 * 1024 * 1024).collect();
+    for parts in [vec![b"small".to_vec()], vec![large, b"end".to_vec()]] {
+        let file = file_of(&app, &parts).await;
+        let bytes = parts.concat();
         for (recovers, after, fault) in [
             (true, 0, Fault::Refuses(503, "SlowDown")),
             (true, 0, Fault::IsLate(Duration::from_millis(500))),
