@@ -86,9 +86,8 @@ impl managed::Manager for Connector {
             }
         };
         keep_what_is_committed(&mut raw).await?;
-        // A statement is planned once, for any values: planning costs as much as most of them do. One that was
-        // planned while a table was small would go on to read the whole of it; there is an index for each.
-        raw.execute(sqlx::raw_sql("set plan_cache_mode = force_generic_plan; set enable_seqscan = off")).await?;
+        // A plan that was made while a table was small would go on to read the whole of it: there is an index for each.
+        raw.execute("set enable_seqscan = off").await?;
         Ok(Connection { raw, is_sound: true, last_used: Instant::now() })
     }
 
