@@ -50,7 +50,7 @@
 //! **Invariant: an Upload ends once.** Parts are begun and counted under a share lock of its row, ends
 //! are written under an exclusive one; the schema refuses the rest, even by hand.
 //!
-//! **Invariant: completion moves no bytes**, and writes one row, however many Parts there are. An `md5` is checked
+//! **Invariant: completion moves no bytes**, and writes no row of a listed Part. An `md5` is checked
 //! before, with nothing locked, and reads only what did not come in the file's order (`service/md5_chain.rs`).
 //!
 //! **Invariant: what must finish, finishes.** The service's work runs on its own runtime

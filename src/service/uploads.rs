@@ -7,8 +7,8 @@ use crate::crash::CrashPoint;
 use crate::db::uploads::Origin;
 use crate::db::{self, Tx, files, parts, uploads};
 use crate::domain::{
-    File, Md5, NotPending, Page, PageLimit, PageRequest, Part, PartId, PartOrder, PendingUpload, ProjectId, Upload,
-    UploadId, UploadStatus, in_order,
+    ByteCount, File, Md5, NotPending, Page, PageLimit, PageRequest, Part, PartId, PartOrder, PendingUpload, ProjectId,
+    Upload, UploadId, UploadStatus, in_order,
 };
 
 impl From<Box<NotPending>> for Error {
@@ -115,7 +115,9 @@ impl Service {
         CrashPoint::UploadLocked.passed();
         if let UploadStatus::Completed(_) = upload.status {
             let manifest = files::find_manifest(&mut *tx, id.file()).await?;
-            return if manifest == order.ids() { Ok(upload) } else { Err(Error::CompletedOtherwise(id)) };
+            // That of a File which was deleted before ledgers kept it in the File's row may be gone.
+            let known = !manifest.is_empty() || upload.declaration.bytes == ByteCount::ZERO;
+            return if known && manifest == order.ids() { Ok(upload) } else { Err(Error::CompletedOtherwise(id)) };
         }
         let completed = self.assemble(&mut tx, project, upload.into_pending()?, order, md5).await?;
         db::commit(tx).await?;
