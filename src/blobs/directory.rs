@@ -12,15 +12,14 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-#[cfg(target_os = "linux")]
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use tokio::sync::mpsc;
 
 use super::buffer::Buffer;
 use super::direct::DirectFile;
 use super::listing::{self, Listed, Listing};
-use super::{BlobKey, Chunk, Error, Result, Stretch};
+use super::{BlobKey, Chunk, Error, Result, Stretch, page_cache};
 use crate::crash::CrashPoint;
+use crate::domain::Crc64Digest;
 
 /// One write: large enough to keep a disk busy, small enough for many bodies at once.
 pub(super) const CHUNK_BYTES: usize = 384 * 1024;
@@ -29,11 +28,12 @@ pub(super) const CHUNK_BYTES: usize = 384 * 1024;
 /// visits. No memory is held for it.
 pub(super) const PIECE_BYTES: u64 = 2 * 1024 * 1024;
 
+/// What is checked of what the system keeps before it is sent: the processor's cache has it still when the
+/// socket takes it, and nobody else on the thread waits for long.
+const KEPT_BYTES: u64 = 512 * 1024;
+
 /// Fewer are given in memory: what is done with so few costs more than their copy.
 const SMALL_BYTES: u64 = 16 * 1024;
-
-/// One is read while another is sent.
-pub(super) const PIECES_AHEAD: usize = 2;
 
 /// A directory of objects.
 #[derive(Debug, Clone)]
@@ -113,7 +113,11 @@ impl Directory {
         let path = self.path(key);
         let opened = blocking(&path, {
             let path = Arc::clone(&path);
-            move || File::open(&path)
+            move || {
+                let file = File::open(&path)?;
+                page_cache::reads_forwards(&file);
+                Ok(file)
+            }
         })
         .await;
         match opened {
@@ -184,7 +188,8 @@ impl FileWriter {
 }
 
 impl FileReader {
-    pub(super) fn read(&self, range: Range<u64>) -> mpsc::Receiver<Result<Chunk>> {
+    /// Reads a stretch on a thread that may wait for the disk.
+    pub fn read(&self, range: Range<u64>) -> mpsc::Receiver<Result<Chunk>> {
         let (out, chunks) = mpsc::channel(1);
         let this = self.clone();
         tokio::task::spawn_blocking(move || {
@@ -194,25 +199,33 @@ impl FileReader {
         chunks
     }
 
+    /// The same for no more of the stretch than is best read at once.
+    pub fn wait_for(&self, range: Range<u64>) -> mpsc::Receiver<Result<Chunk>> {
+        self.read(range.start..range.end.min(range.start + PIECE_BYTES))
+    }
+
+    /// As many bytes of a stretch as can be had without waiting; none where the disk would be waited for.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is too short.
+    pub fn read_kept(&self, range: Range<u64>) -> Result<Option<Chunk>> {
+        let mut crc64 = Crc64Digest::new();
+        let range = range.start..range.end.min(range.start + KEPT_BYTES);
+        let kept = Stretch::kept(&self.file, range, |seen| crc64.update(seen)).map_err(|error| self.failed(error))?;
+        Ok(kept.map(|bytes| Chunk { bytes, crc64: crc64.finish() }))
+    }
+
     fn read_at_once(&self, range: Range<u64>) -> Result<Chunk> {
-        announce(&self.file, &range);
         let bytes = Stretch::File(Arc::clone(&self.file), range);
         let read = if bytes.length() <= SMALL_BYTES { bytes.in_memory() } else { Ok(bytes) };
-        match read.and_then(Chunk::of) {
-            Ok(chunk) => Ok(chunk),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Error::WrongLength(self.key)),
-            Err(source) => Err(Error::Disk { path: self.path.to_path_buf(), source }),
-        }
+        read.and_then(Chunk::of).map_err(|error| self.failed(error))
     }
-}
 
-/// Tells the system what is about to be read, so that a disk is asked for it once and not a read at a
-/// time. It may decline.
-#[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "only Linux is told"))]
-fn announce(file: &File, range: &Range<u64>) {
-    #[cfg(target_os = "linux")]
-    if let (Ok(offset), Ok(length)) = (range.start.try_into(), (range.end - range.start).try_into()) {
-        posix_fadvise(file, offset, length, PosixFadviseAdvice::POSIX_FADV_WILLNEED).ok();
+    fn failed(&self, source: io::Error) -> Error {
+        if source.kind() == io::ErrorKind::UnexpectedEof {
+            return Error::WrongLength(self.key);
+        }
+        Error::Disk { path: self.path.to_path_buf(), source }
     }
 }
 

@@ -6,6 +6,7 @@ mod directory;
 mod listing;
 mod location;
 mod multiparts;
+mod page_cache;
 mod remote;
 mod stretch;
 mod transit;
@@ -19,10 +20,11 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 pub use self::buffer::Buffer;
-use self::directory::{Directory, FileReader, FileWriter};
+pub use self::directory::FileReader;
+use self::directory::{Directory, FileWriter};
 pub use self::listing::{Begun, Listed, Listing};
 pub use self::location::Location;
-use self::remote::{ObjectWriter, Remote};
+use self::remote::{ObjectReader, ObjectWriter, Remote};
 pub use self::stretch::Stretch;
 pub use self::transit::Signing;
 use crate::domain::{Crc64, Crc64Digest, PartId};
@@ -140,14 +142,6 @@ impl Blobs {
         }
     }
 
-    /// How many of them are best asked for at once, by one who reads on.
-    pub fn pieces_ahead(&self) -> usize {
-        match self {
-            Self::Directory(_) => directory::PIECES_AHEAD,
-            Self::Remote(_) => remote::PIECES_AHEAD,
-        }
-    }
-
     /// Writes an object whose bytes are all there: when this returns, they survive a crash of the machine.
     ///
     /// # Errors
@@ -170,14 +164,14 @@ impl Blobs {
         }
     }
 
-    /// Begins to read an object.
+    /// Begins to read an object of so many bytes.
     ///
     /// # Errors
     /// When it is not there.
-    pub async fn read(&self, key: BlobKey) -> Result<Reader> {
+    pub async fn read(&self, key: BlobKey, bytes: u64) -> Result<Reader> {
         match self {
             Self::Directory(it) => Ok(Reader::File(it.read(key).await?)),
-            Self::Remote(it) => Ok(Reader::Object(it.clone(), key)),
+            Self::Remote(it) => Ok(Reader::Object(it.read(key, bytes))),
         }
     }
 
@@ -295,7 +289,7 @@ pub enum Reader {
     /// In a directory: the file stays readable even if it is deleted meanwhile.
     File(FileReader),
     /// In a bucket.
-    Object(Remote, BlobKey),
+    Object(ObjectReader),
 }
 
 impl Reader {
@@ -304,7 +298,7 @@ impl Reader {
     pub fn read(&self, range: Range<u64>) -> mpsc::Receiver<Result<Chunk>> {
         match self {
             Self::File(it) => it.read(range),
-            Self::Object(store, key) => store.read(*key, range),
+            Self::Object(it) => it.read(range),
         }
     }
 }

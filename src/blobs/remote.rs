@@ -35,9 +35,6 @@ pub(super) const CHUNK_BYTES: usize = 5 * 1024 * 1024;
 /// a reader who does not keep up with so much is told by the time that its answer takes.
 pub(super) const PIECE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// One is on its way while another is sent.
-pub(super) const PIECES_AHEAD: usize = 2;
-
 /// How many chunks of an answer wait for whoever reads. The others stay in the socket, and then in the store.
 const CHUNKS_AHEAD: usize = 2;
 
@@ -79,6 +76,15 @@ pub struct ObjectWriter {
     path: Path,
     multipart: String,
     chunks: Vec<ChunkId>,
+}
+
+/// An object being read.
+#[derive(Debug, Clone)]
+pub struct ObjectReader {
+    store: Remote,
+    key: BlobKey,
+    /// How many it has.
+    bytes: u64,
 }
 
 impl Remote {
@@ -155,55 +161,8 @@ impl Remote {
         Ok(ObjectWriter { store: self.clone(), path, multipart, chunks: Vec::new() })
     }
 
-    pub(super) fn read(&self, key: BlobKey, range: Range<u64>) -> mpsc::Receiver<Result<Chunk>> {
-        let (out, chunks) = mpsc::channel(CHUNKS_AHEAD);
-        let this = self.clone();
-        tokio::spawn(async move {
-            if let Err(error) = this.send(key, range, &out).await {
-                out.send(Err(error)).await.ok();
-            }
-        });
-        chunks
-    }
-
-    /// Sends a stretch of an object to whoever reads it, for as long as somebody does.
-    async fn send(&self, key: BlobKey, range: Range<u64>, out: &mpsc::Sender<Result<Chunk>>) -> Result<()> {
-        let (mut at, mut most) = (range.start, u64::MAX);
-        'asking: while at < range.end {
-            let (start, end) = (at, range.end.min(at.saturating_add(most)));
-            let mut answer = self.ask(key, start..end).await?;
-            let closing = Instant::now() + LONGEST_ANSWER;
-            while let Some(bytes) = answer.try_next().await? {
-                at += bytes.len() as u64;
-                if at > end {
-                    return Err(Error::WrongLength(key));
-                }
-                let chunk = Ok(Chunk::from(bytes));
-                if let Ok(room) = timeout_at(closing, out.reserve()).await {
-                    let Ok(room) = room else { return Ok(()) };
-                    room.send(chunk);
-                    continue;
-                }
-                drop(answer);
-                most = SLOW_PIECE_BYTES.max((at - start) / 2);
-                if out.send(chunk).await.is_err() {
-                    return Ok(());
-                }
-                continue 'asking;
-            }
-            if at != end {
-                return Err(Error::WrongLength(key));
-            }
-        }
-        Ok(())
-    }
-
-    async fn ask(&self, key: BlobKey, range: Range<u64>) -> Result<BoxStream<'static, object_store::Result<Bytes>>> {
-        match self.objects.get_opts(&self.path(key), GetOptions::new().with_range(Some(range))).await {
-            Ok(found) => Ok(found.into_stream()),
-            Err(object_store::Error::NotFound { .. }) => Err(Error::Missing(key)),
-            Err(error) => Err(error.into()),
-        }
+    pub(super) fn read(&self, key: BlobKey, bytes: u64) -> ObjectReader {
+        ObjectReader { store: self.clone(), key, bytes }
     }
 
     async fn begin_multipart(&self, path: &Path) -> Result<String> {
@@ -359,6 +318,61 @@ impl ObjectWriter {
     pub(super) async fn abort(self) {
         if let Err(error) = self.store.multiparts.abort_multipart(&self.path, &self.multipart).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "a multipart upload was left for the sweeper");
+        }
+    }
+}
+
+impl ObjectReader {
+    pub(super) fn read(&self, range: Range<u64>) -> mpsc::Receiver<Result<Chunk>> {
+        let (out, chunks) = mpsc::channel(CHUNKS_AHEAD);
+        let this = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = this.send(range, &out).await {
+                out.send(Err(error)).await.ok();
+            }
+        });
+        chunks
+    }
+
+    /// Sends a stretch of an object to whoever reads it, for as long as somebody does.
+    async fn send(&self, range: Range<u64>, out: &mpsc::Sender<Result<Chunk>>) -> Result<()> {
+        let (mut at, mut most) = (range.start, u64::MAX);
+        'asking: while at < range.end {
+            let (start, end) = (at, range.end.min(at.saturating_add(most)));
+            let mut answer = self.ask(start..end).await?;
+            let closing = Instant::now() + LONGEST_ANSWER;
+            while let Some(bytes) = answer.try_next().await? {
+                at += bytes.len() as u64;
+                if at > end {
+                    return Err(Error::WrongLength(self.key));
+                }
+                let chunk = Ok(Chunk::from(bytes));
+                if let Ok(room) = timeout_at(closing, out.reserve()).await {
+                    let Ok(room) = room else { return Ok(()) };
+                    room.send(chunk);
+                    continue;
+                }
+                drop(answer);
+                most = SLOW_PIECE_BYTES.max((at - start) / 2);
+                if out.send(chunk).await.is_err() {
+                    return Ok(());
+                }
+                continue 'asking;
+            }
+            if at != end {
+                return Err(Error::WrongLength(self.key));
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, range: Range<u64>) -> Result<BoxStream<'static, object_store::Result<Bytes>>> {
+        // For all of an object a store works less than for a range.
+        let options = GetOptions::new().with_range((range != (0..self.bytes)).then_some(range));
+        match self.store.objects.get_opts(&self.store.path(self.key), options).await {
+            Ok(found) => Ok(found.into_stream()),
+            Err(object_store::Error::NotFound { .. }) => Err(Error::Missing(self.key)),
+            Err(error) => Err(error.into()),
         }
     }
 }

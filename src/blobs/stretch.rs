@@ -1,17 +1,24 @@
 //! Bytes of an object on their way to a reader: in our memory, or where the system keeps those of a file.
 
+use std::cell::RefCell;
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
-use rustix::buffer::spare_capacity;
-use rustix::io::{Errno, pread};
+
+use super::page_cache;
 
 /// What is looked at in one go of what the system keeps: the processor's own cache holds it.
-const LOOK_BYTES: u64 = 64 * 1024;
+const LOOK_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    /// Where a thread that must not wait looks at bytes. Such threads are few.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; LOOK_BYTES]);
+}
 
 /// Bytes that are to be sent, in one of two places.
 #[derive(Debug, Clone)]
@@ -31,36 +38,39 @@ impl Stretch {
         }
     }
 
-    /// Shows all of them, in order.
+    /// Shows all of them, in order. May wait for a disk.
     ///
     /// # Errors
     /// When the file cannot be read, or ends too early (`UnexpectedEof`).
     pub fn look(&self, mut seen: impl FnMut(&[u8])) -> io::Result<()> {
-        let (file, range) = match self {
-            Self::Memory(bytes) => {
-                seen(bytes);
-                return Ok(());
-            }
-            Self::File(file, range) => (file, range),
-        };
-        // Memory that nobody has set to zero before.
-        let mut bytes = Vec::with_capacity(usize::try_from(LOOK_BYTES).unwrap_or_default());
-        let mut at = range.start;
-        while at < range.end {
-            bytes.clear();
-            match pread(file, spare_capacity(&mut bytes), at) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-                Ok(_) => {
-                    let most = usize::try_from(range.end - at).unwrap_or(usize::MAX);
-                    bytes.truncate(most);
-                    seen(&bytes);
-                    at += bytes.len() as u64;
+        match self {
+            Self::Memory(bytes) => seen(bytes),
+            Self::File(file, range) => {
+                let mut buffer = vec![0; LOOK_BYTES];
+                let mut left = range.clone();
+                while !left.is_empty() {
+                    look_next(&mut left, &mut buffer, &mut seen, |into, at| file.read_at(into, at))?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// As many of a file's bytes as the system keeps at the moment, shown in order; none where it keeps none.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or ends too early (`UnexpectedEof`).
+    pub(super) fn kept(file: &Arc<File>, range: Range<u64>, mut seen: impl FnMut(&[u8])) -> io::Result<Option<Self>> {
+        let mut left = range.clone();
+        BUFFER.with_borrow_mut(|buffer| {
+            while !left.is_empty() {
+                match look_next(&mut left, buffer, &mut seen, |into, at| page_cache::read_kept(file, into, at)) {
+                    Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Unsupported) => break,
+                    looked => looked?,
+                }
+            }
+            Ok((left.start > range.start).then(|| Self::File(Arc::clone(file), range.start..left.start)))
+        })
     }
 
     /// The same bytes, in memory.
@@ -80,16 +90,37 @@ impl Stretch {
     pub fn send(&mut self, socket: impl AsFd) -> io::Result<()> {
         match self {
             Self::Memory(bytes) => {
-                let sent = rustix::io::write(socket, bytes)?;
+                let sent = nix::unistd::write(socket, bytes)?;
                 bytes.advance(sent);
             }
             Self::File(file, range) => {
                 let most = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-                if rustix::fs::sendfile(socket, file, Some(&mut range.start), most)? == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
+                match page_cache::send(socket, file, range.start, most)? {
+                    0 => return Err(ErrorKind::UnexpectedEof.into()),
+                    sent => range.start += sent as u64,
                 }
             }
         }
         Ok(())
+    }
+}
+
+/// Reads the next bytes of a file, and shows them.
+fn look_next(
+    left: &mut Range<u64>,
+    buffer: &mut [u8],
+    seen: &mut impl FnMut(&[u8]),
+    read: impl Fn(&mut [u8], u64) -> io::Result<usize>,
+) -> io::Result<()> {
+    let most = usize::try_from(left.end - left.start).unwrap_or(usize::MAX).min(buffer.len());
+    match read(&mut buffer[..most], left.start) {
+        Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+        Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+        Err(error) => Err(error),
+        Ok(length) => {
+            seen(&buffer[..length]);
+            left.start += length as u64;
+            Ok(())
+        }
     }
 }

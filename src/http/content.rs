@@ -89,7 +89,7 @@ pub async fn download_file(
     }
     let mut content = service.run(|it| it.read_file(asker.0, id, range)).await?;
     // As long as nothing is sent, an object that cannot be read is an error with a status.
-    let first = content.stretches.recv().await.transpose()?;
+    let first = content.next().await.transpose()?;
     let outlet = request.conn_data::<Outlet>().cloned().ok_or(service::Error::Interrupted)?;
     Ok(answer.no_chunking(length).body(ContentBody { first, content, outlet, left: length }))
 }
@@ -122,7 +122,7 @@ impl MessageBody for ContentBody {
         }
         let next = match this.first.take() {
             Some(first) => Some(Ok(first)),
-            None => ready!(this.content.stretches.poll_recv(cx)),
+            None => ready!(this.content.poll_next(cx)),
         };
         let stretch = next.unwrap_or(Err(service::Error::Interrupted))?;
         this.left = this.left.saturating_sub(stretch.length());

@@ -1,19 +1,20 @@
-//! The way of a byte out: the manifest's Parts in order, in bounded pieces, the next ones read
-//! while the last is sent. A Part whose bytes are missing or damaged breaks the stream off: a File never
+//! The way of a byte out: the manifest's Parts in order, in bounded pieces, the next one read from while the
+//! last is sent; what the system keeps of a file, in the moment in which it is sent. A Part whose bytes are missing or damaged breaks the stream off: a File never
 //! ends as if it were whole when it is not.
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::pin::pin;
+use std::task::{Context, Poll, ready};
 use std::{iter, mem};
 
 use bytes::Bytes;
-use futures_util::future::ready;
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, future, stream};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::{Error, Result, Service};
-use crate::blobs::{self, BlobKey, Chunk, Reader, Stretch};
+use crate::blobs::{self, BlobKey, Chunk, FileReader, Reader, Stretch};
 use crate::db::{contents, files, parts};
 use crate::domain::{Crc64, File, FileId, Part, PartId, ProjectId};
 
@@ -42,8 +43,34 @@ impl ByteRange {
 
 /// Bytes of a File on their way out.
 pub struct Content {
-    /// In order. An error is the last thing that comes.
-    pub stretches: mpsc::Receiver<Result<Stretch>>,
+    /// Where a disk is waited for.
+    runtime: Handle,
+    /// The next one is being read already.
+    pieces: mpsc::Receiver<Piece>,
+    piece: Option<Piece>,
+    /// Of the bytes of a Part that have passed.
+    crc64: Crc64,
+}
+
+impl Content {
+    /// The next bytes. An error is the last thing that comes.
+    pub async fn next(&mut self) -> Option<Result<Stretch>> {
+        future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The same as a step of a future. It does not wait for a disk, whatever thread it is on.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Stretch>>> {
+        loop {
+            if let Some(piece) = self.piece.as_mut().filter(|it| !it.range.is_empty()) {
+                let next = ready!(piece.poll_next(&mut self.crc64, &self.runtime, cx));
+                return Poll::Ready(Some(next.inspect_err(|error| tell(&piece.part, error))));
+            }
+            self.piece = ready!(self.pieces.poll_recv(cx));
+            if self.piece.is_none() {
+                return Poll::Ready(None);
+            }
+        }
+    }
 }
 
 impl Service {
@@ -62,45 +89,30 @@ impl Service {
                 (it.part, within(range.start)..within(end))
             })
             .collect();
-        Ok(Content { stretches: self.read_parts(wanted) })
+        Ok(self.read_parts(wanted))
     }
 
-    /// Reads stretches of Parts one after another, in a task that ends when nobody listens.
-    pub(super) fn read_parts(&self, wanted: Vec<(Part, Range<u64>)>) -> mpsc::Receiver<Result<Stretch>> {
-        let (out, stretches) = mpsc::channel(1);
+    /// Reads stretches of Parts one after another, as far ahead as a task does that ends when nobody listens.
+    pub(super) fn read_parts(&self, wanted: Vec<(Part, Range<u64>)>) -> Content {
+        let (out, pieces) = mpsc::channel(1);
         let this = self.clone();
         self.spawn(async move {
             let mut pieces = pin!(this.pieces(&wanted));
-            let mut crc64 = Crc64::EMPTY;
-            while let Some((piece, chunks)) = pieces.next().await {
-                if let Err(error) = piece.send(chunks, &mut crc64, &out).await {
-                    metrics::counter!("windlass_objects_unreadable_total").increment(1);
-                    tracing::error!(part.id = %piece.part.id, upload.id = %piece.part.upload,
-                        error = &error as &dyn std::error::Error, "a part cannot be read");
-                    out.send(Err(error)).await.ok();
-                    return;
-                }
-                if out.is_closed() {
-                    return;
-                }
+            while let Ok(room) = out.reserve().await
+                && let Some(piece) = pieces.next().await
+            {
+                room.send(piece);
             }
         });
-        stretches
+        Content { runtime: self.runtime.clone(), pieces, piece: None, crc64: Crc64::EMPTY }
     }
 
-    /// The pieces in order, some of them read ahead: towards the end of a Part those of the next one.
-    fn pieces(&self, wanted: &[(Part, Range<u64>)]) -> impl Stream<Item = (Piece, Result<ChunksToCome>)> {
+    /// The pieces in order. Each is being read from when it comes, but for what is left of a file.
+    fn pieces(&self, wanted: &[(Part, Range<u64>)]) -> impl Stream<Item = Piece> {
         let neighbours = wanted.chunk_by(|(a, _), (b, _)| a.in_ledger && b.in_ledger);
         let opened_at_once: Vec<_> = neighbours.flat_map(|it| it.chunks(CONTENTS_AT_ONCE)).map(<[_]>::to_vec).collect();
         let opened = stream::iter(opened_at_once).then(|it| self.open(it)).flat_map(stream::iter);
-        let pieces = opened.flat_map(|(part, range, mut source)| {
-            stream::iter(Piece::of(part, range, self.blobs.piece_bytes())).map(move |piece| match &mut source {
-                Ok(source) => (piece, Ok(source.read(piece.offset..piece.offset + piece.length))),
-                // Nobody asks for more than the first piece of what cannot be read.
-                Err(error) => (piece, Err(mem::replace(error, Error::Interrupted))),
-            })
-        });
-        pieces.map(ready).buffered(self.blobs.pieces_ahead())
+        opened.flat_map(|(part, range, source)| stream::iter(Piece::of(part, range, source, self.blobs.piece_bytes())))
     }
 
     /// Finds the bytes of an object, or of some Parts that are all in the ledger.
@@ -108,7 +120,7 @@ impl Service {
         if let [(part, range)] = &*wanted
             && !part.in_ledger
         {
-            let reader = self.blobs.read(BlobKey::from(part.id)).await;
+            let reader = self.blobs.read(BlobKey::from(part.id), part.bytes.get()).await;
             let source = reader.map(Source::Object).map_err(|error| unreadable(part.id, error));
             return vec![(*part, range.clone(), source)];
         }
@@ -162,50 +174,97 @@ impl Source {
     }
 }
 
-/// A stretch of a Part that is read at once.
-#[derive(Clone, Copy)]
+/// What is left of a stretch of a Part.
 struct Piece {
     part: Part,
-    offset: u64,
-    length: u64,
+    range: Range<u64>,
     /// Whether the Part is read from its beginning to its end: then its checksum is to be right.
     of_whole: bool,
+    way: Result<Way>,
+}
+
+/// How a piece is had.
+enum Way {
+    /// It is being read.
+    Read(ChunksToCome),
+    /// Out of a file, where it is sent, each stretch a moment before: the processor's cache has it still, and
+    /// it goes from thread to thread only where a disk is waited for.
+    File(FileReader, Option<ChunksToCome>),
 }
 
 impl Piece {
-    fn of(part: Part, range: Range<u64>, most: u64) -> impl Iterator<Item = Self> {
+    /// Cuts a stretch into pieces of so many bytes at most; what is left of a file is one.
+    fn of(part: Part, range: Range<u64>, source: Result<Source>, most: u64) -> impl Iterator<Item = Self> {
         let of_whole = range == (0..part.bytes.get());
-        let offsets = iter::successors(Some(range.start), move |it| it.checked_add(most));
-        offsets.take_while(move |it| *it < range.end).map(move |offset| {
-            let length = most.min(range.end - offset);
-            Self { part, offset, length, of_whole }
+        let (mut source, first, mut left) = (source, range.start, range);
+        iter::from_fn(move || {
+            if left.is_empty() {
+                return None;
+            }
+            let (start, end) = (left.start, left.end.min(left.start.saturating_add(most)));
+            let (range, way) = match &mut source {
+                Ok(Source::Object(Reader::File(file))) if start > first => {
+                    (start..left.end, Ok(Way::File(file.clone(), None)))
+                }
+                Ok(source) => (start..end, Ok(Way::Read(source.read(start..end)))),
+                // Nobody asks for more than the first piece of what cannot be read.
+                Err(error) => (start..end, Err(mem::replace(error, Error::Interrupted))),
+            };
+            left.start = range.end;
+            Some(Self { part, range, of_whole, way })
         })
     }
 
-    /// Gives its bytes on, but the last of a whole Part only if its checksum has turned out right.
-    async fn send(
-        &self,
-        chunks: Result<ChunksToCome>,
-        crc64: &mut Crc64,
-        out: &mpsc::Sender<Result<Stretch>>,
-    ) -> Result<()> {
-        let (mut chunks, mut at) = (chunks?, self.offset);
-        while at < self.offset + self.length {
-            let read = chunks.recv().await.ok_or(Error::Interrupted)?;
-            let read = read.map_err(|error| unreadable(self.part.id, error))?;
-            let before = if at == 0 { Crc64::EMPTY } else { *crc64 };
-            *crc64 = before.followed_by(read.crc64, read.bytes.length());
-            at += read.bytes.length();
-            let is_last = at == self.part.bytes.get();
-            if self.of_whole && is_last && *crc64 != self.part.crc64 {
-                return Err(Error::Damaged(self.part.id));
-            }
-            if out.send(Ok(read.bytes)).await.is_err() {
-                return Ok(());
+    /// The next of its bytes; the last of a whole Part only if its checksum has turned out right.
+    fn poll_next(&mut self, crc64: &mut Crc64, runtime: &Handle, cx: &mut Context<'_>) -> Poll<Result<Stretch>> {
+        let read = match &mut self.way {
+            Ok(way) => ready!(way.poll_next(&self.range, runtime, cx)).ok_or(Error::Interrupted)?,
+            Err(error) => return Poll::Ready(Err(mem::replace(error, Error::Interrupted))),
+        };
+        let chunk = read.map_err(|error| unreadable(self.part.id, error))?;
+        let before = if self.range.start == 0 { Crc64::EMPTY } else { *crc64 };
+        *crc64 = before.followed_by(chunk.crc64, chunk.bytes.length());
+        self.range.start += chunk.bytes.length();
+        let is_last = self.range.start == self.part.bytes.get();
+        if self.of_whole && is_last && *crc64 != self.part.crc64 {
+            return Poll::Ready(Err(Error::Damaged(self.part.id)));
+        }
+        Poll::Ready(Ok(chunk.bytes))
+    }
+}
+
+impl Way {
+    fn poll_next(
+        &mut self,
+        range: &Range<u64>,
+        runtime: &Handle,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<blobs::Result<Chunk>>> {
+        match self {
+            Self::Read(chunks) => chunks.poll_recv(cx),
+            Self::File(file, waited_for) => {
+                if waited_for.is_none() {
+                    match file.read_kept(range.clone()).transpose() {
+                        None => {
+                            let _entered = runtime.enter();
+                            *waited_for = Some(file.wait_for(range.clone()));
+                        }
+                        kept => return Poll::Ready(kept),
+                    }
+                }
+                let read = ready!(waited_for.as_mut().map_or(Poll::Ready(None), |it| it.poll_recv(cx)));
+                *waited_for = None;
+                Poll::Ready(read)
             }
         }
-        Ok(())
     }
+}
+
+/// Tells who operates the service that bytes could not be given.
+fn tell(part: &Part, error: &Error) {
+    metrics::counter!("windlass_objects_unreadable_total").increment(1);
+    tracing::error!(part.id = %part.id, upload.id = %part.upload, error = error as &dyn std::error::Error,
+        "a part cannot be read");
 }
 
 /// An object that is gone or cut short is the File's damage; anything else may be over in a moment.
@@ -220,7 +279,10 @@ fn unreadable(part: PartId, error: blobs::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::blobs::{Blobs, Location, Signing};
 
     #[test]
     fn ranges_are_cut_to_the_file_or_are_outside_it() {
@@ -233,5 +295,29 @@ mod tests {
             assert_eq!(outside.within(10), None, "{outside:?}");
         }
         assert_eq!(ByteRange::From(0, None).within(0), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_on_a_disk_only_is_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(&Location::Directory(root.path().to_owned()), Signing::Found).await.unwrap();
+        let key = BlobKey::from(PartId::generate());
+        let bytes: Vec<u8> = (0..5_000_001_u32).map(|it| it.to_le_bytes()[it as usize % 3]).collect();
+        let path = root.path().join(key.to_string());
+        fs::write(&path, &bytes).unwrap();
+        let file = fs::File::open(&path).unwrap();
+        file.sync_all().unwrap();
+        nix::fcntl::posix_fadvise(&file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap();
+
+        let Reader::File(file) = blobs.read(key, bytes.len() as u64).await.unwrap() else { panic!("it is a file") };
+        let mut way = Way::File(file, None);
+        let (mut left, mut read) = (0..bytes.len() as u64, Vec::new());
+        while !left.is_empty() {
+            let next = future::poll_fn(|cx| way.poll_next(&left, &Handle::current(), cx)).await;
+            let stretch = next.expect("there is more").unwrap().bytes;
+            stretch.look(|seen| read.extend_from_slice(seen)).unwrap();
+            left.start += stretch.length();
+        }
+        assert!(read == bytes);
     }
 }

@@ -204,7 +204,7 @@ impl Service {
             return Ok(None);
         }
         let mut pieces = self.read_parts(vec![(part, 0..part.bytes.get())]);
-        while let Some(piece) = pieces.recv().await {
+        while let Some(piece) = pieces.next().await {
             match piece {
                 Ok(_) => {}
                 Err(Error::Damaged(_)) => return Ok(Some(Finding::Damaged(part))),

@@ -194,7 +194,7 @@ impl Service {
         let parts = in_order(upload, order, stored)?;
         let (covered, mut digest) = self.covered_by_md5(upload.id, &parts).await?;
         let mut stretches = self.read_parts(parts[covered..].iter().map(|part| (*part, 0..part.bytes.get())).collect());
-        while let Some(stretch) = stretches.recv().await {
+        while let Some(stretch) = stretches.next().await {
             let stretch = stretch?;
             // Hashing a megabyte takes milliseconds: not on a thread that others wait for.
             let hashed = tokio::task::spawn_blocking(move || stretch.look(|seen| digest.update(seen)).map(|()| digest));

@@ -1,8 +1,13 @@
 //! Downloads: whole, in part, conditional, and never whole when bytes are missing.
 
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use super::parts::noise;
 use crate::support::audit::move_clock;
@@ -17,6 +22,8 @@ crate::on_both_stores! {
     a_client_that_has_the_file_gets_304;
     a_range_of_another_version_is_not_a_range;
     a_download_of_a_missing_object_is_never_whole (WINDLASS_LEDGER_PART_BYTES = "0");
+    a_download_of_a_large_part_breaks_off_before_its_damage;
+    a_large_part_is_read_from_a_disk_as_from_memory;
     a_download_of_damaged_bytes_in_the_ledger_is_never_whole;
     ranges_across_the_ledger_and_the_store_are_the_bytes_asked_for (WINDLASS_LEDGER_PART_BYTES = "100");
     a_reader_of_a_deleted_file_finishes;
@@ -158,6 +165,55 @@ async fn a_download_of_a_missing_object_is_never_whole(app: &TestApp) {
     let error = get(app, &file, &[]).await.error(500, None);
     assert!(!error["message"].as_str().unwrap().contains("part_"), "what is inside stays inside");
     std::fs::write(&first, "abc").unwrap();
+}
+
+/// A File of one Part, and where its bytes are.
+async fn file_of_one_part(app: &TestApp, root: &Path, length: usize) -> (String, Vec<u8>, PathBuf) {
+    let whole = noise(length);
+    let upload = app.client.upload(whole.len()).await;
+    let part = app.client.part(&upload, whole.clone()).await;
+    let file = id(&app.client.complete(&upload, &[&part]).await.ok()["file"]);
+    (file, whole, root.join(format!("parts/{}/{part}", &part[part.len() - 2..])))
+}
+
+async fn a_download_of_a_large_part_breaks_off_before_its_damage(app: &TestApp) {
+    let Some(root) = app.store.directory() else { return };
+    let (file, whole, path) = file_of_one_part(app, root, 7_000_001).await;
+    let sound_bytes = || async {
+        let request = app.client.request("GET".parse().unwrap(), &format!("/v1/files/{file}/content"));
+        let mut answer = request.send().await.unwrap();
+        let mut read = Vec::new();
+        while let Some(bytes) = answer.chunk().await.ok().flatten() {
+            read.extend_from_slice(&bytes);
+        }
+        assert!(whole.starts_with(&read), "no damaged byte was sent");
+        read.len()
+    };
+    assert_eq!(sound_bytes().await, whole.len());
+    let mut damaged = whole.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, &damaged).unwrap();
+    assert!((3_000_000..whole.len()).contains(&sound_bytes().await), "a changed byte");
+    std::fs::write(&path, &whole[..5_000_000]).unwrap();
+    assert!((3_000_000..=5_000_000).contains(&sound_bytes().await), "bytes are missing");
+    let metrics = String::from_utf8(app.client.get("/metrics").await.body.to_vec()).unwrap();
+    assert!(metrics.contains("windlass_objects_unreadable_total 2"), "{metrics}");
+    assert_eq!(app.log().matches("a part cannot be read").count(), 2);
+    std::fs::write(&path, &whole).unwrap();
+}
+
+async fn a_large_part_is_read_from_a_disk_as_from_memory(app: &TestApp) {
+    let Some(root) = app.store.directory() else { return };
+    let (file, whole, path) = file_of_one_part(app, root, 60_000_001).await;
+    for kept in [(0, 0), (0, 60_000_001), (30_000_000, 2_000_000), (2_500_000, 100_000)] {
+        let object = File::open(&path).unwrap();
+        object.sync_all().unwrap();
+        posix_fadvise(&object, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap();
+        posix_fadvise(&object, 0, 0, PosixFadviseAdvice::POSIX_FADV_RANDOM).unwrap();
+        let (at, length) = kept;
+        object.read_exact_at(&mut vec![0; length], at).unwrap();
+        assert!(app.client.download(&file).await == whole, "{length} bytes at {at} were in memory");
+    }
 }
 
 async fn a_download_of_damaged_bytes_in_the_ledger_is_never_whole(app: &TestApp) {
