@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use futures_util::StreamExt as _;
 use nix::unistd::Pid;
-use object_store::ObjectStoreExt as _;
+use object_store::{GetOptions, ObjectStore as _, ObjectStoreExt as _};
 use tokio::runtime::Runtime;
 
 use crate::http::Connection;
@@ -18,16 +18,28 @@ use crate::support::store::Store;
 use crate::table::{Table, median};
 use crate::windlass::{Windlass, id};
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 15;
 const PARTS: usize = 8;
 const BYTES: usize = PARTS * BODY;
 const READERS: [usize; 2] = [1, 4];
 
-/// A server and how often it was measured: megabytes a second and processor seconds a GiB.
+/// A server and what came of its rounds.
 struct Rounds {
     name: &'static str,
-    rounds: Vec<[(f64, f64); READERS.len()]>,
+    /// Which one it is compared with: an earlier one.
+    of: Option<&'static str>,
+    rounds: Vec<[Round; READERS.len()]>,
 }
+
+/// Megabytes a second, and processor seconds a GiB.
+struct Round {
+    speed: f64,
+    cpu: f64,
+    load_cpu: f64,
+}
+
+const NGINX: &str = "nginx, static file";
+const DIRECT: &str = "object_store's own client from SeaweedFS";
 
 /// Runs it, and prints its table.
 pub fn run() {
@@ -45,21 +57,30 @@ pub fn run() {
 
     let mut all: Vec<Rounds> = Vec::new();
     for _ in 0..ROUNDS {
-        let mut add = |name, read: &(dyn Fn() -> u64 + Sync), server| {
+        let mut add = |name, of, read: &(dyn Fn() -> u64 + Sync), server| {
             let round = READERS.map(|readers| measured(server, readers, read));
             match all.iter_mut().find(|it| it.name == name) {
                 Some(it) => it.rounds.push(round),
-                None => all.push(Rounds { name, rounds: vec![round] }),
+                None => all.push(Rounds { name, of, rounds: vec![round] }),
             }
         };
         if let Some(nginx) = &nginx {
             let read = || Connection::open(&nginx.address).send("GET /file", "", &[], false).length;
-            add("nginx, static file", &read, nginx.pid());
+            add(NGINX, None, &read, nginx.pid());
         }
-        add("**Windlass**, directory", &|| directory.client().download(&file, None), directory.pid());
+        let read = || directory.client().download(&file, None);
+        add("**Windlass**, directory", Some(NGINX), &read, directory.pid());
         if let (Some(bucket), Some(file), Some(objects)) = (&bucket, &file_in_bucket, &objects) {
-            add("object_store's own client from SeaweedFS", &|| read_directly(&runtime, objects), Pid::this());
-            add("**Windlass**, the same SeaweedFS", &|| bucket.client().download(file, None), bucket.pid());
+            let (whole, range) = (GetOptions::new(), GetOptions::new().with_range(Some(0..BODY as u64)));
+            add(DIRECT, None, &|| read_directly(&runtime, objects, &whole), Pid::this());
+            add(
+                "the same, asking for a range",
+                Some(DIRECT),
+                &|| read_directly(&runtime, objects, &range),
+                Pid::this(),
+            );
+            let read = || bucket.client().download(file, None);
+            add("**Windlass**, the same SeaweedFS", Some(DIRECT), &read, bucket.pid());
         }
     }
     print(&all);
@@ -84,12 +105,13 @@ fn store_directly(runtime: &Runtime, bytes: &[u8]) -> Store {
 }
 
 /// Reads the objects one after another, as `object_store` streams them.
-fn read_directly(runtime: &Runtime, store: &Store) -> u64 {
+fn read_directly(runtime: &Runtime, store: &Store, options: &GetOptions) -> u64 {
     let Store::Bucket { objects, prefix, .. } = store else { unreachable!() };
     runtime.block_on(async {
         let mut length = 0;
         for part in 0..PARTS {
-            let mut pieces = objects.get(&format!("{prefix}/{part}").into()).await.unwrap().into_stream();
+            let found = objects.get_opts(&format!("{prefix}/{part}").into(), options.clone()).await;
+            let mut pieces = found.unwrap().into_stream();
             while let Some(piece) = pieces.next().await {
                 length += piece.unwrap().len() as u64;
             }
@@ -98,42 +120,40 @@ fn read_directly(runtime: &Runtime, store: &Store) -> u64 {
     })
 }
 
-fn measured(server: Pid, readers: usize, read: &(dyn Fn() -> u64 + Sync)) -> (f64, f64) {
-    let cpu = process::cpu_seconds(server);
-    let began = Instant::now();
+fn measured(server: Pid, readers: usize, read: &(dyn Fn() -> u64 + Sync)) -> Round {
+    let cpu = || (process::cpu_seconds(server), process::cpu_seconds(Pid::this()));
+    let (before, began) = (cpu(), Instant::now());
     thread::scope(|scope| {
         for _ in 0..readers {
             scope.spawn(|| assert_eq!(read(), BYTES as u64, "the whole file"));
         }
     });
-    let mib = f64::from(u32::try_from((readers * BYTES) >> 20).unwrap());
-    let speed = mib * 1.048_576 / began.elapsed().as_secs_f64();
-    (speed, (process::cpu_seconds(server) - cpu) / (mib / 1024.0))
+    let (took, after) = (began.elapsed(), cpu());
+    let gib = f64::from(u32::try_from((readers * BYTES) >> 20).unwrap()) / 1024.0;
+    let load_cpu = if server == Pid::this() { f64::NAN } else { (after.1 - before.1) / gib };
+    Round { speed: gib * 1_073.741_824 / took.as_secs_f64(), cpu: (after.0 - before.0) / gib, load_cpu }
 }
 
 fn print(all: &[Rounds]) {
     println!("download: a file of {PARTS} parts of 64 MiB, {ROUNDS} rounds; medians");
-    let mut table = Table::new(&[
-        "server",
-        "MB/s, 1 reader",
-        "of the one above",
-        "CPU-s/GiB",
-        "MB/s, 4 readers",
-        "of the one above",
-        "CPU-s/GiB",
-    ]);
-    for (number, it) in all.iter().enumerate() {
-        // A server of others, then Windlass on the same disk or bucket.
-        let other = (number % 2 == 1).then(|| &all[number - 1]);
+    let columns = READERS.map(|readers| {
+        let figures = [format!("MB/s, {readers} at once"), "of the other".into(), "CPU-s/GiB".into(), "load's".into()];
+        figures.to_vec()
+    });
+    let columns: Vec<_> = ["server".to_owned()].into_iter().chain(columns.concat()).collect();
+    let mut table = Table::new(&columns.iter().map(|it| &**it).collect::<Vec<_>>());
+    for it in all {
+        let other = all.iter().find(|other| it.of == Some(other.name));
         let mut figures = Vec::new();
         for readers in 0..READERS.len() {
-            let of = |it: &Rounds, figure: fn(&(f64, f64)) -> f64| {
+            let of = |it: &Rounds, figure: fn(&Round) -> f64| {
                 median(&it.rounds.iter().map(|it| figure(&it[readers])).collect::<Vec<_>>())
             };
-            let speed = of(it, |it| it.0);
+            let figure = |it: f64| if it.is_nan() { String::new() } else { format!("{it:.2}") };
+            let speed = of(it, |it| it.speed);
             figures.push(format!("{speed:.0}"));
-            figures.push(other.map_or_else(String::new, |other| format!("{:.2}", speed / of(other, |it| it.0))));
-            figures.push(format!("{:.2}", of(it, |it| it.1)));
+            figures.push(other.map_or_else(String::new, |other| figure(speed / of(other, |it| it.speed))));
+            figures.extend([figure(of(it, |it| it.cpu)), figure(of(it, |it| it.load_cpu))]);
         }
         table.row(it.name, &figures);
     }
