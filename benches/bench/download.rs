@@ -23,8 +23,8 @@ const PARTS: usize = 8;
 const BYTES: usize = PARTS * BODY;
 const READERS: [usize; 2] = [1, 4];
 
-/// A server and what came of its rounds.
-struct Rounds {
+/// A server, and what came of its rounds.
+struct Server {
     name: &'static str,
     /// Which one it is compared with: an earlier one.
     of: Option<&'static str>,
@@ -55,13 +55,13 @@ pub fn run() {
     let file_in_bucket = bucket.as_ref().map(|it| store(it, &bytes));
     let objects = bucket.as_ref().map(|_| store_directly(&runtime, &bytes));
 
-    let mut all: Vec<Rounds> = Vec::new();
+    let mut all: Vec<Server> = Vec::new();
     for _ in 0..ROUNDS {
         let mut add = |name, of, read: &(dyn Fn() -> u64 + Sync), server| {
             let round = READERS.map(|readers| measured(server, readers, read));
             match all.iter_mut().find(|it| it.name == name) {
                 Some(it) => it.rounds.push(round),
-                None => all.push(Rounds { name, of, rounds: vec![round] }),
+                None => all.push(Server { name, of, rounds: vec![round] }),
             }
         };
         if let Some(nginx) = &nginx {
@@ -134,7 +134,7 @@ fn measured(server: Pid, readers: usize, read: &(dyn Fn() -> u64 + Sync)) -> Rou
     Round { speed: gib * 1_073.741_824 / took.as_secs_f64(), cpu: (after.0 - before.0) / gib, load_cpu }
 }
 
-fn print(all: &[Rounds]) {
+fn print(all: &[Server]) {
     println!("download: a file of {PARTS} parts of 64 MiB, {ROUNDS} rounds; medians");
     let columns = READERS.map(|readers| {
         let figures = [format!("MB/s, {readers} at once"), "of the other".into(), "CPU-s/GiB".into(), "load's".into()];
@@ -146,7 +146,7 @@ fn print(all: &[Rounds]) {
         let other = all.iter().find(|other| it.of == Some(other.name));
         let mut figures = Vec::new();
         for readers in 0..READERS.len() {
-            let of = |it: &Rounds, figure: fn(&Round) -> f64| {
+            let of = |it: &Server, figure: fn(&Round) -> f64| {
                 median(&it.rounds.iter().map(|it| figure(&it[readers])).collect::<Vec<_>>())
             };
             let figure = |it: f64| if it.is_nan() { String::new() } else { format!("{it:.2}") };

@@ -1,6 +1,6 @@
 //! The way of a byte out: the manifest's Parts in order, in bounded pieces, the next one read from while the
-//! last is sent; what the system keeps of a file, in the moment in which it is sent. A Part whose bytes are missing or damaged breaks the stream off: a File never
-//! ends as if it were whole when it is not.
+//! last is sent; what the system keeps of a file is read in the moment in which it is sent. A Part whose bytes are
+//! missing or damaged breaks the stream off: a File never ends as if it were whole when it is not.
 
 use std::collections::HashMap;
 use std::ops::Range;
