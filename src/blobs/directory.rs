@@ -204,15 +204,12 @@ impl FileReader {
         self.read(range.start..range.end.min(range.start + PIECE_BYTES))
     }
 
-    /// As many bytes of a stretch as can be had without waiting; none where the disk would be waited for.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or is too short.
-    pub fn read_kept(&self, range: Range<u64>) -> Result<Option<Chunk>> {
+    /// As many bytes of a stretch as can be had without waiting, if any.
+    pub fn read_kept(&self, range: Range<u64>) -> Option<Chunk> {
         let mut crc64 = Crc64Digest::new();
         let range = range.start..range.end.min(range.start + KEPT_BYTES);
-        let kept = Stretch::kept(&self.file, range, |seen| crc64.update(seen)).map_err(|error| self.failed(error))?;
-        Ok(kept.map(|bytes| Chunk { bytes, crc64: crc64.finish() }))
+        let bytes = Stretch::kept(&self.file, range, |seen| crc64.update(seen))?;
+        Some(Chunk { bytes, crc64: crc64.finish() })
     }
 
     fn read_at_once(&self, range: Range<u64>) -> Result<Chunk> {

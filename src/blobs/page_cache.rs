@@ -26,8 +26,7 @@ mod linux {
         posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL).ok();
     }
 
-    /// Reads what is kept at a place in a file. How many bytes that were; `WouldBlock` or `Unsupported` if that
-    /// is not to be had without waiting.
+    /// Reads what is kept at a place in a file. How many bytes that were; 0 or any error if that cannot be told.
     pub fn read_kept(file: &File, into: &mut [u8], at: u64) -> io::Result<usize> {
         Ok(preadv2(file, &mut [IoSliceMut::new(into)], at, ReadWriteFlags::NOWAIT)?)
     }

@@ -56,21 +56,16 @@ impl Stretch {
         Ok(())
     }
 
-    /// As many of a file's bytes as the system keeps at the moment, shown in order; none where it keeps none.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or ends too early (`UnexpectedEof`).
-    pub(super) fn kept(file: &Arc<File>, range: Range<u64>, mut seen: impl FnMut(&[u8])) -> io::Result<Option<Self>> {
+    /// As many of a file's bytes as the system keeps at the moment, shown in order. None where it keeps none, and
+    /// wherever anything else is amiss, which one who may wait finds out: Linux 5.9 and 5.10 give 0 bytes for those
+    /// that they do not keep (preadv2(2)), and file systems and sandboxes that do not know the question, an error.
+    pub(super) fn kept(file: &Arc<File>, range: Range<u64>, mut seen: impl FnMut(&[u8])) -> Option<Self> {
         let mut left = range.clone();
         BUFFER.with_borrow_mut(|buffer| {
-            while !left.is_empty() {
-                match look_next(&mut left, buffer, &mut seen, |into, at| page_cache::read_kept(file, into, at)) {
-                    Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Unsupported) => break,
-                    looked => looked?,
-                }
-            }
-            Ok((left.start > range.start).then(|| Self::File(Arc::clone(file), range.start..left.start)))
-        })
+            let mut read = |into: &mut [u8], at| page_cache::read_kept(file, into, at);
+            while !left.is_empty() && look_next(&mut left, buffer, &mut seen, &mut read).is_ok() {}
+        });
+        (left.start > range.start).then(|| Self::File(Arc::clone(file), range.start..left.start))
     }
 
     /// The same bytes, in memory.
@@ -110,7 +105,7 @@ fn look_next(
     left: &mut Range<u64>,
     buffer: &mut [u8],
     seen: &mut impl FnMut(&[u8]),
-    read: impl Fn(&mut [u8], u64) -> io::Result<usize>,
+    mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
 ) -> io::Result<()> {
     let most = usize::try_from(left.end - left.start).unwrap_or(usize::MAX).min(buffer.len());
     match read(&mut buffer[..most], left.start) {

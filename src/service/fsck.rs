@@ -206,7 +206,8 @@ impl Service {
         let mut pieces = self.read_parts(vec![(part, 0..part.bytes.get())]);
         while let Some(piece) = pieces.next().await {
             match piece {
-                Ok(_) => {}
+                // What the system keeps in memory comes without a pause, and others want to look as well.
+                Ok(_) => tokio::task::yield_now().await,
                 Err(Error::Damaged(_)) => return Ok(Some(Finding::Damaged(part))),
                 Err(Error::Missing(_)) => return Ok(Some(Finding::Missing(part))),
                 Err(error) => return Ok(Some(Finding::Unreadable(part, error))),
