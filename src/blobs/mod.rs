@@ -6,6 +6,7 @@ mod directory;
 mod listing;
 mod location;
 mod multiparts;
+mod object_reader;
 mod page_cache;
 mod remote;
 mod stretch;
@@ -24,7 +25,8 @@ pub use self::directory::FileReader;
 use self::directory::{Directory, FileWriter};
 pub use self::listing::{Begun, Listed, Listing};
 pub use self::location::Location;
-use self::remote::{ObjectReader, ObjectWriter, Remote};
+use self::object_reader::ObjectReader;
+use self::remote::{ObjectWriter, Remote};
 pub use self::stretch::Stretch;
 pub use self::transit::Signing;
 use crate::domain::{Crc64, Crc64Digest, PartId};
@@ -138,7 +140,7 @@ impl Blobs {
     pub fn piece_bytes(&self) -> u64 {
         match self {
             Self::Directory(_) => directory::PIECE_BYTES,
-            Self::Remote(_) => remote::PIECE_BYTES,
+            Self::Remote(_) => object_reader::PIECE_BYTES,
         }
     }
 

@@ -3,47 +3,31 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::stream::{self, BoxStream};
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::StreamExt as _;
+use futures_util::stream;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::multipart::{MultipartStore, PartId as ChunkId};
 use object_store::path::Path;
 use object_store::signer::Signer as _;
-use object_store::{ClientOptions, GetOptions, ObjectStore, ObjectStoreExt as _, RetryConfig};
+use object_store::{ClientOptions, ObjectStore, ObjectStoreExt as _, RetryConfig};
 use reqwest::Method;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::listing::{Begun, Listed, Listing};
 use super::multiparts::{HalfDone, Pages};
+use super::object_reader::ObjectReader;
 use super::transit::{self, Signing};
-use super::{BlobKey, Buffer, Chunk, Doomed, Error, Result};
+use super::{BlobKey, Buffer, Doomed, Error, Result};
 use crate::crash::CrashPoint;
 
 /// S3 takes no smaller chunk but the last; two of them are held per body.
 pub(super) const CHUNK_BYTES: usize = 5 * 1024 * 1024;
-
-/// What is asked for at once, mostly a whole Part: a request costs the store as much as some megabytes do, and
-/// a reader who does not keep up with so much is told by the time that its answer takes.
-pub(super) const PIECE_BYTES: u64 = 64 * 1024 * 1024;
-
-/// How many chunks of an answer wait for whoever reads. The others stay in the socket, and then in the store.
-const CHUNKS_AHEAD: usize = 2;
-
-/// How long an answer of the store stays open for a reader who does not keep up with it.
-const LONGEST_ANSWER: Duration = Duration::from_secs(5);
-
-/// The least that is asked for at once for such a reader, if half of what he took in that time is not more: a
-/// socket takes it whole, and the store is done.
-const SLOW_PIECE_BYTES: u64 = 1024 * 1024;
 
 /// How often the store is asked again where it fails. Whoever asked us tries again as well: a store that
 /// is away for longer is better said than waited for.
@@ -76,15 +60,6 @@ pub struct ObjectWriter {
     path: Path,
     multipart: String,
     chunks: Vec<ChunkId>,
-}
-
-/// An object being read.
-#[derive(Debug, Clone)]
-pub struct ObjectReader {
-    store: Remote,
-    key: BlobKey,
-    /// How many it has.
-    bytes: u64,
 }
 
 impl Remote {
@@ -162,7 +137,7 @@ impl Remote {
     }
 
     pub(super) fn read(&self, key: BlobKey, bytes: u64) -> ObjectReader {
-        ObjectReader { store: self.clone(), key, bytes }
+        ObjectReader::new(Arc::clone(&self.objects), self.path(key), key, bytes)
     }
 
     async fn begin_multipart(&self, path: &Path) -> Result<String> {
@@ -318,61 +293,6 @@ impl ObjectWriter {
     pub(super) async fn abort(self) {
         if let Err(error) = self.store.multiparts.abort_multipart(&self.path, &self.multipart).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "a multipart upload was left for the sweeper");
-        }
-    }
-}
-
-impl ObjectReader {
-    pub(super) fn read(&self, range: Range<u64>) -> mpsc::Receiver<Result<Chunk>> {
-        let (out, chunks) = mpsc::channel(CHUNKS_AHEAD);
-        let this = self.clone();
-        tokio::spawn(async move {
-            if let Err(error) = this.send(range, &out).await {
-                out.send(Err(error)).await.ok();
-            }
-        });
-        chunks
-    }
-
-    /// Sends a stretch of an object to whoever reads it, for as long as somebody does.
-    async fn send(&self, range: Range<u64>, out: &mpsc::Sender<Result<Chunk>>) -> Result<()> {
-        let (mut at, mut most) = (range.start, u64::MAX);
-        'asking: while at < range.end {
-            let (start, end) = (at, range.end.min(at.saturating_add(most)));
-            let mut answer = self.ask(start..end).await?;
-            let closing = Instant::now() + LONGEST_ANSWER;
-            while let Some(bytes) = answer.try_next().await? {
-                at += bytes.len() as u64;
-                if at > end {
-                    return Err(Error::WrongLength(self.key));
-                }
-                let chunk = Ok(Chunk::from(bytes));
-                if let Ok(room) = timeout_at(closing, out.reserve()).await {
-                    let Ok(room) = room else { return Ok(()) };
-                    room.send(chunk);
-                    continue;
-                }
-                drop(answer);
-                most = SLOW_PIECE_BYTES.max((at - start) / 2);
-                if out.send(chunk).await.is_err() {
-                    return Ok(());
-                }
-                continue 'asking;
-            }
-            if at != end {
-                return Err(Error::WrongLength(self.key));
-            }
-        }
-        Ok(())
-    }
-
-    async fn ask(&self, range: Range<u64>) -> Result<BoxStream<'static, object_store::Result<Bytes>>> {
-        // For all of an object a store works less than for a range.
-        let options = GetOptions::new().with_range((range != (0..self.bytes)).then_some(range));
-        match self.store.objects.get_opts(&self.store.path(self.key), options).await {
-            Ok(found) => Ok(found.into_stream()),
-            Err(object_store::Error::NotFound { .. }) => Err(Error::Missing(self.key)),
-            Err(error) => Err(error.into()),
         }
     }
 }
