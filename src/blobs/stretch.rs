@@ -119,3 +119,22 @@ fn look_next(
         }
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn what_is_kept_ends_where_nothing_is_kept_and_that_is_no_error() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&vec![7; 100_000]).unwrap();
+        let file = Arc::new(file);
+        let mut seen = 0;
+        let kept = Stretch::kept(&file, 10..200_000, |it| seen += it.len());
+        assert_eq!((kept.map(|it| it.length()), seen), (Some(99_990), 99_990));
+        assert!(Stretch::kept(&file, 100_000..200_000, |_| seen += 1).is_none());
+        assert_eq!(seen, 99_990);
+    }
+}

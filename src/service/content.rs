@@ -296,6 +296,25 @@ mod tests {
         assert_eq!(ByteRange::From(0, None).within(0), None);
     }
 
+    #[tokio::test]
+    async fn nothing_comes_after_an_error() {
+        use crate::domain::{ByteCount, UploadId};
+
+        let bytes = ByteCount::try_from(5_u64).unwrap();
+        let (id, upload, created_at) = (PartId::generate(), UploadId::generate(), chrono::DateTime::UNIX_EPOCH);
+        let part = Part { id, upload, bytes, crc64: Crc64::EMPTY, created_at, in_ledger: true };
+        let source = || Source::Content(Bytes::from_static(b"bytes"));
+        let (out, pieces) = mpsc::channel(3);
+        for source in [Ok(source()), Err(Error::Missing(id)), Ok(source())] {
+            // A part of the Part: its checksum is not asked for.
+            out.send(Piece::of(part, 1..4, source, 10).next().unwrap()).await.unwrap();
+        }
+        let mut content = Content { runtime: Handle::current(), pieces, piece: None, crc64: Crc64::EMPTY };
+        assert_eq!(content.next().await.unwrap().unwrap().length(), 3);
+        assert!(matches!(content.next().await, Some(Err(Error::Missing(_)))));
+        assert!(content.next().await.is_none());
+    }
+
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn what_is_on_a_disk_only_is_waited_for() {
