@@ -12,6 +12,7 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use super::parts::noise;
 use crate::support::audit::move_clock;
 use crate::support::client::id;
+use crate::support::store::object_name;
 use crate::support::{Answer, TestApp};
 
 crate::on_both_stores! {
@@ -139,7 +140,7 @@ async fn a_download_of_a_missing_object_is_never_whole(app: &TestApp) {
     let upload = app.client.upload(6).await;
     let (a, b) = (app.client.part(&upload, "abc").await, app.client.part(&upload, "def").await);
     let file = id(&app.client.complete(&upload, &[&a, &b]).await.ok()["file"]);
-    let path = root.join(format!("parts/{}/{b}", &b[b.len() - 2..]));
+    let path = root.join(object_name(&b));
     // Where it is broken off before its head has been sent, there is not even that.
     let cut_off = || async {
         let request = app.client.request("GET".parse().unwrap(), &format!("/v1/files/{file}/content"));
@@ -160,7 +161,7 @@ async fn a_download_of_a_missing_object_is_never_whole(app: &TestApp) {
     std::fs::write(&path, "def").unwrap();
     assert!(!cut_off().await);
 
-    let first = root.join(format!("parts/{}/{a}", &a[a.len() - 2..]));
+    let first = root.join(object_name(&a));
     std::fs::write(&first, "abx").unwrap();
     let error = get(app, &file, &[]).await.error(500, None);
     assert!(!error["message"].as_str().unwrap().contains("part_"), "what is inside stays inside");
@@ -173,7 +174,7 @@ async fn file_of_one_part(app: &TestApp, root: &Path, length: usize) -> (String,
     let upload = app.client.upload(whole.len()).await;
     let part = app.client.part(&upload, whole.clone()).await;
     let file = id(&app.client.complete(&upload, &[&part]).await.ok()["file"]);
-    (file, whole, root.join(format!("parts/{}/{part}", &part[part.len() - 2..])))
+    (file, whole, root.join(object_name(&part)))
 }
 
 async fn a_download_of_a_large_part_breaks_off_before_its_damage(app: &TestApp) {

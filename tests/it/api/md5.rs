@@ -7,6 +7,7 @@ use windlass::domain::Md5;
 use crate::support::TestApp;
 use crate::support::audit::move_clock;
 use crate::support::client::{Answer, id};
+use crate::support::store::object_name;
 
 crate::on_both_stores! {
     objects only:
@@ -50,10 +51,6 @@ async fn learn(app: &TestApp) {
     complete(app, &upload, &[&parts[0]], Some(&md5_of("read back"))).await.ok();
 }
 
-fn object(part: &str) -> String {
-    format!("parts/{}/{part}", &part[part.len() - 2..])
-}
-
 /// Completes while these Parts' objects are not there to be read.
 async fn complete_without(
     app: &TestApp,
@@ -63,11 +60,11 @@ async fn complete_without(
     md5: &str,
 ) -> Answer {
     for (part, _) in hidden {
-        app.store.remove(&object(part)).await;
+        app.store.remove(&object_name(part)).await;
     }
     let answer = complete(app, upload, parts, Some(md5)).await;
     for (part, bytes) in hidden {
-        app.store.put(&object(part), bytes).await;
+        app.store.put(&object_name(part), bytes).await;
     }
     answer
 }

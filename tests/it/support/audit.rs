@@ -3,7 +3,7 @@
 
 use sqlx::{AssertSqlSafe, Executor as _, PgPool};
 
-use super::store::Listed;
+use super::store::{Listed, object_name};
 use super::{TestApp, eventually};
 
 impl TestApp {
@@ -99,10 +99,7 @@ impl TestApp {
             sqlx::query_as(AssertSqlSafe(statement)).fetch_all(&self.pool).await.unwrap();
         let mut objects: Vec<_> = rows
             .into_iter()
-            .map(|(id, bytes)| {
-                let id = format!("part_{}", id.simple());
-                (format!("parts/{}/{id}", &id[id.len() - 2..]), bytes.unsigned_abs())
-            })
+            .map(|(id, bytes)| (object_name(&format!("part_{}", id.simple())), bytes.unsigned_abs()))
             .collect();
         objects.sort();
         objects

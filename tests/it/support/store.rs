@@ -39,6 +39,11 @@ pub enum Store {
 /// An object that is there: its name and size.
 pub type Listed = (String, u64);
 
+/// What a Part's object is called.
+pub fn object_name(part: &str) -> String {
+    format!("parts/{}/{part}", &part[part.len() - 2..])
+}
+
 impl Store {
     /// A new store; nothing where what it needs is not installed.
     pub fn new(kind: StoreKind) -> Option<Self> {
