@@ -5,21 +5,29 @@ use std::io::{self, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::time::Duration;
+use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::blobs::{self, Blobs};
+use crate::blobs::{self, Blobs, IfMissing};
 use crate::config::Config;
 use crate::crash::CrashPoint;
-use crate::db::{self, Db};
+use crate::db::{self, Db, stores};
 use crate::domain::ApiKey;
 use crate::service::{self, Service};
 use crate::{http, sweeper};
 
 /// How long a database that is still starting is waited for.
 const DATABASE_PATIENCE: Duration = Duration::from_mins(1);
+
+/// How long a store may take to be opened.
+const STORE_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How often the log says that the store is waited for.
+const STORE_NOTICE: Duration = Duration::from_secs(5);
 
 /// How long what is to be finished or given up is waited for, once nobody is served any more.
 const SETTLED_WITHIN: Duration = Duration::from_secs(10);
@@ -33,6 +41,12 @@ pub enum Error {
     /// The store.
     #[error("the store cannot be used")]
     Blobs(#[from] blobs::Error),
+    /// The store does not answer.
+    #[error("the store {store} does not answer within {} s; check its address and the network", STORE_TIMEOUT.as_secs())]
+    StoreSilent {
+        /// Where it is.
+        store: String,
+    },
     /// Something the service was asked to do.
     #[error(transparent)]
     Service(#[from] service::Error),
@@ -67,14 +81,46 @@ pub async fn open_db(url: &str, connections: u32) -> Result<Db, Error> {
     Ok(db)
 }
 
-/// Opens ledger and store.
+/// Opens ledger and store, which belong together.
+///
+/// # Errors
+/// When one of them cannot be used, or they do not belong together.
+pub async fn open(config: &Config, database_url: &str) -> Result<Service, Error> {
+    let db = open_db(database_url, config.database_connections).await?;
+    let is_linked = stores::find(&db).await?.is_some_and(|it| it.linked_at.is_some());
+    let if_missing = if is_linked { IfMissing::Fail } else { IfMissing::Make };
+    let service = with_store(config, db, if_missing).await?;
+    in_time(config, service.link_store()).await?;
+    Ok(service)
+}
+
+/// Opens ledger and store, whether they belong together or not. The store is made if it is missing.
 ///
 /// # Errors
 /// When one of them cannot be used.
-pub async fn open(config: &Config, database_url: &str) -> Result<Service, Error> {
-    let db = open_db(database_url, config.database_connections).await?;
-    let blobs = Blobs::open(&config.store, config.signing).await?;
+pub async fn open_unlinked(config: &Config, database_url: &str) -> Result<Service, Error> {
+    with_store(config, open_db(database_url, config.database_connections).await?, IfMissing::Make).await
+}
+
+async fn with_store(config: &Config, db: Db, if_missing: IfMissing) -> Result<Service, Error> {
+    let blobs = in_time(config, Blobs::open(&config.store, config.signing, if_missing)).await?;
     Ok(Service::new(db, blobs, config.limits.clone(), Handle::current()))
+}
+
+/// Waits for the store to answer, and logs that it is waited for.
+async fn in_time<T, E>(config: &Config, answer: impl Future<Output = Result<T, E>>) -> Result<T, Error>
+where
+    Error: From<E>,
+{
+    let mut answer = pin!(answer);
+    let began = Instant::now();
+    while began.elapsed() < STORE_TIMEOUT {
+        if let Ok(answer) = timeout(STORE_NOTICE, &mut answer).await {
+            return Ok(answer?);
+        }
+        tracing::info!(store = %config.store, "waiting for the store, {} s so far", began.elapsed().as_secs());
+    }
+    Err(Error::StoreSilent { store: config.store.to_string() })
 }
 
 /// Serves until told to stop. The first line on standard output says where.
@@ -112,7 +158,7 @@ pub async fn serve(config: Config, database_url: &str, stop: CancellationToken) 
     run(service, listener, config.sweep_interval, config.shutdown_patience, stop).await
 }
 
-/// Serves on a socket, and sweeps. When one of the two ends by itself, so does the other.
+/// Serves on a socket, sweeps, and probes what it depends on. When one of these ends by itself, so do the others.
 ///
 /// # Errors
 /// When that happened.
@@ -131,14 +177,21 @@ pub async fn run(
             sweeper::run(service, sweep_interval, stop).await;
         }
     });
+    let prober = tokio::spawn({
+        let (service, stop) = (service.clone(), stop.clone());
+        async move {
+            let _ends = stop.clone().drop_guard();
+            service.keep_probing(stop).await;
+        }
+    });
     let served = http::serve(service.clone(), listener, stop, patience).await;
     drop(whoever_ends);
-    let swept = sweeper.await;
+    let ended = tokio::try_join!(sweeper, prober);
     if !service.settle(SETTLED_WITHIN).await {
         tracing::warn!("some work was broken off; the sweeper will find what is left of it");
     }
     served.map_err(Error::Ended)?;
-    swept.map_err(|error| Error::Ended(io::Error::other(error)))
+    ended.map(drop).map_err(|error| Error::Ended(io::Error::other(error)))
 }
 
 /// Keeps the first key where only those can read it who started the service.

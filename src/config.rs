@@ -50,6 +50,9 @@ pub enum Command {
     /// Make, list and revoke API keys.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Show whether the database and the store belong together, and link them after a restore.
+    #[command(subcommand)]
+    Store(StoreCommand),
 }
 
 /// How to look.
@@ -64,6 +67,26 @@ pub struct Fsck {
     /// Delete only what is at least so old.
     #[arg(long, default_value = "1d", value_parser = humantime::parse_duration)]
     pub older_than: Duration,
+    /// Repair nothing if more than this share of the store would be deleted, in percent of its objects or of their
+    /// bytes: a wrong or an old database knows little of what is there.
+    #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(..=100))]
+    pub max_deleted_share: u8,
+}
+
+/// What to do with the link between the database and the store.
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Show what the database and the store hold of each other.
+    Show,
+    /// Link the database and the store under a new identity, so that they are used with each other from now on.
+    ///
+    /// Needed after a restore of one of them without the other, or after the store was moved without the object
+    /// `windlass-store.json`. A copy of the database that was left behind does not fit the store any more.
+    Link {
+        /// Link them. Without this, only what would be linked is shown.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// What to do with keys.

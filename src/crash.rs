@@ -27,6 +27,12 @@ points! {
     MigrationWritten = "migrate: statements run",
     /// Every migration is committed.
     Migrated = "migrate: committed",
+    /// The ledger has named its store; the store does not hold the name.
+    StoreNamed = "link store: named in the ledger",
+    /// The store holds its identity; the ledger does not know.
+    StoreIdentityWritten = "link store: identity written",
+    /// The ledger and the store are linked.
+    StoreLinked = "link store: linked",
     /// The first key is in its file; its row is not committed.
     FirstKeyKept = "first key: kept in its file",
     /// The first key's row is committed; nobody has been shown it.

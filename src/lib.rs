@@ -24,7 +24,7 @@
 //!
 //! Postgres is the truth; the store holds bytes under names that only the ledger knows, and the ledger
 //! the bytes of small Parts (`WINDLASS_LEDGER_PART_BYTES`). The tables
-//! are `project`, `api_key`, `upload`, `part` and `file`; the rules between them stand in
+//! are `store`, `project`, `api_key`, `upload`, `part` and `file`; the rules between them stand in
 //! `migrations/`, as checks and triggers, and are shown one by one in `tests/it/sql/`.
 //!
 //! - A row of `part` is an object in the store, or has the Part's bytes in its `content`; the row says which,
@@ -43,6 +43,9 @@
 //! **Invariant: no object without its row, no stored row without its bytes**, which are in one place: an
 //! object, or the row. An object's row is committed before the first byte, `stored` only after the store's
 //! acknowledgement (a file and its directory are synced), and the row goes after the object.
+//!
+//! **Invariant: a ledger and a store are used only with each other.** Both hold one identity
+//! (`service/store_link.rs`): without it nothing starts, writes are refused, and nothing is deleted.
 //!
 //! **Invariant: no transaction and no pooled connection is held** while a body is read or an object is
 //! read, written or deleted.

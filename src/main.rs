@@ -8,10 +8,11 @@ use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use windlass::app;
-use windlass::config::{Command, CommandLine, Config, Database, Fsck, KeysCommand};
+use windlass::config::{Command, CommandLine, Config, Database, Fsck, KeysCommand, StoreCommand};
+use windlass::domain::StoreId;
 use windlass::embedded::{Postgres, guard};
 use windlass::http;
-use windlass::service::{Finding, FsckOptions, FsckReport, Service};
+use windlass::service::{Finding, FsckOptions, FsckReport, Keys, Service, StoreLink};
 use windlass::telemetry;
 
 /// The exit status of an fsck that has found something.
@@ -89,33 +90,75 @@ async fn run(command: Command, config: Config, url: &str) -> Result<ExitCode, Bo
             )?;
         }
         Command::Fsck(how) => return fsck(how, app::open(&config, url).await?).await,
-        Command::Keys(command) => keys(command, app::open(&config, url).await?).await?,
+        Command::Store(command) => store(&command, &app::open_unlinked(&config, url).await?).await?,
+        Command::Keys(command) => keys(command, &Keys::new(app::open_db(url, 2).await?)).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// What was found, a line each, and how much was looked at.
 async fn fsck(how: Fsck, service: Service) -> Result<ExitCode, Box<dyn Error>> {
-    let options = FsckOptions { deep: how.deep, repair: how.repair, older_than: how.older_than };
+    let Fsck { deep, repair, older_than, max_deleted_share } = how;
+    let options = FsckOptions { deep, repair, older_than, max_deleted_share };
     let say = |finding: &Finding, repaired: bool| {
         let outcome = if repaired { "; deleted" } else { "" };
         writeln!(io::stdout(), "{finding}{outcome}").ok();
     };
     let report = service.fsck(options, say).await?;
-    let FsckReport { objects, rows, findings, repaired } = report;
+    let FsckReport { objects, rows, findings, repaired, refused } = report;
     writeln!(io::stdout(), "objects: {objects}, stored parts: {rows}, findings: {findings}, repaired: {repaired}")?;
+    if let Some(refused) = refused {
+        writeln!(
+            io::stderr(),
+            "nothing was repaired: {refused}, more than --max-deleted-share {max_deleted_share}. Check that this is \
+             the database of this store and not an older copy; if so, repeat it with --max-deleted-share {}",
+            refused.share()
+        )?;
+    }
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
 }
 
-async fn keys(command: KeysCommand, service: Service) -> Result<(), Box<dyn Error>> {
+/// What the database and the store hold of each other, and links them where told to.
+async fn store(command: &StoreCommand, service: &Service) -> Result<(), Box<dyn Error>> {
+    let StoreLink { store, found, expected, parts, objects } = service.describe_store().await?;
+    let name = |id: Option<StoreId>| id.map_or("none".to_owned(), |it| it.to_string());
+    writeln!(io::stdout(), "store: {store}")?;
+    writeln!(io::stdout(), "identity in the store: {}", name(found))?;
+    writeln!(io::stdout(), "identity in the database: {}", name(expected))?;
+    writeln!(
+        io::stdout(),
+        "parts of the database that are in the store: {} of {} sampled",
+        parts.found,
+        parts.sampled
+    )?;
+    writeln!(
+        io::stdout(),
+        "objects of the store that are in the database: {} of {} sampled",
+        objects.found,
+        objects.sampled
+    )?;
+    match command {
+        StoreCommand::Show => {}
+        StoreCommand::Link { yes: false } => {
+            return Err("nothing was changed: repeat it with --yes to link the two under a new identity".into());
+        }
+        StoreCommand::Link { yes: true } => {
+            let id = service.relink_store().await?;
+            writeln!(io::stdout(), "linked: both have the identity {id} now")?;
+        }
+    }
+    Ok(())
+}
+
+async fn keys(command: KeysCommand, keys: &Keys) -> Result<(), Box<dyn Error>> {
     match command {
         KeysCommand::Create { project, name } => {
-            let (id, key) = service.create_key(project, name).await?;
+            let (id, key) = keys.create(&project, &name).await?;
             writeln!(io::stderr(), "made {id}; the key itself is shown only now:")?;
             writeln!(io::stdout(), "{}", key.reveal())?;
         }
         KeysCommand::List => {
-            for key in service.list_keys().await? {
+            for key in keys.list().await? {
                 let made = key.created_at.format("%Y-%m-%d");
                 let state =
                     key.revoked_at.map_or("valid".to_owned(), |it| format!("revoked {}", it.format("%Y-%m-%d")));
@@ -123,7 +166,7 @@ async fn keys(command: KeysCommand, service: Service) -> Result<(), Box<dyn Erro
             }
         }
         KeysCommand::Revoke { id } => {
-            service.revoke_key(id).await?;
+            keys.revoke(id).await?;
             writeln!(io::stderr(), "revoked {id}")?;
         }
     }

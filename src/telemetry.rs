@@ -58,6 +58,7 @@ fn describe() {
         "windlass_object_deletions_failed_total",
         "Objects that this process could not delete; each try counts."
     );
+    describe_gauge!("windlass_ready", "1 where the database and the store could be used by the last probe, else 0.");
     describe_gauge!(
         "windlass_objects_refusing_deletion",
         "Objects that are to go and could not be deleted so far, by the last sweep."

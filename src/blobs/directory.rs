@@ -5,8 +5,9 @@
 //! commit the row. A file from a process that died is named by a row, which the sweeper collects.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -16,10 +17,12 @@ use tokio::sync::mpsc;
 
 use super::buffer::Buffer;
 use super::direct::DirectFile;
+use super::identity::{self, Identity};
 use super::listing::{self, Listed, Listing};
-use super::{BlobKey, Chunk, Error, Result, Stretch, page_cache};
+use super::root::Root;
+use super::{BlobKey, Chunk, Error, IfMissing, IfPresent, Result, Stretch, page_cache};
 use crate::crash::CrashPoint;
-use crate::domain::Crc64Digest;
+use crate::domain::{Crc64Digest, StoreId};
 
 /// One write: large enough to keep a disk busy, small enough for many bodies at once.
 pub(super) const CHUNK_BYTES: usize = 384 * 1024;
@@ -32,13 +35,19 @@ pub(super) const PIECE_BYTES: u64 = 2 * 1024 * 1024;
 /// socket takes it, and nobody else on the thread waits for long.
 const KEPT_BYTES: u64 = 512 * 1024;
 
+/// Why a file system cannot hold a store that does not sync directories.
+const NO_DIRECTORY_SYNC: &str = "its file system refuses to sync a directory, so a file that was acknowledged could be \
+                                 lost with the power; use a local file system such as ext4 or XFS, or a bucket";
+
 /// Fewer are given in memory: what is done with so few costs more than their copy.
 const SMALL_BYTES: u64 = 16 * 1024;
 
 /// A directory of objects.
 #[derive(Debug, Clone)]
 pub struct Directory {
-    root: Arc<Path>,
+    root: Arc<Root>,
+    /// Held while the identity is read. A file system that does not answer must not hold a thread for each try.
+    verifying: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A file being written.
@@ -46,6 +55,7 @@ pub struct Directory {
 pub struct FileWriter {
     file: Arc<DirectFile>,
     path: Arc<Path>,
+    root: Arc<Root>,
 }
 
 /// A file being read.
@@ -57,49 +67,106 @@ pub struct FileReader {
 }
 
 impl Directory {
-    /// Makes the directory and its 256 subdirectories where they are missing, synced.
-    pub(super) async fn open(root: PathBuf) -> Result<Self> {
-        let root: Arc<Path> = root.into();
-        blocking(&root, {
-            let root = Arc::clone(&root);
-            move || {
-                let parts = root.join("parts");
-                let mut missing = fs::DirBuilder::new();
-                missing.recursive(true).mode(0o700);
-                for shard in 0..=u8::MAX {
-                    missing.create(parts.join(format!("{shard:02x}")))?;
+    /// Opens a directory. Nothing is made in it before [`Self::prepare`].
+    pub(super) async fn open(path: PathBuf, if_missing: IfMissing) -> Result<Self> {
+        let root = Arc::new(Root::new(&path));
+        let about = blocking(&path.clone(), move || fs::metadata(path)).await;
+        match about {
+            Err(Error::Disk { source, path }) if source.kind() == io::ErrorKind::NotFound => {
+                if if_missing == IfMissing::Fail {
+                    return Err(Error::Gone(path));
                 }
-                sync_directory(&parts)?;
-                sync_directory(&root)?;
-                root.parent().map_or(Ok(()), sync_directory)
+            }
+            about => drop(about?),
+        }
+        Ok(Self { root, verifying: Arc::default() })
+    }
+
+    /// Makes the directory and its 256 subdirectories where they are missing, synced.
+    pub(super) async fn prepare(&self) -> Result<()> {
+        let root = Arc::clone(&self.root);
+        blocking(self.root.path(), move || {
+            let parts = root.path().join("parts");
+            let mut missing = fs::DirBuilder::new();
+            missing.recursive(true).mode(0o700);
+            let is_new = !root.path().exists();
+            for shard in 0..=u8::MAX {
+                missing.create(parts.join(format!("{shard:02x}")))?;
+            }
+            sync_directory(&parts)?;
+            sync_directory(root.path())?;
+            // Of a directory that is there, the parent may be closed to this user.
+            if is_new { root.path().parent().map_or(Ok(()), sync_directory) } else { Ok(()) }
+        })
+        .await
+    }
+
+    pub(super) async fn identity(&self) -> Result<Option<StoreId>> {
+        let root = Arc::clone(&self.root);
+        waiting(move || root.identity()).await
+    }
+
+    pub(super) async fn verify(&self, expected: StoreId) -> Result<Identity> {
+        let root = Arc::clone(&self.root);
+        let Ok(turn) = Arc::clone(&self.verifying).try_lock_owned() else {
+            return Err(Error::Disk { path: root.path().to_owned(), source: io::ErrorKind::TimedOut.into() });
+        };
+        waiting(move || {
+            let _turn = turn;
+            let found = root.verify(expected)?;
+            let parts = root.path().join("parts");
+            match (found, fs::metadata(&parts)) {
+                (Identity::Expected, Err(source)) => Err(Error::Disk { path: parts, source }),
+                (found, _) => Ok(found),
             }
         })
-        .await?;
-        Ok(Self { root })
+        .await
+    }
+
+    /// Writes the identity under another name first, so that under its own it is always whole.
+    pub(super) async fn write_identity(&self, id: StoreId, if_present: IfPresent) -> Result<()> {
+        let path = self.root.path().join(identity::NAME);
+        let new = path.with_extension(uuid::Uuid::now_v7().simple().to_string());
+        blocking(&path.clone(), move || {
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+            file.write_all(&identity::encode(id))?;
+            file.sync_all()?;
+            let placed = match if_present {
+                IfPresent::Replace => fs::rename(&new, &path),
+                IfPresent::Keep => place(&new, &path),
+            };
+            if placed.is_err() {
+                fs::remove_file(&new).ok();
+            }
+            placed?;
+            path.parent().map_or(Ok(()), sync_directory)
+        })
+        .await
     }
 
     fn path(&self, key: BlobKey) -> Arc<Path> {
-        self.root.join(key.to_string()).into()
+        self.root.path().join(key.to_string()).into()
     }
 
     pub(super) async fn create(&self, key: BlobKey) -> Result<FileWriter> {
-        let path = self.path(key);
+        let (path, root) = (self.path(key), Arc::clone(&self.root));
         let file = blocking(&path, {
-            let path = Arc::clone(&path);
-            move || create(&path)
+            let (path, root) = (Arc::clone(&path), Arc::clone(&root));
+            move || root.check().and_then(|()| create(&path))
         })
         .await?;
-        Ok(FileWriter { file: Arc::new(file), path })
+        Ok(FileWriter { file: Arc::new(file), path, root })
     }
 
     /// In one go, since what costs a small file its time is waking threads.
     pub(super) async fn put(&self, key: BlobKey, whole: Buffer) -> Result<()> {
-        let path = self.path(key);
+        let (path, root) = (self.path(key), Arc::clone(&self.root));
         blocking(&path.clone(), move || {
+            root.check()?;
             let file = create(&path)?;
             let written = file.write_all(whole.bytes()).and_then(|()| {
                 CrashPoint::ChunkWritten.passed();
-                persist(&file, &path)
+                persist(&file, &path, &root)
             });
             if written.is_err() {
                 fs::remove_file(&path).ok();
@@ -112,9 +179,9 @@ impl Directory {
     pub(super) async fn read(&self, key: BlobKey) -> Result<FileReader> {
         let path = self.path(key);
         let opened = blocking(&path, {
-            let path = Arc::clone(&path);
+            let (path, root) = (Arc::clone(&path), Arc::clone(&self.root));
             move || {
-                let file = File::open(&path)?;
+                let file = File::open(&path).map_err(|error| root.explain(error))?;
                 page_cache::reads_forwards(&file);
                 Ok(file)
             }
@@ -131,10 +198,12 @@ impl Directory {
     pub(super) async fn delete(&self, keys: Vec<BlobKey>) -> Vec<(BlobKey, Error)> {
         let paths: Vec<_> = keys.iter().map(|key| self.path(*key)).collect();
         let removed = tokio::task::spawn_blocking({
-            let paths = paths.clone();
-            move || remove_all(&paths)
+            let (paths, root) = (paths.clone(), Arc::clone(&self.root));
+            move || root.change(|| Ok(remove_all(&paths)))
         })
         .await
+        .map_err(io::Error::other)
+        .flatten()
         .unwrap_or_else(|error| paths.iter().map(|_| Err(io::Error::other(error.to_string()))).collect());
         let outcomes = keys.into_iter().zip(paths).zip(removed);
         outcomes
@@ -145,21 +214,27 @@ impl Directory {
     }
 
     pub(super) fn list(&self) -> Listing<Listed> {
-        listing::files(self.root.to_path_buf(), "parts")
+        listing::files(self.root.path().to_path_buf(), "parts")
+    }
+
+    pub(super) async fn has(&self, key: BlobKey) -> Result<bool> {
+        let path = self.path(key);
+        blocking(&path.clone(), move || path.try_exists()).await
     }
 
     pub(super) async fn size(&self, key: BlobKey) -> Result<Option<u64>> {
-        let path = self.path(key);
+        let (path, root) = (self.path(key), Arc::clone(&self.root));
         blocking(&path.clone(), move || match fs::metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => root.check().map(|()| None),
             about => about.map(|it| Some(it.len())),
         })
         .await
     }
+}
 
-    pub(super) async fn ping(&self) -> Result<()> {
-        let parts = self.root.join("parts");
-        blocking(&self.root, move || fs::metadata(parts).map(drop)).await
+impl fmt::Display for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "file://{}", self.root.path().display())
     }
 }
 
@@ -176,7 +251,7 @@ impl FileWriter {
 
     pub(super) async fn finish(self) -> Result<()> {
         let path = Arc::clone(&self.path);
-        blocking(&self.path, move || persist(&self.file, &path)).await
+        blocking(&self.path, move || persist(&self.file, &path, &self.root)).await
     }
 
     pub(super) async fn abort(self) {
@@ -232,11 +307,23 @@ fn create(path: &Path) -> io::Result<DirectFile> {
     Ok(DirectFile::new(file))
 }
 
-/// Makes a file and its name survive a crash of the machine.
-fn persist(file: &DirectFile, path: &Path) -> io::Result<()> {
+/// Makes a file and its name survive a crash of the machine, in the directory that was verified.
+fn persist(file: &DirectFile, path: &Path, root: &Root) -> io::Result<()> {
     file.sync()?;
     CrashPoint::FileSynced.passed();
-    path.parent().map_or(Ok(()), sync_directory)
+    path.parent().map_or(Ok(()), sync_directory)?;
+    root.check()
+}
+
+/// Gives a file its name, unless there is one of that name. Where there are no hard links, another process may
+/// do the same at once: it writes the same bytes.
+fn place(new: &Path, path: &Path) -> io::Result<()> {
+    match fs::hard_link(new, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(_) if !path.exists() => return fs::rename(new, path),
+        linked => linked?,
+    }
+    fs::remove_file(new)
 }
 
 /// Removes files, and then syncs each of their directories: the journal that the first sync writes
@@ -267,11 +354,20 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    File::open(path)?.sync_all().map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => io::Error::new(error.kind(), NO_DIRECTORY_SYNC),
+        _ => error,
+    })
 }
 
 /// Runs file work where it blocks no other task, and names the file in its error.
 async fn blocking<T: Send + 'static>(path: &Path, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await.map_err(io::Error::other).flatten();
     done.map_err(|source| Error::Disk { path: path.to_path_buf(), source })
+}
+
+/// The same for work that names its files itself.
+async fn waiting<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let interrupted = |error| Error::Disk { path: PathBuf::new(), source: io::Error::other(error) };
+    tokio::task::spawn_blocking(work).await.map_err(interrupted).flatten()
 }

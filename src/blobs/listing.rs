@@ -42,7 +42,10 @@ pub type Listing<T> = mpsc::Receiver<Result<T>>;
 pub(super) fn files(root: PathBuf, below: &'static str) -> Listing<Listed> {
     let (out, listing) = mpsc::channel(256);
     tokio::task::spawn_blocking(move || {
-        if let Err(source) = walk(&root, &root.join(below), &out) {
+        let top = root.join(below);
+        if let Err(source) = walk(&root, &top, &out)
+            && (source.kind() != io::ErrorKind::NotFound || top.exists())
+        {
             out.blocking_send(Err(Error::Disk { path: root, source })).ok();
         }
     });

@@ -1,5 +1,6 @@
 //! Where objects are kept, as an operator writes it.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -27,6 +28,16 @@ impl FromStr for Location {
             "file" => url.to_file_path().map(Self::Directory).map_err(|()| bad()),
             "s3" | "gs" | "az" if url.host_str().is_some_and(|it| !it.is_empty()) => Ok(Self::Bucket(url)),
             _ => Err(bad()),
+        }
+    }
+}
+
+/// As it is written; a URL of a bucket holds no credentials.
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(path) => write!(f, "file://{}", path.display()),
+            Self::Bucket(url) => url.fmt(f),
         }
     }
 }

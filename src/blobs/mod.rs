@@ -1,14 +1,17 @@
 //! The store: one object a Part, in a directory or in a bucket. Everything else asks only this module.
 
+mod blob_key;
 mod buffer;
 mod direct;
 mod directory;
+mod identity;
 mod listing;
 mod location;
 mod multiparts;
 mod object_reader;
 mod page_cache;
 mod remote;
+mod root;
 mod stretch;
 mod transit;
 
@@ -20,47 +23,18 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+pub use self::blob_key::BlobKey;
 pub use self::buffer::Buffer;
 pub use self::directory::FileReader;
 use self::directory::{Directory, FileWriter};
+pub use self::identity::Identity;
 pub use self::listing::{Begun, Listed, Listing};
 pub use self::location::Location;
 use self::object_reader::ObjectReader;
 use self::remote::{ObjectWriter, Remote};
 pub use self::stretch::Stretch;
 pub use self::transit::Signing;
-use crate::domain::{Crc64, Crc64Digest, PartId};
-
-/// The name of an object. It is made of a Part's id and nothing a client sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct BlobKey(PartId);
-
-impl BlobKey {
-    /// The Part whose bytes it holds.
-    pub fn part(self) -> PartId {
-        self.0
-    }
-
-    /// The key whose name this is, if it is one of ours.
-    pub fn from_name(name: &str) -> Option<Self> {
-        let key = Self(name.rsplit('/').next()?.parse().ok()?);
-        (key.to_string() == name).then_some(key)
-    }
-}
-
-impl From<PartId> for BlobKey {
-    fn from(part: PartId) -> Self {
-        Self(part)
-    }
-}
-
-/// `parts/5e/part_…5e`: the last two digits are random, so directories fill evenly.
-impl fmt::Display for BlobKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let id = self.0.to_string();
-        write!(f, "parts/{}/{id}", &id[id.len() - 2..])
-    }
-}
+use crate::domain::{Crc64, Crc64Digest, StoreId};
 
 /// What can go wrong with the store.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +62,12 @@ pub enum Error {
     /// The bucket is not there and could not be made.
     #[error("the bucket is missing and could not be made: {0}")]
     NoBucket(String),
+    /// A directory that was linked with the ledger is not there.
+    #[error("the store's directory {path} is missing; is its volume mounted?", path = .0.display())]
+    Gone(PathBuf),
+    /// The object with the store's identity holds something else.
+    #[error("the store's identity, the object {}, cannot be read", identity::NAME)]
+    BadIdentity,
     /// The text is no place where objects can be kept.
     #[error("'{0}' is no store; use file:///path, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix")]
     NotALocation(String),
@@ -107,6 +87,24 @@ pub struct Doomed {
     pub whole: bool,
 }
 
+/// What to do about a directory or a bucket that is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfMissing {
+    /// Make it: the ledger has no store yet.
+    Make,
+    /// Fail: a store that is gone is not replaced by an empty one.
+    Fail,
+}
+
+/// What to do about an identity that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfPresent {
+    /// Keep it.
+    Keep,
+    /// Replace it: an operator said so.
+    Replace,
+}
+
 /// An opened store.
 #[derive(Debug, Clone)]
 pub enum Blobs {
@@ -117,14 +115,60 @@ pub enum Blobs {
 }
 
 impl Blobs {
-    /// Opens the store and shows that it is there; makes the directory or the bucket if it is missing.
+    /// Opens the store and shows that it can be reached. A directory takes no object before its identity is
+    /// verified.
     ///
     /// # Errors
-    /// When the store cannot be reached or made.
-    pub async fn open(location: &Location, signing: Signing) -> Result<Self> {
+    /// When the store cannot be reached or made, or is missing and is not to be made.
+    pub async fn open(location: &Location, signing: Signing, if_missing: IfMissing) -> Result<Self> {
         match location {
-            Location::Directory(path) => Ok(Self::Directory(Directory::open(path.clone()).await?)),
-            Location::Bucket(url) => Ok(Self::Remote(Remote::open(url, signing).await?)),
+            Location::Directory(path) => Ok(Self::Directory(Directory::open(path.clone(), if_missing).await?)),
+            Location::Bucket(url) => Ok(Self::Remote(Remote::open(url, signing, if_missing).await?)),
+        }
+    }
+
+    /// Makes what objects need to be written: of a directory, it and its subdirectories.
+    ///
+    /// # Errors
+    /// When they cannot be made, or the file system does not sync directories.
+    pub async fn prepare(&self) -> Result<()> {
+        match self {
+            Self::Directory(it) => it.prepare().await,
+            Self::Remote(_) => Ok(()),
+        }
+    }
+
+    /// The identity that the store holds, if it has one.
+    ///
+    /// # Errors
+    /// When the store fails, or [`Error::BadIdentity`].
+    pub async fn identity(&self) -> Result<Option<StoreId>> {
+        match self {
+            Self::Directory(it) => it.identity().await,
+            Self::Remote(it) => it.identity().await,
+        }
+    }
+
+    /// Compares the identity that the store holds with the expected one. From then on a directory takes changes
+    /// only while its path leads to the directory that was verified.
+    ///
+    /// # Errors
+    /// When the store fails, or [`Error::BadIdentity`].
+    pub async fn verify(&self, expected: StoreId) -> Result<Identity> {
+        match self {
+            Self::Directory(it) => it.verify(expected).await,
+            Self::Remote(it) => Ok(Identity::of(it.identity().await?, expected)),
+        }
+    }
+
+    /// Writes the store's identity, durably. Several processes may do so at once.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn write_identity(&self, id: StoreId, if_present: IfPresent) -> Result<()> {
+        match self {
+            Self::Directory(it) => it.write_identity(id, if_present).await,
+            Self::Remote(it) => it.write_identity(id, if_present).await,
         }
     }
 
@@ -213,6 +257,17 @@ impl Blobs {
         }
     }
 
+    /// Whether an object is there; also in a store whose identity is not known yet.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn has(&self, key: BlobKey) -> Result<bool> {
+        match self {
+            Self::Directory(it) => it.has(key).await,
+            Self::Remote(it) => Ok(it.size(key).await?.is_some()),
+        }
+    }
+
     /// How many bytes an object has; nothing where it is not there.
     ///
     /// # Errors
@@ -223,15 +278,14 @@ impl Blobs {
             Self::Remote(it) => it.size(key).await,
         }
     }
+}
 
-    /// Asks whether the store answers.
-    ///
-    /// # Errors
-    /// When it does not.
-    pub async fn ping(&self) -> Result<()> {
+/// Where it is, without credentials.
+impl fmt::Display for Blobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Directory(it) => it.ping().await,
-            Self::Remote(it) => it.ping().await,
+            Self::Directory(it) => it.fmt(f),
+            Self::Remote(it) => it.fmt(f),
         }
     }
 }

@@ -14,7 +14,7 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::multipart::{MultipartStore, PartId as ChunkId};
 use object_store::path::Path;
 use object_store::signer::Signer as _;
-use object_store::{ClientOptions, ObjectStore, ObjectStoreExt as _, RetryConfig};
+use object_store::{ClientOptions, ObjectStore, ObjectStoreExt as _, PutMode, RetryConfig};
 use reqwest::Method;
 use tokio::sync::mpsc;
 use url::Url;
@@ -23,8 +23,9 @@ use super::listing::{Begun, Listed, Listing};
 use super::multiparts::{HalfDone, Pages};
 use super::object_reader::ObjectReader;
 use super::transit::{self, Signing};
-use super::{BlobKey, Buffer, Doomed, Error, Result};
+use super::{BlobKey, Buffer, Doomed, Error, IfMissing, IfPresent, Result, identity};
 use crate::crash::CrashPoint;
+use crate::domain::StoreId;
 
 /// S3 takes no smaller chunk but the last; two of them are held per body.
 pub(super) const CHUNK_BYTES: usize = 5 * 1024 * 1024;
@@ -63,8 +64,8 @@ pub struct ObjectWriter {
 }
 
 impl Remote {
-    /// Opens a bucket. An S3 bucket that is missing is made.
-    pub(super) async fn open(url: &Url, signing: Signing) -> Result<Self> {
+    /// Opens a bucket. An S3 bucket that is missing can be made.
+    pub(super) async fn open(url: &Url, signing: Signing, if_missing: IfMissing) -> Result<Self> {
         let prefix = Path::parse(url.path().trim_matches('/')).map_err(object_store::Error::from)?;
         // Plain http is for endpoints that the operator named so, such as a store on this machine.
         let client = ClientOptions::new().with_allow_http(true);
@@ -89,17 +90,19 @@ impl Remote {
             _ => {
                 let builder =
                     AmazonS3Builder::from_env().with_url(url.as_str()).with_client_options(client).with_retry(retry);
-                Self::open_s3(builder, prefix, signing).await
+                Self::open_s3(builder, prefix, signing, if_missing).await
             }
         }
     }
 
-    async fn open_s3(builder: AmazonS3Builder, prefix: Path, signing: Signing) -> Result<Self> {
+    async fn open_s3(builder: AmazonS3Builder, prefix: Path, signing: Signing, if_missing: IfMissing) -> Result<Self> {
         let http = reqwest::Client::new();
         let store = Arc::new(builder.clone().build()?);
         match Self::reached(Arc::clone(&store), None, prefix.clone()).await {
             // S3's own code is only in the text of the answer.
-            Err(Error::Remote(error)) if error.to_string().contains("<Code>NoSuchBucket</Code>") => {
+            Err(Error::Remote(error))
+                if if_missing == IfMissing::Make && error.to_string().contains("<Code>NoSuchBucket</Code>") =>
+            {
                 make_bucket(&store, &http).await?;
             }
             reached => drop(reached?),
@@ -120,6 +123,28 @@ impl Remote {
     pub(super) fn path(&self, key: BlobKey) -> Path {
         // `from_iter` would encode the slashes.
         key.to_string().split('/').fold(self.prefix.clone(), object_store::path::Path::join)
+    }
+
+    pub(super) async fn identity(&self) -> Result<Option<StoreId>> {
+        let path = self.prefix.clone().join(identity::NAME);
+        match self.objects.get(&path).await {
+            Ok(found) => identity::decode(&found.bytes().await?).map(Some),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Not every store can be told to keep what is there: then the caller's look before has to do.
+    pub(super) async fn write_identity(&self, id: StoreId, if_present: IfPresent) -> Result<()> {
+        let path = self.prefix.clone().join(identity::NAME);
+        if if_present == IfPresent::Keep {
+            match self.objects.put_opts(&path, identity::encode(id).into(), PutMode::Create.into()).await {
+                Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => return Ok(()),
+                Err(error) => tracing::debug!(%error, "the store does not support conditional writes"),
+            }
+        }
+        self.objects.put(&path, identity::encode(id).into()).await?;
+        Ok(())
     }
 
     pub(super) async fn put(&self, key: BlobKey, whole: Buffer) -> Result<()> {
@@ -266,7 +291,8 @@ impl Remote {
         }
     }
 
-    pub(super) async fn ping(&self) -> Result<()> {
+    /// Whether the bucket answers to this client.
+    async fn ping(&self) -> Result<()> {
         let probe = self.prefix.clone().join("parts").join("00");
         self.objects.list(Some(&probe)).next().await.transpose()?;
         Ok(())
@@ -313,6 +339,12 @@ async fn make_bucket(store: &AmazonS3, http: &reqwest::Client) -> Result<()> {
         return Ok(());
     }
     Err(failed(&format!("{status} {body}")))
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.objects, self.prefix)
+    }
 }
 
 impl fmt::Debug for Remote {

@@ -8,6 +8,7 @@ pub mod md5_links;
 pub mod migrate;
 pub mod parts;
 mod statements;
+pub mod stores;
 pub mod uploads;
 
 use std::fmt::Display;

@@ -325,6 +325,17 @@ pub async fn list_unfinished(db: impl PgExecutor<'_>, parts: &[PartId]) -> Resul
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
+/// Some of the stored Parts that have an object: the newest ones.
+pub async fn sample_objects(db: impl PgExecutor<'_>, limit: u16) -> Result<Vec<PartId>> {
+    let rows = sqlx::query!(
+        "select id from part where state = 'stored' and content is null order by id desc limit $1",
+        i64::from(limit),
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
 /// Every Part that is stored, by its id, after one of them.
 pub async fn list_all_stored(db: impl PgExecutor<'_>, after: PartId, limit: u16) -> Result<Vec<Part>> {
     sqlx::query_as!(

@@ -82,6 +82,10 @@ id!(
     /// Names an API key; it is not the key itself.
     KeyId, "key_"
 );
+id!(
+    /// Names a store: the ledger has it in a row, the store in an object.
+    StoreId, "store_"
+);
 
 impl UploadId {
     /// The File that this Upload becomes when it is completed.

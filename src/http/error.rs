@@ -12,7 +12,7 @@ use actix_web::{HttpResponse, ResponseError};
 use super::answers::{ErrorBody, ErrorDetail};
 use crate::db;
 use crate::domain::BadDeclaration;
-use crate::service;
+use crate::service::{self, NotReady};
 
 /// Seconds after which a request that was turned away may be tried again. SDKs wait for no more than 60.
 const TRY_AGAIN_SECONDS: u16 = 1;
@@ -127,6 +127,14 @@ impl From<service::Error> for ApiError {
             E::CompletedOtherwise(_) => (StatusCode::BAD_REQUEST, Some("upload_not_pending"), Some("part_ids")),
             E::WrongMd5 { .. } => (StatusCode::BAD_REQUEST, Some("md5_mismatch"), Some("md5")),
             E::UnknownKey => return Self::wrong_key(),
+            // Logged by the probe that found it.
+            E::NotReady(NotReady::Database) => return Self::unavailable("The server cannot use its database."),
+            E::NotReady(NotReady::Store) => return Self::unavailable("The server cannot use its store."),
+            E::NotReady(NotReady::StoreMismatch(_)) | E::StoreMismatch(_) => {
+                return Self::unavailable(
+                    "The server's store is not there, or is not the one that belongs to its database. The server's log says what to check.",
+                );
+            }
             E::Busy => return Self::unavailable("The server is receiving as much as it can. Try again in a moment."),
             E::Db(db::Error::Unavailable(_) | db::Error::Silent) | E::Blobs(_) | E::Interrupted => {
                 log(&error);

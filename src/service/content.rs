@@ -320,10 +320,12 @@ mod tests {
     async fn what_is_on_a_disk_only_is_waited_for() {
         use std::fs;
 
-        use crate::blobs::{Blobs, Location, Signing};
+        use crate::blobs::{Blobs, IfMissing, Location, Signing};
 
         let root = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(&Location::Directory(root.path().to_owned()), Signing::Found).await.unwrap();
+        let location = Location::Directory(root.path().to_owned());
+        let blobs = Blobs::open(&location, Signing::Found, IfMissing::Make).await.unwrap();
+        blobs.prepare().await.unwrap();
         let key = BlobKey::from(PartId::generate());
         let bytes: Vec<u8> = (0..5_000_001_u32).map(|it| it.to_le_bytes()[it as usize % 3]).collect();
         let path = root.path().join(key.to_string());

@@ -34,6 +34,7 @@ impl Service {
     /// # Errors
     /// When the ledger fails.
     pub async fn create_upload(&self, project: ProjectId, new: NewUpload) -> Result<Upload> {
+        self.check_store()?;
         let creation = Creation { id: UploadId::generate(), project, new };
         let Ok(Created { id, created_at, expires_at }) = self.write_down_with_others(creation.clone()).await else {
             return self.run(|it| it.write_down_alone(creation)).await;

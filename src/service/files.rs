@@ -40,6 +40,7 @@ impl Service {
     /// # Errors
     /// [`Error::NoSuchFile`].
     pub async fn delete_file(self, project: ProjectId, id: FileId) -> Result<()> {
+        self.check_store()?;
         let (mut attempts, mut begun) = (self.attempts(), false);
         loop {
             match self.try_delete(project, id, &mut begun).await {

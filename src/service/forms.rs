@@ -32,6 +32,7 @@ impl Service {
     /// # Errors
     /// When the ledger fails.
     pub async fn begin_form(self, project: ProjectId, expected: Option<u64>) -> Result<FormIntake> {
+        self.check_store()?;
         let upload = UploadId::generate();
         uploads::insert_form(&self.db, project, upload, self.limits.upload_lifetime).await?;
         CrashPoint::FormWritten.passed();

@@ -12,7 +12,7 @@ use futures_util::{StreamExt as _, stream};
 use uuid::Uuid;
 
 use super::{Error, Result, Service};
-use crate::blobs::{Begun, BlobKey, Doomed, Listed};
+use crate::blobs::{Begun, BlobKey, Doomed, Listed, Listing};
 use crate::db::parts;
 use crate::domain::{Part, PartId};
 
@@ -31,6 +31,47 @@ pub struct FsckOptions {
     pub repair: bool,
     /// How old something must be to be deleted.
     pub older_than: Duration,
+    /// Nothing is deleted if it were more than this share of the store, in percent of its objects or bytes.
+    pub max_deleted_share: u8,
+}
+
+/// What was not deleted, since it is too large a share of the store.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// Objects that would have been deleted.
+    pub objects: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// All objects.
+    pub of_objects: u64,
+    /// Their size.
+    pub of_bytes: u64,
+}
+
+impl Refused {
+    fn add(&mut self, object: &Listed, would_be_deleted: bool) {
+        self.of_objects += 1;
+        self.of_bytes += object.bytes;
+        if would_be_deleted {
+            self.objects += 1;
+            self.bytes += object.bytes;
+        }
+    }
+
+    /// The share of the store that would have been deleted, of its objects or of its bytes, whichever is larger:
+    /// 0 to 100 percent, rounded up.
+    pub fn share(&self) -> u8 {
+        let percent = |part: u64, whole: u64| (u128::from(part) * 100).div_ceil(u128::from(whole.max(1)));
+        let share = percent(self.objects, self.of_objects).max(percent(self.bytes, self.of_bytes));
+        u8::try_from(share).unwrap_or(100)
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { objects, bytes, of_objects, of_bytes } = self;
+        write!(f, "{objects} of {of_objects} objects ({bytes} of {of_bytes} bytes) would be deleted")
+    }
 }
 
 /// Something that is not as it should be.
@@ -63,6 +104,8 @@ pub struct FsckReport {
     pub findings: u64,
     /// Findings that are no more.
     pub repaired: u64,
+    /// Why nothing was repaired, although that was wanted.
+    pub refused: Option<Refused>,
 }
 
 impl FsckReport {
@@ -89,48 +132,50 @@ impl fmt::Display for Finding {
 }
 
 impl Service {
-    /// Looks at everything, says each finding, and repairs where told to.
+    /// Looks at everything, says each finding, and repairs where told to: nothing where it would delete too large
+    /// a share of the store.
     ///
     /// # Errors
     /// When the ledger or the store cannot be looked through.
-    pub async fn fsck(self, options: FsckOptions, mut say: impl FnMut(&Finding, bool)) -> Result<FsckReport> {
+    pub async fn fsck(self, mut options: FsckOptions, mut say: impl FnMut(&Finding, bool)) -> Result<FsckReport> {
         let mut report = FsckReport::default();
+        if options.repair {
+            let deletable = self.count_deletable(options.older_than).await?;
+            report.refused = (deletable.share() > options.max_deleted_share).then_some(deletable);
+            options.repair = report.refused.is_none();
+        }
         let mut tell = |report: &mut FsckReport, finding: &Finding, repaired: bool| {
             report.findings += 1;
             report.repaired += u64::from(repaired);
             say(finding, repaired);
         };
-        self.check_store(options, &mut report, &mut tell).await?;
+        self.check_store_objects(options, &mut report, &mut tell).await?;
         self.check_multiparts(options, &mut report, &mut tell).await?;
         self.check_ledger(options, &mut report, &mut tell).await?;
         Ok(report)
     }
 
     /// Store → ledger: has every object its row?
-    async fn check_store(
+    async fn check_store_objects(
         &self,
         options: FsckOptions,
         report: &mut FsckReport,
         tell: &mut impl FnMut(&mut FsckReport, &Finding, bool),
     ) -> Result<()> {
         let mut listing = self.blobs.list();
-        let mut batch = Vec::new();
         loop {
-            let next = listing.recv().await.transpose()?;
-            let end = next.is_none();
-            batch.extend(next);
-            if batch.len() < usize::from(BATCH) && !end {
-                continue;
+            let batch = next_batch(&mut listing).await?;
+            if batch.is_empty() {
+                return Ok(());
             }
             report.objects += batch.len() as u64;
-            let known = self.known(batch.iter().filter_map(|it: &Listed| it.key)).await?;
-            for object in batch.drain(..) {
+            let known = self.known(&batch).await?;
+            for object in batch {
                 let Some(key) = object.key else {
                     tell(report, &Finding::NotOurs(object), false);
                     continue;
                 };
-                // The row goes after the object, so one without its row is not on its way to being deleted.
-                if known.contains(&key.part()) || self.blobs.size(key).await?.is_none() {
+                if !self.is_unknown(key, &known).await? {
                     continue;
                 }
                 let repaired = options.repair && is_older(Some(object.modified), options.older_than) && {
@@ -138,10 +183,34 @@ impl Service {
                 };
                 tell(report, &Finding::Unknown(object), repaired);
             }
-            if end {
-                return Ok(());
+        }
+    }
+
+    /// How much of the store a repair would delete. A listing of its own, so that nothing is deleted before all of
+    /// it is known.
+    async fn count_deletable(&self, older_than: Duration) -> Result<Refused> {
+        let mut deletable = Refused::default();
+        let mut listing = self.blobs.list();
+        loop {
+            let batch = next_batch(&mut listing).await?;
+            if batch.is_empty() {
+                return Ok(deletable);
+            }
+            let known = self.known(&batch).await?;
+            for object in batch {
+                let would_be_deleted = match object.key {
+                    Some(key) => is_older(Some(object.modified), older_than) && self.is_unknown(key, &known).await?,
+                    None => false,
+                };
+                deletable.add(&object, would_be_deleted);
             }
         }
+    }
+
+    /// Whether an object is there and has no row. The row goes after the object, so one without its row is not on
+    /// its way to being deleted.
+    async fn is_unknown(&self, key: BlobKey, known: &BTreeSet<PartId>) -> Result<bool> {
+        Ok(!known.contains(&key.part()) && self.blobs.size(key).await?.is_some())
     }
 
     /// Has every half-done multipart upload a row that waits for it?
@@ -216,14 +285,26 @@ impl Service {
         Ok(None)
     }
 
-    async fn known(&self, keys: impl Iterator<Item = BlobKey>) -> Result<BTreeSet<PartId>> {
-        let ids: Vec<_> = keys.map(BlobKey::part).collect();
+    /// Which of the objects have a row.
+    async fn known(&self, objects: &[Listed]) -> Result<BTreeSet<PartId>> {
+        let ids: Vec<_> = objects.iter().filter_map(|it| it.key).map(BlobKey::part).collect();
         Ok(parts::list_known(&self.db, &ids).await?.into_iter().collect())
     }
 
     async fn is_still_stored(&self, part: PartId) -> Result<bool> {
         Ok(parts::find_stored(&self.db, part).await?.is_some())
     }
+}
+
+/// The next objects of a listing; none at its end.
+async fn next_batch(listing: &mut Listing<Listed>) -> Result<Vec<Listed>> {
+    let mut batch = Vec::new();
+    while batch.len() < usize::from(BATCH)
+        && let Some(object) = listing.recv().await.transpose()?
+    {
+        batch.push(object);
+    }
+    Ok(batch)
 }
 
 /// By this machine's clock: the store's is another, so the age asked for is better not minutes.

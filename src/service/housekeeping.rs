@@ -68,8 +68,10 @@ impl Service {
     /// One pass: a batch of each kind.
     ///
     /// # Errors
-    /// When the ledger fails. What was done until then stays done.
+    /// When the ledger fails; what was done until then stays done. [`super::Error::StoreMismatch`] where the
+    /// store is not the ledger's: what is not there would count as deleted.
     pub async fn sweep(self) -> Result<SweepReport> {
+        self.check_store()?;
         let began = Instant::now();
         let batch = u64::from(self.limits.sweep_batch);
         let uploads_expired = self.patiently(self.expire_uploads()).await?;

@@ -63,6 +63,7 @@ impl Service {
 
     /// The same for any kind of Upload.
     pub(super) async fn begin_intake(&self, target: Target, expected: Option<u64>) -> Result<Intake> {
+        self.check_store()?;
         let memory = self.reserve_buffers(expected).await?;
         let most = self.limits.ledger_part_bytes.get();
         let may_be_small = most > 0 && expected.is_some_and(|it| it <= most + AROUND_BYTES);

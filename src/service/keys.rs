@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Error, Result, Service};
-use crate::db::{self, Tx, keys};
+use crate::db::{self, Db, Tx, keys};
 use crate::domain::{ApiKey, Caller, KeyEntry, KeyId};
 
 /// A key that is about to become the first one. Dropped, it never was.
@@ -45,17 +45,6 @@ impl Service {
         Ok(caller)
     }
 
-    /// Makes a key for a project, and the project if it is new. Only now is the key to be seen.
-    ///
-    /// # Errors
-    /// When the ledger fails.
-    pub async fn create_key(self, project: String, name: String) -> Result<(KeyId, ApiKey)> {
-        let (id, key) = (KeyId::generate(), ApiKey::generate());
-        keys::insert_project_if_missing(&self.db, &project).await?;
-        keys::insert(&self.db, &project, id, &name, &key.hash()).await?;
-        Ok((id, key))
-    }
-
     /// Sees to it that this key exists, in the project `default` if it is new. Gives whether it is
     /// valid: a key that was revoked stays so.
     ///
@@ -79,21 +68,43 @@ impl Service {
         let first = keys::insert_if_first(&mut *tx, "default", KeyId::generate(), "first key", &key.hash()).await?;
         Ok(first.then_some(FirstKey { tx, key }))
     }
+}
+
+/// The management of keys. It needs the ledger, and no store.
+#[derive(Debug)]
+pub struct Keys(Db);
+
+impl Keys {
+    /// The keys in a ledger.
+    pub fn new(db: Db) -> Self {
+        Self(db)
+    }
+
+    /// Makes a key for a project, and the project if it is new. Only now is the key to be seen.
+    ///
+    /// # Errors
+    /// When the ledger fails.
+    pub async fn create(&self, project: &str, name: &str) -> Result<(KeyId, ApiKey)> {
+        let (id, key) = (KeyId::generate(), ApiKey::generate());
+        keys::insert_project_if_missing(&self.0, project).await?;
+        keys::insert(&self.0, project, id, name, &key.hash()).await?;
+        Ok((id, key))
+    }
 
     /// Every key, without its secret.
     ///
     /// # Errors
     /// When the ledger fails.
-    pub async fn list_keys(self) -> Result<Vec<KeyEntry>> {
-        Ok(keys::list(&self.db).await?)
+    pub async fn list(&self) -> Result<Vec<KeyEntry>> {
+        Ok(keys::list(&self.0).await?)
     }
 
     /// Takes a key out of use at once.
     ///
     /// # Errors
     /// [`Error::NoSuchKey`] when there is none of that id.
-    pub async fn revoke_key(self, key: KeyId) -> Result<()> {
-        if keys::revoke(&self.db, key).await? {
+    pub async fn revoke(&self, key: KeyId) -> Result<()> {
+        if keys::revoke(&self.0, key).await? {
             Ok(())
         } else {
             Err(Error::NoSuchKey(format!("there is no key '{key}'; `windlass keys list` shows them")))

@@ -13,6 +13,8 @@ mod intake;
 mod keys;
 mod md5_chain;
 mod objects;
+mod readiness;
+mod store_link;
 mod uploads;
 
 use std::sync::Arc;
@@ -31,8 +33,11 @@ pub use self::forms::FormIntake;
 pub use self::fsck::{Finding, FsckOptions, FsckReport};
 pub use self::housekeeping::SweepReport;
 pub use self::intake::Intake;
-pub use self::keys::FirstKey;
+pub use self::keys::{FirstKey, Keys};
 use self::md5_chain::Chains;
+pub use self::readiness::NotReady;
+use self::readiness::Readiness;
+pub use self::store_link::{Sample, StoreLink, StoreMismatch};
 pub use crate::blobs::Stretch;
 use crate::blobs::{self, Blobs};
 use crate::db::{self, Db};
@@ -53,6 +58,7 @@ pub struct Service {
     callers: Callers,
     creations: Creations,
     chains: Chains,
+    readiness: Readiness,
 }
 
 /// What can go wrong, without a word about HTTP.
@@ -128,6 +134,12 @@ pub enum Error {
     /// More bodies are on their way than memory was set aside for.
     #[error("the service is receiving as much as it can at the moment")]
     Busy,
+    /// The service cannot do its work at the moment.
+    #[error(transparent)]
+    NotReady(#[from] NotReady),
+    /// The store is not the one that belongs to the ledger.
+    #[error(transparent)]
+    StoreMismatch(#[from] StoreMismatch),
     /// The ledger failed.
     #[error("the ledger failed")]
     Db(#[from] db::Error),
@@ -163,6 +175,7 @@ impl Service {
             callers: Callers::default(),
             creations: Creations::default(),
             chains: Chains::default(),
+            readiness: Readiness::default(),
         }
     }
 
@@ -207,14 +220,5 @@ impl Service {
 
     fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
         self.tasks.spawn_on(task, &self.runtime)
-    }
-
-    /// Asks whether ledger and store answer.
-    ///
-    /// # Errors
-    /// When one of them does not.
-    pub async fn check_ready(&self) -> Result<()> {
-        self.db.ping().await?;
-        Ok(self.blobs.ping().await?)
     }
 }

@@ -83,6 +83,7 @@ impl Service {
         order: PartOrder,
         md5: Option<Md5>,
     ) -> Result<Upload> {
+        self.check_store()?;
         if let Some(claimed) = md5 {
             // Before the lock: reading takes as long as it takes. Stored parts do not change meanwhile.
             let upload = not_given_up(self.patiently(self.clone().get_upload(project, id)).await?)?;

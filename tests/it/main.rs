@@ -14,5 +14,6 @@ mod sdk;
 mod splits;
 mod sql;
 mod support;
+mod surroundings;
 mod tidy;
 mod trouble;

@@ -7,7 +7,8 @@ use tempfile::TempDir;
 use windlass::crash::CrashPoint;
 
 use crate::support::program::{self, Program};
-use crate::support::{Client, cluster};
+use crate::support::store::Store;
+use crate::support::{Client, StoreKind, cluster};
 
 async fn settings() -> (TempDir, Vec<(String, String)>) {
     let data_dir = tempfile::tempdir().unwrap();
@@ -43,6 +44,20 @@ async fn a_death_while_the_schema_is_made_leaves_all_or_nothing_of_it() {
         die_at(point, &settings);
         starts(&data_dir, &settings, true).await;
         println!("{:<14} | {:<34} | {:<9} | nothing lost, nothing left", "Serve", point.name(), "-");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_death_while_the_ledger_and_the_store_are_linked_leaves_them_to_the_next_start() {
+    for point in [CrashPoint::StoreNamed, CrashPoint::StoreIdentityWritten, CrashPoint::StoreLinked] {
+        for kind in [StoreKind::Directory, StoreKind::Bucket] {
+            let Some(store) = Store::new(kind) else { continue };
+            let (data_dir, mut settings) = settings().await;
+            settings.extend(store.settings());
+            die_at(point, &settings);
+            starts(&data_dir, &settings, true).await;
+            println!("{:<14} | {:<34} | {kind:<9?} | nothing lost, nothing left", "Serve", point.name());
+        }
     }
 }
 

@@ -89,7 +89,14 @@ async fn a_death_while_rows_are_forgotten_is_made_good_by_the_next_sweep(app: &T
 fn passed_by(point: CrashPoint) -> (&'static [Operation], bool) {
     use CrashPoint as P;
     match point {
-        P::MigrationLocked | P::MigrationWritten | P::Migrated | P::FirstKeyKept | P::FirstKeyCommitted => (&[], false),
+        P::MigrationLocked
+        | P::MigrationWritten
+        | P::Migrated
+        | P::StoreNamed
+        | P::StoreIdentityWritten
+        | P::StoreLinked
+        | P::FirstKeyKept
+        | P::FirstKeyCommitted => (&[], false),
         P::UploadWritten => (&[CreateUpload], true),
         P::PartWritten | P::FileCreated | P::MultipartBegun | P::MultipartWritten | P::ChunkWritten => {
             (&[AddPart, CreateFile, GiveUpPart], false)

@@ -76,11 +76,13 @@ async fn eight_first_starts_at_once_all_serve_and_one_shows_a_key() {
         let starting: Vec<_> = (0..8)
             .map(|number| {
                 let (url, directory) = (database.url.clone(), place.path().join(number.to_string()));
+                let store = format!("file://{}", place.path().join("store").display());
                 scope.spawn(move || {
                     std::fs::create_dir(&directory).unwrap();
                     let settings = [
                         ("DATABASE_URL", url),
                         ("WINDLASS_DATA_DIR", directory.display().to_string()),
+                        ("WINDLASS_STORE", store),
                         ("WINDLASS_DATABASE_CONNECTIONS", "2".to_owned()),
                     ];
                     Program::serve_here(&settings.map(|(name, value)| (name.to_owned(), value)), &directory.join("log"))

@@ -92,7 +92,7 @@ async fn an_object_without_a_row_is_deleted_only_when_told_and_old_enough(app: &
         assert!(said.contains(&format!("unknown: {unknown}, 9 bytes\n")), "{said}");
         assert!(app.store.list().await.iter().any(|it| it.0 == unknown), "it is still there after {options:?}");
     }
-    let (status, said) = fsck(app, &["--repair", "--older-than=0s"]);
+    let (status, said) = fsck(app, &["--repair", "--older-than=0s", "--max-deleted-share=100"]);
     assert_eq!(status, 0, "{said}");
     assert!(said.contains("; deleted\n") && said.contains("findings: 1, repaired: 1"), "{said}");
     assert_eq!(app.store.list().await.len(), 1);
@@ -131,7 +131,7 @@ async fn a_part_in_the_ledger_is_read_where_it_is_and_has_no_object(app: &TestAp
         sqlx::query_scalar("select replace(id::text, '-', '') from part").fetch_one(&app.pool).await.unwrap();
     let object = format!("parts/{}/part_{object}", &object[30..]);
     app.store.put(&object, "these bytes").await;
-    let (status, said) = fsck(app, &["--repair", "--older-than=0s"]);
+    let (status, said) = fsck(app, &["--repair", "--older-than=0s", "--max-deleted-share=100"]);
     assert_eq!(status, 0, "{said}");
     assert!(said.contains(&format!("unknown: {object}, 11 bytes; deleted")), "{said}");
     assert_eq!(app.client.download(&file).await, b"these bytes");

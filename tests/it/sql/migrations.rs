@@ -155,6 +155,9 @@ async fn rows_of_every_version_are_swept_when_their_time_has_come() {
         ("DATABASE_URL".to_owned(), database.url.clone()),
         ("WINDLASS_DATA_DIR".to_owned(), folder.path().display().to_string()),
     ];
+    // The rows' objects were never there.
+    let linked = program::run(&settings, &["store", "link", "--yes"]);
+    assert!(linked.status.success(), "{linked:?}");
     for _ in 0..4 {
         let_time_pass(&database.pool, "400 days").await;
         let swept = program::run(&settings, &["sweep"]);
@@ -162,7 +165,10 @@ async fn rows_of_every_version_are_swept_when_their_time_has_come() {
     }
     let left: Vec<(String, usize)> =
         ids(&database.pool).await.into_iter().map(|(table, it)| (table, it.len())).collect();
-    assert!(left.iter().all(|(table, n)| *n == 0 || ["api_key", "project"].contains(&table.as_str())), "{left:?}");
+    assert!(
+        left.iter().all(|(table, n)| *n == 0 || ["api_key", "project", "store"].contains(&table.as_str())),
+        "{left:?}"
+    );
 }
 
 #[tokio::test]

@@ -23,6 +23,9 @@ const KEY: &str = "testkey";
 const SECRET: &str = "testsecret";
 const BUCKET: &str = "uploads";
 
+/// The object with the store's identity.
+pub const IDENTITY: &str = "windlass-store.json";
+
 /// Where a test keeps its objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreKind {
@@ -79,7 +82,7 @@ impl Store {
         }
     }
 
-    /// Every object, by name; also those that a crash left under another name.
+    /// Every object but the store's identity, by name; also those that a crash left under another name.
     pub async fn list(&self) -> Vec<Listed> {
         let mut listed = match self {
             Self::Directory(root) => files_below(root.path(), root.path()),
@@ -92,8 +95,20 @@ impl Store {
                     .collect()
             }
         };
+        listed.retain(|it| it.0 != IDENTITY);
         listed.sort();
         listed
+    }
+
+    /// Reads an object past the service, as text.
+    pub async fn read(&self, name: &str) -> String {
+        match self {
+            Self::Directory(root) => fs::read_to_string(root.path().join(name)).unwrap(),
+            Self::Bucket { prefix, objects, .. } => {
+                let found = objects.get(&format!("{prefix}/{name}").into()).await.unwrap();
+                String::from_utf8(found.bytes().await.unwrap().to_vec()).unwrap()
+            }
+        }
     }
 
     /// How many multipart uploads are half-done below our prefix.

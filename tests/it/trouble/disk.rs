@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::client::id;
-use crate::support::{OBJECTS_ONLY, StoreKind, TestApp};
+use crate::support::store::Store;
+use crate::support::{OBJECTS_ONLY, StoreKind, TestApp, cluster, eventually};
 
 /// A file system of a few megabytes where the store is; it goes with this value.
 struct SmallDisk(PathBuf);
@@ -36,10 +37,9 @@ fn mount(options: &[&str], place: &Path) -> bool {
 }
 
 async fn app_on_a_small_disk() -> Option<(TestApp, SmallDisk)> {
-    let app = TestApp::start(StoreKind::Directory, &[OBJECTS_ONLY]).await?;
-    let disk = SmallDisk::at(app.store.directory()?)?;
-    app.kill_and_restart();
-    Some((app, disk))
+    let store = Store::new(StoreKind::Directory)?;
+    let disk = SmallDisk::at(store.directory()?)?;
+    Some((TestApp::on(store, cluster::database().await, &[OBJECTS_ONLY]), disk))
 }
 
 async fn has_no_part(app: &TestApp, upload: &str) -> bool {
@@ -91,10 +91,10 @@ async fn a_store_that_is_not_there_is_an_error_until_it_is_there_again() {
     std::fs::rename(&parts, parts.with_extension("away")).unwrap();
     app.client.add_part(&upload, "bytes").await.error(503, None);
     assert!(has_no_part(&app, &upload).await);
-    assert_eq!(app.client.get("/readyz").await.status.as_u16(), 503);
+    eventually("it is not ready", async || app.client.get("/readyz").await.status == 503).await;
     assert_ne!(app.client.get(&format!("/v1/files/{file}/content")).await.status.as_u16(), 200);
     std::fs::rename(parts.with_extension("away"), &parts).unwrap();
-    assert_eq!(app.client.get("/readyz").await.status.as_u16(), 200);
+    eventually("it is ready", async || app.client.get("/readyz").await.status == 200).await;
     assert_eq!(app.client.download(&file).await, b"kept");
     app.client.part(&upload, "bytes").await;
     app.nothing_is_lost_and_nothing_is_left().await;

@@ -9,7 +9,7 @@ begin
         'busy_project', 'keyed_project', 'working_key', 'revoked_key',
         'empty', 'filling', 'form', 'declared_form', 'elsewhere', 'cancelled', 'expired', 'completed', 'deleted', 'gone',
         'receiving', 'in_pieces', 'stored', 'stored_too', 'linked', 'spare', 'kept', 'abandoned', 'discarded',
-        'kept_leaving', 'placed', 'placed_next', 'leaving']
+        'kept_leaving', 'placed', 'placed_next', 'leaving', 'linked_store']
     loop
         n := n + 1;
         execute format('create function %I() returns uuid immutable language sql return %L::uuid',
@@ -50,6 +50,8 @@ insert into project (id, name) values (busy_project(), 'busy'), (keyed_project()
 insert into api_key (id, project_id, name, hash, revoked_at) values
     (working_key(), keyed_project(), 'ci', decode(repeat('01', 32), 'hex'), null),
     (revoked_key(), keyed_project(), 'old ci', decode(repeat('02', 32), 'hex'), now());
+
+insert into store (id, linked_at) values (linked_store(), now());
 
 insert into upload (id, project_id, origin, filename, purpose, mime_type, bytes, file_lifetime_seconds, expires_at)
 select id, busy_project(), 'client', 'a.jsonl', 'batch', 'application/jsonl', bytes, 3600, now() + interval '1 hour'

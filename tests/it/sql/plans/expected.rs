@@ -27,6 +27,10 @@ pub(super) const EXPECTED: &[Expected] = &[
     any("insert into api_key", &[]),
     any("from api_key join project", &[]),
     any("update api_key set revoked_at", &["api_key_pkey"]),
+    any("select id, linked_at from store", &[]),
+    any("insert into store", &[]),
+    any("update store", &[]),
+    any("delete from store", &[]),
     // Every request asks this.
     also("from api_key where hash = $1", &["api_key_hash_key"], &["sha256('1')"]),
     // Uploads.
@@ -106,6 +110,12 @@ pub(super) const EXPECTED: &[Expected] = &[
     also("select id from part where id = any($1)", &["part_pkey"], &["ids(0, 1000)"]),
     any("from part where id = $1 and state = 'stored'", &["part_pkey"]),
     also("select id, content", &["part_pkey"], &["ids(1000010, 16)"]),
+    Expected {
+        fragment: "content is null order by id desc",
+        indexes: &["part_pkey"],
+        whole: Some("part_pkey"),
+        values: &["16"],
+    },
     also("from part where state = 'stored' and id > $1", &["part_pkey"], &["id(5), 1000"]),
     // It holds nothing but what is counted.
     Expected {

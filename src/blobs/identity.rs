@@ -1,0 +1,80 @@
+//! The identity of a store: one small object, beside the Parts, that names the store for its ledger.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Error, Result};
+use crate::domain::StoreId;
+
+/// The name of the object, below the store's prefix.
+pub(super) const NAME: &str = "windlass-store.json";
+
+/// The text for whoever finds the object.
+const ABOUT: &str = "This names a store of Windlass. The database that knows the objects in it has the same id. \
+                     Do not delete or copy it alone.";
+
+/// What a store holds where its identity should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    /// The identity that was looked for.
+    Expected,
+    /// The identity of another store.
+    Other(StoreId),
+    /// Nothing.
+    Missing,
+}
+
+impl Identity {
+    pub(super) fn of(found: Option<StoreId>, expected: StoreId) -> Self {
+        match found {
+            Some(it) if it == expected => Self::Expected,
+            Some(it) => Self::Other(it),
+            None => Self::Missing,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Written {
+    store_id: String,
+    about: &'static str,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    store_id: String,
+}
+
+/// The bytes of the object.
+pub(super) fn encode(id: StoreId) -> Vec<u8> {
+    let document = Written { store_id: id.to_string(), about: ABOUT };
+    let mut bytes = serde_json::to_vec_pretty(&document).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
+/// The id in the bytes of the object.
+///
+/// # Errors
+/// [`Error::BadIdentity`] where there is none.
+pub(super) fn decode(bytes: &[u8]) -> Result<StoreId> {
+    let read: Option<Read> = serde_json::from_slice(bytes).ok();
+    read.and_then(|it| it.store_id.parse().ok()).ok_or(Error::BadIdentity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_reads_back_what_it_writes() {
+        let id = StoreId::generate();
+        assert_eq!(decode(&encode(id)).unwrap(), id);
+    }
+
+    #[test]
+    fn what_is_no_identity_is_an_error() {
+        for text in ["", "{}", r#"{"store_id": "store_1"}"#, "store_0192f0c1a2b37c4d8e5f60718293a4b5"] {
+            assert!(matches!(decode(text.as_bytes()), Err(Error::BadIdentity)), "{text}");
+        }
+    }
+}

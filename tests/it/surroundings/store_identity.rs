@@ -1,0 +1,324 @@
+//! A ledger and a store that do not belong together are never used with each other.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::thread;
+
+use sqlx::Executor as _;
+
+use crate::support::audit::move_clock;
+use crate::support::cluster::{self, Database};
+use crate::support::store::{IDENTITY, Store};
+use crate::support::{Client, OBJECTS_ONLY, StoreKind, TestApp, eventually, program};
+
+crate::on_both_stores! {
+    objects only:
+    a_store_of_another_ledger_is_refused_by_every_command_that_uses_it;
+    a_store_that_lost_its_identity_is_refused_until_it_has_it_again;
+    a_ledger_and_a_store_of_an_older_release_are_linked_if_they_fit;
+    they_are_linked_on_purpose_under_a_new_identity;
+    a_repair_that_would_delete_much_of_the_store_deletes_nothing;
+    eight_processes_at_once_link_a_new_ledger_and_a_new_store;
+}
+
+/// A user without rights.
+const NOBODY: u32 = 65534;
+
+/// Every command that changes something in the store, or looks for damage.
+const COMMANDS: [&[&str]; 3] =
+    [&["serve"], &["sweep"], &["fsck", "--repair", "--older-than=0s", "--max-deleted-share=100"]];
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Each of the commands ends with an error that holds these words and tells how to go on.
+#[track_caller]
+fn is_refused(settings: &[(String, String)], words: &str) {
+    for command in COMMANDS {
+        let output = program::run(settings, command);
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
+        assert!(said.contains(words) && said.contains("windlass store link"), "{command:?}: {said}");
+    }
+}
+
+/// The settings of a Windlass on this app's store and another database.
+fn on_another_ledger(app: &TestApp, database: &Database) -> Vec<(String, String)> {
+    app.with(&[("DATABASE_URL", &database.url), ("WINDLASS_LISTEN", "127.0.0.1:0")])
+}
+
+async fn a_store_of_another_ledger_is_refused_by_every_command_that_uses_it(app: &TestApp) {
+    let file = app.client.file("kept").await;
+    let other = cluster::database().await;
+    is_refused(&on_another_ledger(app, &other), "belongs to another database");
+    // Nor when that ledger has a store of its own.
+    let Some(its_store) = Store::new(app.store.kind()) else { return };
+    let linked = app.with(&[("DATABASE_URL", &other.url)]).into_iter().chain(its_store.settings()).collect::<Vec<_>>();
+    assert!(program::run(&linked, &["sweep"]).status.success());
+    is_refused(&on_another_ledger(app, &other), "belongs to another database");
+    assert_eq!(app.client.download(&file).await, b"kept");
+}
+
+async fn a_store_that_lost_its_identity_is_refused_until_it_has_it_again(app: &TestApp) {
+    let (file, upload) = (app.client.file("kept").await, app.client.upload(5).await);
+    let identity = app.store.read(IDENTITY).await;
+    app.store.remove(IDENTITY).await;
+    is_refused(&app.with(&[("WINDLASS_LISTEN", "127.0.0.1:0")]), "has no identity");
+    eventually("it is not ready", async || app.client.get("/readyz").await.status == 503).await;
+    refuses_writes(app, &upload, &file).await;
+    app.store.put(IDENTITY, identity.leak()).await;
+    eventually("it is ready", async || app.client.get("/readyz").await.status == 200).await;
+    let part = app.client.part(&upload, "bytes").await;
+    app.client.complete(&upload, &[&part]).await.ok();
+    assert_eq!(app.client.download(&file).await, b"kept");
+}
+
+/// Nothing is written, and the answers say when to come back.
+async fn refuses_writes(app: &TestApp, upload: &str, file: &str) {
+    for answer in [
+        app.client.begin_upload(5).await,
+        app.client.add_part(upload, "bytes").await,
+        app.client.create_file("user_data", "bytes").await,
+        app.client.complete(upload, &[]).await,
+        app.client.delete(&format!("/v1/files/{file}")).await,
+    ] {
+        answer.error(503, None);
+        assert!(answer.header("retry-after").is_some());
+    }
+}
+
+async fn a_ledger_and_a_store_of_an_older_release_are_linked_if_they_fit(app: &TestApp) {
+    let file = app.client.file("kept").await;
+    let forget = async |pool: &sqlx::PgPool| drop(pool.execute("delete from store").await.unwrap());
+    // An empty ledger, and objects that it does not know.
+    app.store.remove(IDENTITY).await;
+    let other = cluster::database().await;
+    is_refused(&on_another_ledger(app, &other), "knows none of them");
+    // A ledger with objects, and a store that has none of them.
+    forget(&app.pool).await;
+    let Some(empty) = Store::new(app.store.kind()) else { return };
+    let elsewhere: Vec<_> =
+        app.with(&[("WINDLASS_LISTEN", "127.0.0.1:0")]).into_iter().chain(empty.settings()).collect();
+    is_refused(&elsewhere, "has none of them");
+    // The two that fit.
+    app.kill_and_restart();
+    assert_eq!(app.client.download(&file).await, b"kept");
+    assert!(app.run(&["sweep"]).status.success());
+    // A store that was linked already is not taken by a ledger that was not.
+    forget(&app.pool).await;
+    is_refused(&app.with(&[("WINDLASS_LISTEN", "127.0.0.1:0")]), "belongs to another database");
+    assert!(app.run(&["store", "link", "--yes"]).status.success());
+    eventually("it is ready", async || app.client.get("/readyz").await.status == 200).await;
+}
+
+async fn they_are_linked_on_purpose_under_a_new_identity(app: &TestApp) {
+    let file = app.client.file("kept").await;
+    let before = app.store.read(IDENTITY).await;
+    for arguments in [&["store", "show"][..], &["store", "link"]] {
+        let said = text(&app.run(arguments));
+        assert!(said.contains("in the store: 1 of 1 sampled") && said.contains("in the database: 1 of 1"), "{said}");
+        assert_eq!(app.store.read(IDENTITY).await, before, "{arguments:?}");
+    }
+    app.store.put(IDENTITY, "what no release has written").await;
+    assert_eq!(app.run(&["sweep"]).status.code(), Some(1));
+    assert!(app.run(&["store", "link", "--yes"]).status.success());
+    let after = app.store.read(IDENTITY).await;
+    assert_ne!(after, before, "a copy of the old ledger fits no more");
+    eventually("it is ready", async || app.client.get("/readyz").await.status == 200).await;
+    assert!(app.run(&["sweep"]).status.success());
+    assert_eq!(app.client.download(&file).await, b"kept");
+}
+
+async fn a_repair_that_would_delete_much_of_the_store_deletes_nothing(app: &TestApp) {
+    let mut files = Vec::new();
+    for n in 0..10 {
+        files.push(app.client.file(format!("file {n}")).await);
+    }
+    // An older copy of the ledger: it knows the last two not.
+    let newer: Vec<_> = files[8..].iter().map(|it| format!("'{}'", it.replace("file-", ""))).collect();
+    let newer = newer.join(", ");
+    move_clock(
+        &app.pool,
+        &format!(
+            "delete from part where upload_id in ({newer}); delete from file where id in ({newer});
+             delete from upload where id in ({newer})"
+        ),
+    )
+    .await;
+    let refused = app.run(&["fsck", "--repair", "--older-than=0s"]);
+    let said = text(&refused);
+    assert_eq!(refused.status.code(), Some(3), "{said}");
+    assert!(said.contains("findings: 2, repaired: 0"), "{said}");
+    assert!(said.contains("2 of 10 objects (12 of 60 bytes) would be deleted"), "{said}");
+    assert_eq!(app.store.list().await.len(), 10);
+    let repaired = app.run(&["fsck", "--repair", "--older-than=0s", "--max-deleted-share=20"]);
+    assert_eq!(repaired.status.code(), Some(0), "{}", text(&repaired));
+    assert_eq!(app.store.list().await.len(), 8);
+}
+
+async fn eight_processes_at_once_link_a_new_ledger_and_a_new_store(app: &TestApp) {
+    let sweep_all = |settings: Vec<Vec<(String, String)>>| {
+        thread::scope(|scope| {
+            let runs: Vec<_> = settings.iter().map(|it| scope.spawn(move || program::run(it, &["sweep"]))).collect();
+            runs.into_iter().map(|it| it.join().unwrap()).collect::<Vec<_>>()
+        })
+    };
+    let Some(store) = Store::new(app.store.kind()) else { return };
+    let settings = |database: &Database| -> Vec<_> {
+        app.with(&[("DATABASE_URL", &database.url)]).into_iter().chain(store.settings()).collect()
+    };
+    let ledger = cluster::database().await;
+    for swept in sweep_all(vec![settings(&ledger); 8]) {
+        assert!(swept.status.success(), "{}", text(&swept));
+    }
+    // Of several ledgers, one gets the store, however they meet.
+    let Some(store) = Store::new(app.store.kind()) else { return };
+    let settings = |database: &Database| -> Vec<_> {
+        app.with(&[("DATABASE_URL", &database.url)]).into_iter().chain(store.settings()).collect()
+    };
+    let mut ledgers = Vec::new();
+    for _ in 0..4 {
+        ledgers.push(settings(&cluster::database().await));
+    }
+    let swept = sweep_all(ledgers);
+    let linked = swept.iter().filter(|it| it.status.success()).count();
+    assert_eq!(linked, 1, "{:?}", swept.iter().map(text).collect::<Vec<_>>());
+}
+
+/// A directory store whose volume can go away.
+async fn app_on_a_volume() -> (TestApp, Volume) {
+    let app = TestApp::start(StoreKind::Directory, &[OBJECTS_ONLY]).await.unwrap();
+    let path = app.store.directory().unwrap().to_owned();
+    let volume = Volume { elsewhere: path.with_extension("volume"), path };
+    (app, volume)
+}
+
+/// The store's directory: renamed and replaced as by a mount.
+struct Volume {
+    path: PathBuf,
+    elsewhere: PathBuf,
+}
+
+impl Volume {
+    /// Leaves an empty directory where the volume was mounted.
+    fn unmount(&self) {
+        fs::rename(&self.path, &self.elsewhere).unwrap();
+        fs::create_dir(&self.path).unwrap();
+    }
+
+    fn mount(&self) {
+        fs::remove_dir_all(&self.path).unwrap();
+        fs::rename(&self.elsewhere, &self.path).unwrap();
+    }
+}
+
+fn is_empty(path: &Path) -> bool {
+    fs::read_dir(path).unwrap().next().is_none()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_is_not_mounted_is_refused_at_the_start_and_nothing_is_made_in_its_place() {
+    let (app, volume) = app_on_a_volume().await;
+    let file = app.client.file("kept").await;
+    app.program(|it| it.kill());
+    volume.unmount();
+    let settings = app.with(&[("WINDLASS_LISTEN", "127.0.0.1:0")]);
+    is_refused(&settings, "has no identity");
+    assert!(is_empty(&volume.path));
+    fs::remove_dir(&volume.path).unwrap();
+    for command in COMMANDS {
+        let output = program::run(&settings, command);
+        assert!(text(&output).contains("is its volume mounted?"), "{}", text(&output));
+        assert!(!volume.path.exists(), "{command:?}");
+    }
+    fs::create_dir(&volume.path).unwrap();
+    volume.mount();
+    app.kill_and_restart();
+    assert_eq!(app.client.download(&file).await, b"kept");
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_goes_away_under_the_service_takes_no_write_and_loses_no_object() {
+    let (app, volume) = app_on_a_volume().await;
+    let (file, deleted) = (app.client.file("kept").await, app.client.file("deleted").await);
+    let upload = app.client.upload(5).await;
+    app.client.delete(&format!("/v1/files/{deleted}")).await.ok();
+    let objects = app.store.list().await;
+    app.let_time_pass("30 minutes").await;
+    volume.unmount();
+    // What lies there may look like a store.
+    for shard in 0..=u8::MAX {
+        fs::create_dir_all(volume.path.join(format!("parts/{shard:02x}"))).unwrap();
+    }
+    // At once, before any probe has noticed it.
+    app.client.add_part(&upload, "bytes").await.error(503, None);
+    app.client.create_file("user_data", "bytes").await.error(503, None);
+    app.client.get(&format!("/v1/files/{file}/content")).await.error(503, None);
+    let garbage = "select count(*) from part where state = 'garbage' and last_error is null";
+    let garbage: i64 = sqlx::query_scalar(garbage).fetch_one(&app.pool).await.unwrap();
+    assert!(garbage > 0);
+    eventually("it is not ready", async || app.client.get("/readyz").await.status == 503).await;
+    refuses_writes(&app, &upload, &file).await;
+    assert_eq!(app.run(&["sweep"]).status.code(), Some(1), "what is not there does not count as deleted");
+    assert!(app.store.list().await.is_empty());
+    volume.mount();
+    assert_eq!(app.store.list().await, objects, "no object is gone");
+    eventually("it is ready", async || app.client.get("/readyz").await.status == 200).await;
+    app.client.part(&upload, "bytes").await;
+    assert_eq!(app.client.download(&file).await, b"kept");
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_managed_while_the_store_is_away() {
+    let (app, volume) = app_on_a_volume().await;
+    volume.unmount();
+    let made = app.run(&["keys", "create", "--name", "made meanwhile"]);
+    assert!(made.status.success(), "{}", text(&made));
+    let key = String::from_utf8(made.stdout).unwrap();
+    assert!(text(&app.run(&["keys", "list"])).contains("made meanwhile"));
+    Client::new(&app.client.address, key.trim()).get("/v1/files").await.ok();
+    volume.mount();
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_below_one_that_cannot_be_read_can_be_a_store() {
+    let outer = tempfile::tempdir().unwrap();
+    let path = outer.path().join("store");
+    fs::create_dir(&path).unwrap();
+    // Nobody may pass through the outer one, and not look into it.
+    if chown(&path, Some(NOBODY), Some(NOBODY)).is_err() {
+        eprintln!("passed over: only root may give a directory away");
+        return;
+    }
+    fs::set_permissions(outer.path(), Permissions::from_mode(0o711)).unwrap();
+    let settings = [
+        ("DATABASE_URL".to_owned(), cluster::database().await.url),
+        ("WINDLASS_STORE".to_owned(), format!("file://{}", path.display())),
+    ];
+    let id = NOBODY.to_string();
+    let as_nobody = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"];
+    let swept = program::command_under(&as_nobody, &settings).arg("sweep").output().unwrap();
+    assert!(swept.status.success(), "{}", text(&swept));
+    assert!(path.join(IDENTITY).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_store_without_its_empty_directories_is_used() {
+    let app = TestApp::start(StoreKind::Directory, &[OBJECTS_ONLY]).await.unwrap();
+    let file = app.client.file("kept").await;
+    for shard in fs::read_dir(app.store.directory().unwrap().join("parts")).unwrap() {
+        fs::remove_dir(shard.unwrap().path()).ok();
+    }
+    app.kill_and_restart();
+    for n in 0..8 {
+        app.client.file(format!("file {n}")).await;
+    }
+    assert_eq!(app.client.download(&file).await, b"kept");
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
