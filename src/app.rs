@@ -5,7 +5,6 @@ use std::io::{self, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -112,7 +111,7 @@ async fn in_time<T, E>(config: &Config, answer: impl Future<Output = Result<T, E
 where
     Error: From<E>,
 {
-    let mut answer = pin!(answer);
+    let mut answer = Box::pin(answer);
     let began = Instant::now();
     while began.elapsed() < STORE_TIMEOUT {
         if let Ok(answer) = timeout(STORE_NOTICE, &mut answer).await {

@@ -70,14 +70,13 @@ impl Directory {
     /// Opens a directory. Nothing is made in it before [`Self::prepare`].
     pub(super) async fn open(path: PathBuf, if_missing: IfMissing) -> Result<Self> {
         let root = Arc::new(Root::new(&path));
-        let about = blocking(&path.clone(), move || fs::metadata(path)).await;
-        match about {
-            Err(Error::Disk { source, path }) if source.kind() == io::ErrorKind::NotFound => {
-                if if_missing == IfMissing::Fail {
-                    return Err(Error::Gone(path));
-                }
-            }
-            about => drop(about?),
+        let is_there = blocking(&path, {
+            let path = path.clone();
+            move || path.try_exists()
+        })
+        .await?;
+        if !is_there && if_missing == IfMissing::Fail {
+            return Err(Error::Gone(path));
         }
         Ok(Self { root, verifying: Arc::default() })
     }
@@ -354,9 +353,9 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all().map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => io::Error::new(error.kind(), NO_DIRECTORY_SYNC),
-        _ => error,
+    File::open(path)?.sync_all().map_err(|error| {
+        let is_refused = matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported);
+        if is_refused { io::Error::new(error.kind(), NO_DIRECTORY_SYNC) } else { error }
     })
 }
 

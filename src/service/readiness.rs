@@ -61,44 +61,35 @@ impl Service {
         }
     }
 
-    /// Probes until told to stop.
+    /// Probes until told to stop. The log gets a line whenever the outcome changes.
     pub async fn keep_probing(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let outcome = self.probe().await;
             metrics::gauge!("windlass_ready").set(u32::from(outcome.is_ok()));
-            self.readiness.0.send_if_modified(|last| {
-                let is_new = *last != outcome;
-                *last = outcome;
-                is_new
-            });
+            let (now, error) = outcome.map_or_else(|(it, error)| (Err(it), error), |()| (Ok(()), None));
+            let last = self.readiness.0.send_replace(now.clone());
+            match now {
+                Ok(()) if last.is_err() => tracing::info!("ready again"),
+                Err(not_ready) if last.as_ref() != Err(&not_ready) => {
+                    let cause = error.as_ref().map(|it| it as &dyn std::error::Error);
+                    tracing::error!(cause, "not ready: {not_ready}");
+                }
+                Ok(()) | Err(_) => {}
+            }
             stop.run_until_cancelled(sleep(PROBE_INTERVAL)).await;
         }
     }
 
-    async fn probe(&self) -> Result<(), NotReady> {
-        let was_ready = self.readiness.0.borrow().is_ok();
-        let outcome = match timeout(PROBE_TIMEOUT, stores::find(&self.db)).await {
-            Ok(Ok(Some(row))) => match timeout(PROBE_TIMEOUT, store_link::verify(&self.blobs, row.id)).await {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(Error::StoreMismatch(it))) => Err((it.into(), None)),
-                Ok(Err(error)) => Err((NotReady::Store, Some(error))),
-                Err(_) => Err((NotReady::Store, None)),
-            },
-            // Between the two statements that link it anew.
-            Ok(Ok(None)) => Err((NotReady::Database, None)),
-            Ok(Err(error)) => Err((NotReady::Database, Some(error.into()))),
-            Err(_) => Err((NotReady::Database, None)),
-        };
-        outcome.map_err(|(not_ready, error)| {
-            if was_ready {
-                let cause = error.as_ref().map(|it| it as &dyn std::error::Error);
-                tracing::error!(cause, "not ready: {not_ready}");
-            }
-            not_ready
-        })?;
-        if !was_ready {
-            tracing::info!("ready again");
+    async fn probe(&self) -> Result<(), (NotReady, Option<Error>)> {
+        let row = timeout(PROBE_TIMEOUT, stores::find(&self.db)).await.map_err(|_| (NotReady::Database, None))?;
+        let row = row.map_err(|error| (NotReady::Database, Some(error.into())))?;
+        // There is none for a moment where it is linked anew.
+        let row = row.ok_or((NotReady::Database, None))?;
+        match timeout(PROBE_TIMEOUT, store_link::verify(&self.blobs, row.id)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Error::StoreMismatch(it))) => Err((it.into(), None)),
+            Ok(Err(error)) => Err((NotReady::Store, Some(error))),
+            Err(_) => Err((NotReady::Store, None)),
         }
-        Ok(())
     }
 }

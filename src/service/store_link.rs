@@ -228,8 +228,8 @@ pub(super) async fn verify(blobs: &Blobs, expected: StoreId) -> Result<()> {
 }
 
 fn unreadable(blobs: &Blobs, error: blobs::Error) -> Error {
-    match error {
-        blobs::Error::BadIdentity => StoreMismatch::Unreadable { store: blobs.to_string() }.into(),
-        error => error.into(),
+    if matches!(error, blobs::Error::BadIdentity) {
+        return StoreMismatch::Unreadable { store: blobs.to_string() }.into();
     }
+    error.into()
 }

@@ -10,6 +10,7 @@ use sqlx::Executor as _;
 
 use crate::support::audit::move_clock;
 use crate::support::cluster::{self, Database};
+use crate::support::program::Program;
 use crate::support::store::{IDENTITY, Store};
 use crate::support::{Client, OBJECTS_ONLY, StoreKind, TestApp, eventually, program};
 
@@ -92,13 +93,12 @@ async fn refuses_writes(app: &TestApp, upload: &str, file: &str) {
 
 async fn a_ledger_and_a_store_of_an_older_release_are_linked_if_they_fit(app: &TestApp) {
     let file = app.client.file("kept").await;
-    let forget = async |pool: &sqlx::PgPool| drop(pool.execute("delete from store").await.unwrap());
     // An empty ledger, and objects that it does not know.
     app.store.remove(IDENTITY).await;
     let other = cluster::database().await;
     is_refused(&on_another_ledger(app, &other), "knows none of them");
     // A ledger with objects, and a store that has none of them.
-    forget(&app.pool).await;
+    app.pool.execute("delete from store").await.unwrap();
     let Some(empty) = Store::new(app.store.kind()) else { return };
     let elsewhere: Vec<_> =
         app.with(&[("WINDLASS_LISTEN", "127.0.0.1:0")]).into_iter().chain(empty.settings()).collect();
@@ -108,7 +108,7 @@ async fn a_ledger_and_a_store_of_an_older_release_are_linked_if_they_fit(app: &T
     assert_eq!(app.client.download(&file).await, b"kept");
     assert!(app.run(&["sweep"]).status.success());
     // A store that was linked already is not taken by a ledger that was not.
-    forget(&app.pool).await;
+    app.pool.execute("delete from store").await.unwrap();
     is_refused(&app.with(&[("WINDLASS_LISTEN", "127.0.0.1:0")]), "belongs to another database");
     assert!(app.run(&["store", "link", "--yes"]).status.success());
     eventually("it is ready", async || app.client.get("/readyz").await.status == 200).await;
@@ -223,7 +223,7 @@ fn is_empty(path: &Path) -> bool {
 async fn a_volume_that_is_not_mounted_is_refused_at_the_start_and_nothing_is_made_in_its_place() {
     let (app, volume) = app_on_a_volume().await;
     let file = app.client.file("kept").await;
-    app.program(|it| it.kill());
+    app.program(Program::kill);
     volume.unmount();
     let settings = app.with(&[("WINDLASS_LISTEN", "127.0.0.1:0")]);
     is_refused(&settings, "has no identity");
