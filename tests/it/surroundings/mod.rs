@@ -1,3 +1,4 @@
 //! What happens around the process: its outputs, disk, memory, database, store and orchestrator.
 
+mod readiness;
 mod store_identity;

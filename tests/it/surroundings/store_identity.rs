@@ -39,7 +39,8 @@ fn text(output: &Output) -> String {
 #[track_caller]
 fn is_refused(settings: &[(String, String)], words: &str) {
     for command in COMMANDS {
-        let output = program::run(settings, command);
+        // One that is not refused would serve for ever.
+        let output = program::command_under(&["timeout", "60"], settings).args(command).output().unwrap();
         let said = text(&output);
         assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
         assert!(said.contains(words) && said.contains("windlass store link"), "{command:?}: {said}");

@@ -227,7 +227,7 @@ async fn a_postgres_that_is_away_is_503_and_is_found_again_when_it_is_back() {
     wire.set(Mode::Refused);
     wire.cut();
     is_away(&app.client.get("/v1/files").await);
-    is_away(&app.client.get("/readyz").await);
+    eventually("it is not ready", async || app.client.get("/readyz").await.status == 503).await;
     assert_eq!(app.client.get("/livez").await.status.as_u16(), 200, "a restart would not help");
     wire.set(Mode::Pass);
     recovers(&app).await;
