@@ -2,10 +2,12 @@
 
 FROM rust:1-slim-bookworm AS build
 WORKDIR /src
-# The dependencies in a layer of their own, which stays as long as Cargo.lock does.
+# The dependencies in a layer of their own, which stays as long as Cargo.lock does. Every target that Cargo.toml names
+# has to have a file.
 COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' >src/main.rs && cargo build --release --locked
+RUN mkdir -p src benches/bench && touch src/lib.rs && echo 'fn main() {}' | tee src/main.rs >benches/bench/main.rs \
+    && cargo build --release --locked
 COPY . .
 # Cargo compares times, and these files may be older than the empty ones above.
 RUN touch src/lib.rs src/main.rs && cargo build --release --locked
@@ -25,5 +27,5 @@ ENV WINDLASS_LISTEN=0.0.0.0:8080 WINDLASS_DATA_DIR=/var/lib/windlass
 VOLUME /var/lib/windlass
 EXPOSE 8080
 # There is no curl in the image; bash speaks enough HTTP.
-HEALTHCHECK --interval=5s --timeout=3s --start-period=90s CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET /livez HTTP/1.0\\r\\n\\r\\n' >&3 && read -r status <&3 && [[ $status == *' 200 '* ]]"]
+HEALTHCHECK --interval=5s --timeout=3s --start-period=90s CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/${WINDLASS_LISTEN##*:} && printf 'GET /livez HTTP/1.0\\r\\n\\r\\n' >&3 && read -r status <&3 && [[ $status == *' 200 '* ]]"]
 ENTRYPOINT ["windlass"]

@@ -1,11 +1,12 @@
 """The main job on real input: a file of over 1 GiB goes up through OpenAI's own SDK and comes back the same.
 
-Run it as `./dev main-job`. On a directory and on a real SeaweedFS, the file (this machine's Rust toolchain in a tar)
+Run it as `./dev main-job`, or in a short form as `./dev main-job --mib 64 directory`. On a directory and on a real SeaweedFS, the file (this machine's Rust toolchain in a tar)
 goes up by the SDK's `upload_file_chunked`, and again as eight parallel part uploads that are completed in the file's
 order although they arrived in another; it is downloaded whole and in random ranges, and compared. Prints the time of
 each step and the service's peak memory (VmHWM of its own process, without its database).
 """
 
+import argparse
 import hashlib
 import json
 import os
@@ -30,14 +31,17 @@ RANGES = 200
 PEAK_MIB = 150
 
 
-def real_file(folder):
-    """The Rust toolchain in a tar, again if once is less than 1 GiB, and some bytes that end no part evenly."""
+def real_file(folder, size):
+    """The Rust toolchain in a tar, cut off at a size or again if it is less, and some bytes that end no part evenly."""
     sysroot = Path(subprocess.check_output(["rustc", "--print", "sysroot"], text=True, cwd=ROOT).strip())
     path = Path(folder) / "toolchain.tar"
     with path.open("wb") as file:
-        while file.tell() < GIB:
+        while file.tell() < size:
             subprocess.run(["tar", "-C", sysroot.parent, "-cf", "-", sysroot.name], stdout=file, check=True)
             file.seek(0, os.SEEK_END)
+        if size < GIB:
+            file.truncate(size)
+            file.seek(size)
         file.write(b"the end, not on a boundary")
     return path
 
@@ -184,10 +188,14 @@ def main_job(name, client, pid, path):
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--mib", type=int, default=1024, help="the size of the file, at least")
+    parser.add_argument("stores", nargs="*", default=["directory", "seaweedfs"])
+    asked = parser.parse_args()
     peaks = {}
     with tempfile.TemporaryDirectory(dir=ROOT / "target") as folder:
-        path = real_file(folder)
-        for name in sys.argv[1:] or ["directory", "seaweedfs"]:
+        path = real_file(folder, asked.mib * 1024**2)
+        for name in asked.stores:
             place = Path(folder) / name
             place.mkdir()
             if name == "directory":

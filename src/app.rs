@@ -17,6 +17,7 @@ use crate::crash::CrashPoint;
 use crate::db::{self, Db, stores};
 use crate::domain::ApiKey;
 use crate::service::{self, Service};
+use crate::telemetry::stdout;
 use crate::{http, sweeper};
 
 /// How long a database that is still starting is waited for.
@@ -147,12 +148,12 @@ pub async fn serve(config: Config, database_url: &str, stop: CancellationToken) 
         },
     };
     let listen = |source| Error::Listen { address: config.listen.to_string(), source };
-    let listener = TcpListener::bind(config.listen).map_err(listen)?;
+    let listener = config.listen.addresses().and_then(|it| TcpListener::bind(&*it)).map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
-    announce(&format!("listening on http://{address}"));
+    stdout::announce(format!("listening on http://{address}"));
     if let Some(key) = first_key {
         let path = config.data_dir.join("api-key");
-        announce(&format!("API key: {} (shown once; kept in {})", key.reveal(), path.display()));
+        stdout::announce(format!("API key: {} (shown once; kept in {})", key.reveal(), path.display()));
     }
     run(service, listener, config.sweep_interval, config.shutdown_patience, stop).await
 }
@@ -203,10 +204,4 @@ fn keep_first_key(data_dir: &Path, key: &ApiKey) -> Result<(), Error> {
         file.sync_all()
     };
     write().map_err(|source| Error::KeyFile { path: path.display().to_string(), source })
-}
-
-/// A line on standard output. Nobody may be reading it; that is no reason to stop.
-fn announce(line: &str) {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).ok();
 }

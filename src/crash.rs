@@ -1,5 +1,5 @@
 //! The steps after which a process may die, by name: the tests make the real program die at each of
-//! them, and look at what it left. Without the feature `crash-points` nothing of this is compiled in.
+//! them, or panic, and look at what it left. Without the feature `crash-points` nothing of this is compiled in.
 
 /// Declares the points, with their names as they are told and shown.
 macro_rules! points {
@@ -137,16 +137,24 @@ mod armed {
     static AT: OnceLock<CrashAt> = OnceLock::new();
     static TIMES: AtomicU32 = AtomicU32::new(0);
 
-    /// Where to die.
+    /// Before the name of a point: a panic there, where the process would be killed.
+    const PANIC: &str = "panic at ";
+
+    /// Where to die, and how.
     #[derive(Debug, Clone, Copy)]
-    pub struct CrashAt(CrashPoint);
+    pub struct CrashAt {
+        point: CrashPoint,
+        panics: bool,
+    }
 
     impl FromStr for CrashAt {
         type Err = String;
 
-        fn from_str(name: &str) -> Result<Self, String> {
-            let point = CrashPoint::ALL.iter().find(|it| it.name() == name);
-            point.copied().map(Self).ok_or_else(|| format!("there is no crash point '{name}'"))
+        fn from_str(text: &str) -> Result<Self, String> {
+            let name = text.strip_prefix(PANIC).unwrap_or(text);
+            let point = CrashPoint::ALL.iter().copied().find(|it| it.name() == name);
+            let point = point.ok_or_else(|| format!("there is no crash point '{name}'"))?;
+            Ok(Self { point, panics: text.starts_with(PANIC) })
         }
     }
 
@@ -157,9 +165,15 @@ mod armed {
 
     impl CrashPoint {
         /// Says that the step has been done: at the one that was armed, the process ends like one whose
-        /// machine was switched off.
+        /// machine was switched off, or there is a panic.
+        ///
+        /// # Panics
+        /// When that is what was armed.
+        #[track_caller]
         pub fn passed(self) {
-            if AT.get().is_some_and(|it| it.0 == self) && TIMES.fetch_add(1, Ordering::Relaxed) == 0 {
+            let Some(at) = AT.get().filter(|it| it.point == self) else { return };
+            if TIMES.fetch_add(1, Ordering::Relaxed) == 0 {
+                assert!(!at.panics, "a test wants it at '{}'", self.name());
                 kill(Pid::this(), Signal::SIGKILL).ok();
             }
         }

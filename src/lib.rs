@@ -8,8 +8,8 @@
 //! # The picture
 //!
 //! ```text
-//! main ──► app, config, embedded, telemetry
-//! app ───► http, sweeper, service, db, blobs, config
+//! main ──► app, config, embedded, signals, telemetry
+//! app ───► http, sweeper, service, db, blobs, config, telemetry
 //!               │        │
 //!  http ────────┼────────┼──► service ──► db ────► domain
 //!  sweeper ─────┘        └──►         ──► blobs ─► domain
@@ -89,5 +89,6 @@ pub mod domain;
 pub mod embedded;
 pub mod http;
 pub mod service;
+pub mod signals;
 pub mod sweeper;
 pub mod telemetry;

@@ -1,31 +1,51 @@
 //! The command line: which command, with which settings, and how the process ends.
 
 use std::error::Error;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
-use windlass::app;
-use windlass::config::{Command, CommandLine, Config, Database, Fsck, KeysCommand, StoreCommand};
-use windlass::domain::StoreId;
+use windlass::config::{Command, CommandLine, Config, Database, Fsck, KeysCommand, StoreCommand, Unusable};
+use windlass::domain::{KeyId, StoreId};
 use windlass::embedded::{Postgres, guard};
-use windlass::http;
 use windlass::service::{Finding, FsckOptions, FsckReport, Keys, Service, StoreLink};
-use windlass::telemetry;
+use windlass::telemetry::stdout;
+use windlass::{app, http, signals, telemetry};
 
 /// The exit status of an fsck that has found something.
 const FOUND: u8 = 3;
+
+/// The exit status where the command line or a setting cannot be used.
+const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|it| it == guard::SUBCOMMAND) {
         return fail(&guard::run(arguments));
     }
-    match start(CommandLine::parse()) {
-        Ok(code) => code,
-        Err(error) => fail(&*error),
+    let line = match CommandLine::read() {
+        Ok(line) => line,
+        Err(Unusable::CommandLine(answer)) => return usage(&answer),
+        Err(error @ Unusable::Settings(_)) => {
+            fail(&error);
+            return ExitCode::from(USAGE);
+        }
+    };
+    let code = start(line).unwrap_or_else(|error| fail(&*error));
+    telemetry::flush();
+    code
+}
+
+/// Shows what the command line's parser has to say: the manual, the version, or what is wrong.
+fn usage(answer: &clap::Error) -> ExitCode {
+    let text = answer.render();
+    let styled = |is_terminal| if is_terminal { text.ansi().to_string() } else { text.to_string() };
+    if answer.use_stderr() {
+        telemetry::say(styled(io::stderr().is_terminal()).trim_end());
+        return ExitCode::from(USAGE);
+    }
+    match stdout::print(styled(io::stdout().is_terminal()).trim_end()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
     }
 }
 
@@ -41,20 +61,24 @@ fn fail(error: &dyn Error) -> ExitCode {
         }
         cause = it.source();
     }
-    writeln!(io::stderr(), "{message}").ok();
+    telemetry::say(&message);
     ExitCode::FAILURE
 }
 
-/// Brings up the embedded database where one is needed, before there is any other thread, and takes
-/// it down last.
+/// Brings up the embedded database where one is needed, on the main thread, and takes it down last.
 fn start(line: CommandLine) -> Result<ExitCode, Box<dyn Error>> {
     let command = line.command.unwrap_or(Command::Serve);
+    signals::survive_file_size_limit()?;
+    if let Command::Serve = command {
+        signals::ignore_accidental()?;
+    }
     if let Command::Openapi = command {
-        writeln!(io::stdout(), "{}", http::document().to_pretty_json()?)?;
+        stdout::print(http::document().to_pretty_json()?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let config = Config::try_from(line.options)?;
     telemetry::init(&config.log, config.log_format)?;
+    line.unknown.iter().for_each(|it| tracing::warn!("{it}"));
     let postgres = match &config.database {
         Database::Url(_) => None,
         Database::Embedded(settings) if matches!(command, Command::Serve) => Some(Postgres::start(settings)?),
@@ -74,20 +98,19 @@ fn start(line: CommandLine) -> Result<ExitCode, Box<dyn Error>> {
 
 async fn run(command: Command, config: Config, url: &str) -> Result<ExitCode, Box<dyn Error>> {
     match command {
-        Command::Serve => app::serve(config, url, stop_on_signals()?).await?,
+        Command::Serve => app::serve(config, url, signals::stop()?).await?,
         Command::Openapi => {}
         Command::Migrate => drop(app::open_db(url, 2).await?),
         Command::Sweep => {
             let report = app::open(&config, url).await?.sweep_all().await?;
-            writeln!(
-                io::stdout(),
+            stdout::print(format_args!(
                 "uploads expired: {}, files expired: {}, objects deleted: {}, objects failed: {}, rows forgotten: {}",
                 report.uploads_expired,
                 report.files_expired,
                 report.objects_deleted,
                 report.objects_failed,
                 report.rows_forgotten
-            )?;
+            ))?;
         }
         Command::Fsck(how) => return fsck(how, app::open(&config, url).await?).await,
         Command::Store(command) => store(&command, &app::open_unlinked(&config, url).await?).await?,
@@ -102,18 +125,20 @@ async fn fsck(how: Fsck, service: Service) -> Result<ExitCode, Box<dyn Error>> {
     let options = FsckOptions { deep, repair, older_than, max_deleted_share };
     let say = |finding: &Finding, repaired: bool| {
         let outcome = if repaired { "; deleted" } else { "" };
-        writeln!(io::stdout(), "{finding}{outcome}").ok();
+        // Where it fails, so does the last line.
+        stdout::print(format_args!("{finding}{outcome}")).ok();
     };
     let report = service.fsck(options, say).await?;
     let FsckReport { objects, rows, findings, repaired, refused } = report;
-    writeln!(io::stdout(), "objects: {objects}, stored parts: {rows}, findings: {findings}, repaired: {repaired}")?;
+    stdout::print(format_args!(
+        "objects: {objects}, stored parts: {rows}, findings: {findings}, repaired: {repaired}"
+    ))?;
     if let Some(refused) = refused {
-        writeln!(
-            io::stderr(),
+        telemetry::say(&format!(
             "nothing was repaired: {refused}, more than --max-deleted-share {max_deleted_share}. Check that this is \
              the database of this store and not an older copy; if so, repeat it with --max-deleted-share {}",
             refused.share()
-        )?;
+        ));
     }
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
 }
@@ -122,21 +147,14 @@ async fn fsck(how: Fsck, service: Service) -> Result<ExitCode, Box<dyn Error>> {
 async fn store(command: &StoreCommand, service: &Service) -> Result<(), Box<dyn Error>> {
     let StoreLink { store, found, expected, parts, objects } = service.describe_store().await?;
     let name = |id: Option<StoreId>| id.map_or("none".to_owned(), |it| it.to_string());
-    writeln!(io::stdout(), "store: {store}")?;
-    writeln!(io::stdout(), "identity in the store: {}", name(found))?;
-    writeln!(io::stdout(), "identity in the database: {}", name(expected))?;
-    writeln!(
-        io::stdout(),
-        "parts of the database that are in the store: {} of {} sampled",
-        parts.found,
-        parts.sampled
-    )?;
-    writeln!(
-        io::stdout(),
-        "objects of the store that are in the database: {} of {} sampled",
-        objects.found,
-        objects.sampled
-    )?;
+    let lines = [
+        format!("store: {store}"),
+        format!("identity in the store: {}", name(found)),
+        format!("identity in the database: {}", name(expected)),
+        format!("parts of the database that are in the store: {} of {} sampled", parts.found, parts.sampled),
+        format!("objects of the store that are in the database: {} of {} sampled", objects.found, objects.sampled),
+    ];
+    stdout::print(format_args!("{}", lines.join("\n")))?;
     match command {
         StoreCommand::Show => {}
         StoreCommand::Link { yes: false } => {
@@ -144,7 +162,7 @@ async fn store(command: &StoreCommand, service: &Service) -> Result<(), Box<dyn 
         }
         StoreCommand::Link { yes: true } => {
             let id = service.relink_store().await?;
-            writeln!(io::stdout(), "linked: both have the identity {id} now")?;
+            stdout::print(format_args!("linked: both have the identity {id} now"))?;
         }
     }
     Ok(())
@@ -154,42 +172,35 @@ async fn keys(command: KeysCommand, keys: &Keys) -> Result<(), Box<dyn Error>> {
     match command {
         KeysCommand::Create { project, name } => {
             let (id, key) = keys.create(&project, &name).await?;
-            writeln!(io::stderr(), "made {id}; the key itself is shown only now:")?;
-            writeln!(io::stdout(), "{}", key.reveal())?;
+            telemetry::say(&format!("made {id}; the key itself is shown only now:"));
+            if let Err(source) = stdout::deliver(key.reveal()) {
+                let is_revoked = keys.revoke(id).await.is_ok();
+                return Err(
+                    if is_revoked { NotShown::Revoked { id, source } } else { NotShown::Valid { id, source } }.into()
+                );
+            }
         }
         KeysCommand::List => {
             for key in keys.list().await? {
                 let made = key.created_at.format("%Y-%m-%d");
                 let state =
                     key.revoked_at.map_or("valid".to_owned(), |it| format!("revoked {}", it.format("%Y-%m-%d")));
-                writeln!(io::stdout(), "{}  {}  made {made}  {state}  {}", key.id, key.project, key.name)?;
+                stdout::print(format_args!("{}  {}  made {made}  {state}  {}", key.id, key.project, key.name))?;
             }
         }
         KeysCommand::Revoke { id } => {
             keys.revoke(id).await?;
-            writeln!(io::stderr(), "revoked {id}")?;
+            telemetry::say(&format!("revoked {id}"));
         }
     }
     Ok(())
 }
 
-/// The first signal lets open requests come to their end; a second one does not wait.
-fn stop_on_signals() -> io::Result<CancellationToken> {
-    let stop = CancellationToken::new();
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let told = stop.clone();
-    tokio::spawn(async move {
-        for last in [false, true] {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            if last {
-                std::process::exit(130);
-            }
-            tracing::info!("stopping; a second signal stops at once");
-            told.cancel();
-        }
-    });
-    Ok(stop)
+/// A new key that nobody has seen.
+#[derive(Debug, thiserror::Error)]
+enum NotShown {
+    #[error("the key {id} could not be shown, and was revoked")]
+    Revoked { id: KeyId, source: stdout::Error },
+    #[error("the key {id} could not be shown, and is valid: revoke it by `windlass keys revoke {id}`")]
+    Valid { id: KeyId, source: stdout::Error },
 }

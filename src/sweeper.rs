@@ -16,7 +16,8 @@ const LEISURE: u32 = 2;
 pub async fn run(service: Service, every: Duration, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let mut pause = every.mul_f64(jitter());
-        match service.clone().sweep().await {
+        // In a task of its own, so that a panic costs a pass and not the service.
+        match service.run_at_length(Service::sweep).await {
             Ok(report) if report.more_to_do => {
                 tracing::debug!(?report, "swept a batch");
                 pause = (report.ledger_time * LEISURE).min(pause);

@@ -96,6 +96,12 @@ impl ApiError {
         Self::new(StatusCode::RANGE_NOT_SATISFIABLE, Some("range_not_satisfiable"), Some("range"), message)
     }
 
+    /// The server failed, by a bug or by what it has stored; the log says more.
+    pub fn internal() -> Self {
+        let message = "The server had an error while processing the request. Try it again, and look for its id in the server's log if it fails again.";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, Some("server_error"), None, message)
+    }
+
     fn unavailable(message: &str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Some("unavailable"), None, message)
     }
@@ -144,10 +150,10 @@ impl From<service::Error> for ApiError {
                 db::Error::Statement(_) | db::Error::Inconsistent { .. } | db::Error::Migration(_) | db::Error::Url(_),
             )
             | E::Damaged(_)
-            | E::Missing(_) => {
+            | E::Missing(_)
+            | E::Panicked => {
                 log(&error);
-                let message = "The server had an error while processing the request. Try it again, and look for its id in the server's log if it fails again.";
-                return Self::new(StatusCode::INTERNAL_SERVER_ERROR, Some("server_error"), None, message);
+                return Self::internal();
             }
         };
         Self::new(status, code, param, sentence(&error.to_string()))

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
@@ -155,6 +155,15 @@ pub enum Error {
     /// A task of ours ended before its work did.
     #[error("the work was interrupted")]
     Interrupted,
+    /// A task of ours panicked: a bug, which the log has. What it had begun is as after a death of the process.
+    #[error("the work panicked")]
+    Panicked,
+}
+
+impl From<JoinError> for Error {
+    fn from(error: JoinError) -> Self {
+        if error.is_panic() { Self::Panicked } else { Self::Interrupted }
+    }
 }
 
 /// Everything in this module.
@@ -202,13 +211,13 @@ impl Service {
     /// The same for work that may take its time, such as reading a file: it bounds itself.
     ///
     /// # Errors
-    /// Those of the work, or [`Error::Interrupted`] when the runtime is shutting down.
+    /// Those of the work, [`Error::Panicked`], or [`Error::Interrupted`] when the runtime is shutting down.
     pub async fn run_at_length<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        self.spawn(work(self.clone())).await.map_err(|_| Error::Interrupted).flatten()
+        self.spawn(work(self.clone())).await.map_err(Error::from).flatten()
     }
 
     /// Waits until nothing is under way any more: what clients that went away or were cut off have

@@ -202,7 +202,7 @@ impl ObjectIntake {
         let end = Some(End { bytes, crc64, md5: self.md5.take() });
         let last = mem::take(&mut self.filling);
         self.hand_over(Chunk { bytes: last, end }).await?;
-        (&mut self.outcome).await.map_err(|_| Error::Interrupted).flatten()
+        (&mut self.outcome).await.map_err(Error::from).flatten()
     }
 
     /// A buffer that overflows is about to be filled whole: one allocation then, not a doubling series.
@@ -222,7 +222,8 @@ impl ObjectIntake {
         }
         match (&mut self.outcome).await {
             Ok(Err(error)) => Err(error),
-            Ok(Ok(_)) | Err(_) => Err(Error::Interrupted),
+            Ok(Ok(_)) => Err(Error::Interrupted),
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -4,4 +4,5 @@
 mod any_moment;
 mod first_start;
 mod operations;
+mod panics;
 mod steps;

@@ -2,7 +2,7 @@
 
 use futures_util::stream;
 use reqwest::multipart::{Form, Part};
-use reqwest::{Body, Method};
+use reqwest::{Body, Method, Response};
 use serde_json::{Value, json};
 
 use crate::support::client::id;
@@ -106,6 +106,12 @@ impl Operation {
 
     /// Does it, as far as it gets.
     pub async fn attempt(self, client: &Client, target: &Target) {
+        let Some(answered) = self.send(client, target).await else { return };
+        assert!(answered.is_err() || self == Self::GiveUpPart, "{self:?} was acknowledged: {answered:?}");
+    }
+
+    /// What is answered, where it is a request.
+    pub async fn send(self, client: &Client, target: &Target) -> Option<reqwest::Result<Response>> {
         let Target { upload, part, file } = target;
         let parts = format!("/v1/uploads/{upload}/parts");
         let request = match self {
@@ -128,10 +134,9 @@ impl Operation {
                 .json(&json!({"part_ids": [part]})),
             Self::Cancel => client.request(Method::POST, &format!("/v1/uploads/{upload}/cancel")),
             Self::Delete => client.request(Method::DELETE, &format!("/v1/files/{file}")),
-            Self::ExpireUploads | Self::ExpireFiles | Self::Collect | Self::CollectSmall | Self::Forget => return,
+            Self::ExpireUploads | Self::ExpireFiles | Self::Collect | Self::CollectSmall | Self::Forget => return None,
         };
-        let answered = request.send().await;
-        assert!(answered.is_err() || self == Self::GiveUpPart, "{self:?} was acknowledged: {answered:?}");
+        Some(request.send().await)
     }
 
     /// Looks at what became of it once the program is there again: all of it, or nothing. Then does

@@ -86,7 +86,7 @@ async fn a_death_while_rows_are_forgotten_is_made_good_by_the_next_sweep(app: &T
 
 /// Which operations pass a point, and whether after it the operation is committed. A point of the
 /// first start is passed by none: `first_start` has those.
-fn passed_by(point: CrashPoint) -> (&'static [Operation], bool) {
+pub fn passed_by(point: CrashPoint) -> (&'static [Operation], bool) {
     use CrashPoint as P;
     match point {
         P::MigrationLocked
@@ -122,7 +122,7 @@ fn passed_by(point: CrashPoint) -> (&'static [Operation], bool) {
 }
 
 /// Some steps belong to one kind of store.
-fn is_on_the_way(point: CrashPoint, kind: StoreKind) -> bool {
+pub fn is_on_the_way(point: CrashPoint, kind: StoreKind) -> bool {
     use CrashPoint as P;
     match kind {
         StoreKind::Directory => !matches!(point, P::MultipartBegun | P::MultipartWritten | P::MultipartAborted),

@@ -44,10 +44,10 @@ fn a_setting_that_cannot_be_is_refused_with_what_would_be_right() {
         ("WINDLASS_STORE", "/var/objects", "file:///path"),
         ("WINDLASS_UPLOAD_LIFETIME", "1", "1h"),
         ("WINDLASS_SWEEP_INTERVAL", "0s", "30s"),
-        ("WINDLASS_MAX_PART_BYTES", "0", "1.."),
+        ("WINDLASS_MAX_PART_BYTES", "0", "at least 1"),
         ("WINDLASS_LEDGER_PART_BYTES", "65537", "65536"),
         ("WINDLASS_MIME_POLICY", "strict", "contract"),
-        ("WINDLASS_LISTEN", "8080", "address"),
+        ("WINDLASS_LISTEN", "localhost", "localhost:8080"),
         ("WINDLASS_API_KEY", "two words", "no spaces"),
     ];
     for (name, value, right) in wrong {

@@ -16,6 +16,7 @@ crate::on_both_stores! {
     a_part_that_does_not_end_in_time_is_cut_off_and_leaves_nothing (WINDLASS_SHUTDOWN_PATIENCE = "1s", WINDLASS_BODY_IDLE = "1h");
     a_file_that_is_cut_off_is_given_up_before_the_end (WINDLASS_SHUTDOWN_PATIENCE = "0s", WINDLASS_BODY_IDLE = "1h");
     a_second_signal_stops_at_once;
+    signals_that_are_about_something_else_are_logged_and_ignored;
 }
 
 /// What is held back of a part.
@@ -107,4 +108,19 @@ async fn a_second_signal_stops_at_once(app: &TestApp) {
     // What the process had begun is given up with its upload.
     app.let_time_pass("2 hours").await;
     app.sweep();
+}
+
+async fn signals_that_are_about_something_else_are_logged_and_ignored(app: &TestApp) {
+    let (upload, mut socket) = begun_part(app, b"abcdef").await;
+    for signal in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGHUP, Signal::SIGPIPE, Signal::SIGXFSZ] {
+        app.program(|it| it.signal(signal));
+    }
+    for name in ["SIGHUP", "SIGUSR1", "SIGUSR2"] {
+        eventually("the log names it", async || app.log().contains(name)).await;
+    }
+    socket.write_all(END).unwrap();
+    let mut answer = [0; 12];
+    socket.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    app.client.cancel(&upload).await.ok();
 }

@@ -1,8 +1,9 @@
 //! The real program as a process: started, spoken to, ended by its process id.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -75,6 +76,25 @@ impl Program {
         Self { child, address, key_line }
     }
 
+    /// Starts `windlass serve` by a command whose outputs are the caller's affair, and waits until it answers on a
+    /// port that it is given.
+    pub fn answering(mut command: Command) -> Self {
+        let address = format!("127.0.0.1:{}", free_port());
+        let mut child = command.env("WINDLASS_LISTEN", &address).spawn().unwrap();
+        let began = Instant::now();
+        while TcpStream::connect(&address).is_err() {
+            assert_eq!(child.try_wait().unwrap(), None, "it ended instead");
+            assert!(began.elapsed() < Duration::from_mins(1), "it does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Self { child, address: format!("http://{address}"), key_line: None }
+    }
+
+    /// What the program's standard error is connected to, where that is a pipe.
+    pub fn take_stderr(&mut self) -> ChildStderr {
+        self.child.stderr.take().unwrap()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).unwrap();
@@ -100,6 +120,16 @@ impl Program {
             }
             assert!(began.elapsed() < Duration::from_mins(1), "it does not end");
             std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// A port that is free, and that no outgoing connection is given.
+fn free_port() -> u16 {
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() % 10_000 + 10_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
         }
     }
 }

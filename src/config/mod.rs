@@ -4,15 +4,21 @@
 #![expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
 #![expect(clippy::doc_markdown, reason = "the settings' docs are the text of --help")]
 
+mod environment;
+mod listen;
+mod values;
+
 use std::env;
-use std::net::SocketAddr;
 use std::path::{self, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::environment::{BadSetting, UnknownVariable, Unusable};
+pub use self::listen::{Listen, NotAnAddress};
+use self::values::{MOST_BYTES, duration, positive_duration, size};
 use crate::blobs::{Location, Signing};
-use crate::domain::{ApiKey, ByteCount, KeyId, Limits, MimePolicy, NotAByteCount};
+use crate::domain::{ApiKey, ByteCount, KeyId, Limits, MimePolicy};
 use crate::embedded;
 
 /// The upload service that you run yourself: OpenAI's Uploads and Files API on your own Postgres and
@@ -20,6 +26,10 @@ use crate::embedded;
 ///
 /// With no setting at all it keeps everything below ./windlass-data: a private PostgreSQL, started
 /// from the one that is installed, and a directory of objects. The first start prints an API key.
+///
+/// Each setting is a flag and an environment variable; the flag goes first. An empty variable is not set, and white
+/// space around a value is left out. Sizes are numbers of bytes, or have a unit: 64MiB, 64Mi (powers of 1024), 10GB,
+/// 512k (powers of 1000). Durations have a unit: 500ms, 90s, 10m, 1h, 1d.
 #[derive(Debug, Parser)]
 #[command(name = "windlass", version)]
 pub struct CommandLine {
@@ -29,6 +39,19 @@ pub struct CommandLine {
     /// The settings.
     #[command(flatten)]
     pub options: Options,
+    /// What the environment has that looks like a setting, and is none.
+    #[arg(skip)]
+    pub unknown: Vec<UnknownVariable>,
+}
+
+impl CommandLine {
+    /// Reads this process's command line and environment.
+    ///
+    /// # Errors
+    /// When they cannot be used, or ask for the manual or the version.
+    pub fn read() -> Result<Self, Unusable> {
+        environment::read(env::args_os(), env::vars_os())
+    }
 }
 
 /// What to do.
@@ -65,7 +88,7 @@ pub struct Fsck {
     #[arg(long)]
     pub repair: bool,
     /// Delete only what is at least so old.
-    #[arg(long, default_value = "1d", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "1d", value_parser = duration)]
     pub older_than: Duration,
     /// Repair nothing if more than this share of the store would be deleted, in percent of its objects or of their
     /// bytes: a wrong or an old database knows little of what is there.
@@ -95,7 +118,7 @@ pub enum KeysCommand {
     /// Make a key and print it; it is never shown again.
     Create {
         /// The project it opens; made if it is new.
-        #[arg(long, default_value = "default", value_parser = project_name)]
+        #[arg(long, default_value = "default", value_parser = values::project_name)]
         project: String,
         /// What to call the key in lists.
         #[arg(long, default_value = "unnamed")]
@@ -116,18 +139,20 @@ pub enum KeysCommand {
 pub struct Options {
     /// The database: postgres://user:password@host:5432/name. Without it, a private PostgreSQL is run
     /// in the data directory.
-    #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true)]
+    #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_parser = values::database_url)]
     database_url: Option<String>,
     /// The most connections to the database: half of them are for transactions.
-    #[arg(long, global = true, env = "WINDLASS_DATABASE_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..))]
+    #[arg(long, global = true, env = "WINDLASS_DATABASE_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=10_000))]
     database_connections: u32,
     /// Where the private PostgreSQL's programs are (`initdb`, `postgres`); they are searched for if
     /// this is not set.
     #[arg(long, global = true, env = "WINDLASS_PG_BIN")]
     pg_bin: Option<PathBuf>,
-    /// Where to listen. Port 0 picks a free one.
+    /// Where to listen: an address or a name with a port, such as `0.0.0.0:8080`, `[::1]:8080` or `localhost:8080`, where
+    /// the first of the name's addresses that can be had is used; `:8080` for every interface; `8080` for `127.0.0.1:8080`.
+    /// Port 0 picks a free one.
     #[arg(long, global = true, env = "WINDLASS_LISTEN", default_value = "127.0.0.1:8080")]
-    listen: SocketAddr,
+    listen: Listen,
     /// Where everything is kept that is not kept elsewhere.
     #[arg(long, global = true, env = "WINDLASS_DATA_DIR", default_value = "./windlass-data")]
     data_dir: PathBuf,
@@ -138,7 +163,7 @@ pub struct Options {
     store: Option<Location>,
     /// An API key of the project `default` that shall exist. Without it, the first start makes one,
     /// prints it once, and keeps it in the file `api-key` of the data directory.
-    #[arg(long, global = true, env = "WINDLASS_API_KEY", hide_env_values = true, value_parser = api_key)]
+    #[arg(long, global = true, env = "WINDLASS_API_KEY", hide_env_values = true, value_parser = values::api_key)]
     api_key: Option<HiddenKey>,
     /// How long an upload can be added to and completed.
     #[arg(long, global = true, env = "WINDLASS_UPLOAD_LIFETIME", default_value = "1h", value_parser = positive_duration)]
@@ -147,22 +172,22 @@ pub struct Options {
     #[arg(long, global = true, env = "WINDLASS_SWEEP_INTERVAL", default_value = "30s", value_parser = positive_duration)]
     sweep_interval: Duration,
     /// The most bytes of one part.
-    #[arg(long, global = true, env = "WINDLASS_MAX_PART_BYTES", default_value_t = Limits::default().part_bytes.get(), value_parser = clap::value_parser!(u64).range(1..))]
-    max_part_bytes: u64,
+    #[arg(long, global = true, env = "WINDLASS_MAX_PART_BYTES", default_value_t = Limits::default().part_bytes, value_parser = size(1..=MOST_BYTES))]
+    max_part_bytes: ByteCount,
     /// The most bytes of a part that is kept in the database instead of the store: up to 65536, or 0 for none. It
     /// saves a request to the store, and a sync. Raise it where the store is a bucket that takes long over small
     /// objects; the database, and its backups, grow by what it holds.
-    #[arg(long, global = true, env = "WINDLASS_LEDGER_PART_BYTES", default_value_t = Limits::default().ledger_part_bytes.get(), value_parser = clap::value_parser!(u64).range(..=Limits::LEDGER_PART_BYTES))]
-    ledger_part_bytes: u64,
+    #[arg(long, global = true, env = "WINDLASS_LEDGER_PART_BYTES", default_value_t = Limits::default().ledger_part_bytes, value_parser = size(0..=Limits::LEDGER_PART_BYTES))]
+    ledger_part_bytes: ByteCount,
     /// The most bytes of one upload.
-    #[arg(long, global = true, env = "WINDLASS_MAX_UPLOAD_BYTES", default_value_t = Limits::default().upload_bytes.get())]
-    max_upload_bytes: u64,
+    #[arg(long, global = true, env = "WINDLASS_MAX_UPLOAD_BYTES", default_value_t = Limits::default().upload_bytes, value_parser = size(0..=MOST_BYTES))]
+    max_upload_bytes: ByteCount,
     /// The most bytes of a file sent in one request.
-    #[arg(long, global = true, env = "WINDLASS_MAX_FILE_BYTES", default_value_t = Limits::default().file_bytes.get())]
-    max_file_bytes: u64,
+    #[arg(long, global = true, env = "WINDLASS_MAX_FILE_BYTES", default_value_t = Limits::default().file_bytes, value_parser = size(0..=MOST_BYTES))]
+    max_file_bytes: ByteCount,
     /// The most bytes of a batch file sent in one request.
-    #[arg(long, global = true, env = "WINDLASS_MAX_BATCH_FILE_BYTES", default_value_t = Limits::default().batch_file_bytes.get())]
-    max_batch_file_bytes: u64,
+    #[arg(long, global = true, env = "WINDLASS_MAX_BATCH_FILE_BYTES", default_value_t = Limits::default().batch_file_bytes, value_parser = size(0..=MOST_BYTES))]
+    max_batch_file_bytes: ByteCount,
     /// Which MIME types an upload may declare.
     #[arg(long, global = true, env = "WINDLASS_MIME_POLICY", default_value = "contract")]
     mime_policy: MimePolicyOption,
@@ -171,23 +196,24 @@ pub struct Options {
     ledger_patience: Duration,
     /// How long stored bytes that nobody wants any more are kept: for those who are reading them, and for
     /// backups, which must not take longer between the copy of the database and the end of the store's.
-    #[arg(long, global = true, env = "WINDLASS_DELETION_GRACE", default_value = "1h", value_parser = humantime::parse_duration)]
+    #[arg(long, global = true, env = "WINDLASS_DELETION_GRACE", default_value = "1h", value_parser = duration)]
     deletion_grace: Duration,
     /// How long a body may pause before it counts as stalled.
     #[arg(long, global = true, env = "WINDLASS_BODY_IDLE", default_value = "30s", value_parser = positive_duration)]
     body_idle: Duration,
     /// The memory that the program may take while bodies are on their way; those that find none wait, then get 503.
-    #[arg(long, global = true, env = "WINDLASS_BUFFER_BYTES", default_value_t = Limits::default().buffer_bytes.get(), value_parser = clap::value_parser!(u64).range(16 * 1024 * 1024..))]
-    buffer_bytes: u64,
+    #[arg(long, global = true, env = "WINDLASS_BUFFER_BYTES", default_value_t = Limits::default().buffer_bytes, value_parser = size(16 * 1024 * 1024..=MOST_BYTES))]
+    buffer_bytes: ByteCount,
     /// How long open requests may go on after the service was told to stop.
-    #[arg(long, global = true, env = "WINDLASS_SHUTDOWN_PATIENCE", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, global = true, env = "WINDLASS_SHUTDOWN_PATIENCE", default_value = "60s", value_parser = duration)]
     shutdown_patience: Duration,
     /// The step at which to die.
     #[cfg(feature = "crash-points")]
     #[arg(long, global = true, hide = true, env = "WINDLASS_CRASH_AT")]
     crash_at: Option<crate::crash::CrashAt>,
-    /// What to log to standard error: error, warn, info, debug or trace, also by module.
-    #[arg(long, global = true, env = "WINDLASS_LOG", default_value = "info")]
+    /// What to log to standard error: error, warn, info, debug, trace or off, also by module, such as
+    /// info,windlass::db=debug. Lines that cannot be written are dropped and counted.
+    #[arg(long, global = true, env = "WINDLASS_LOG", default_value = "info", value_parser = values::log_filter)]
     log: String,
     /// How to log it.
     #[arg(long, global = true, env = "WINDLASS_LOG_FORMAT", default_value = "text")]
@@ -223,7 +249,7 @@ pub struct Config {
     /// Who says whether what goes to a bucket is signed.
     pub signing: Signing,
     /// Where to listen.
-    pub listen: SocketAddr,
+    pub listen: Listen,
     /// An absolute path.
     pub data_dir: PathBuf,
     /// A key that shall exist.
@@ -259,9 +285,6 @@ pub enum Error {
     /// The working directory is gone.
     #[error("the data directory cannot be found")]
     DataDir(#[from] std::io::Error),
-    /// A limit is too large for the ledger.
-    #[error("a limit is too large: {0}")]
-    Limit(#[from] NotAByteCount),
     /// The data directory's path cannot be a URL.
     #[error("the data directory's path cannot be used")]
     Path,
@@ -274,7 +297,7 @@ impl TryFrom<Options> for Config {
         #[cfg(feature = "crash-points")]
         typed.crash_at.into_iter().for_each(crate::crash::arm);
         let data_dir = path::absolute(typed.data_dir)?;
-        let database = match typed.database_url.filter(|it| !it.is_empty()) {
+        let database = match typed.database_url {
             Some(url) => Database::Url(url),
             None => Database::Embedded(embedded::Settings {
                 data_dir: data_dir.clone(),
@@ -284,14 +307,15 @@ impl TryFrom<Options> for Config {
                 connections: typed.database_connections,
             }),
         };
-        let signing = env::var_os("AWS_UNSIGNED_PAYLOAD").map_or(Signing::Found, |_| Signing::Set);
+        let signing =
+            env::var_os("AWS_UNSIGNED_PAYLOAD").filter(|it| !it.is_empty()).map_or(Signing::Found, |_| Signing::Set);
         let limits = Limits {
-            part_bytes: ByteCount::try_from(typed.max_part_bytes)?,
-            ledger_part_bytes: ByteCount::try_from(typed.ledger_part_bytes)?,
-            upload_bytes: ByteCount::try_from(typed.max_upload_bytes)?,
-            file_bytes: ByteCount::try_from(typed.max_file_bytes)?,
-            batch_file_bytes: ByteCount::try_from(typed.max_batch_file_bytes)?,
-            buffer_bytes: ByteCount::try_from(typed.buffer_bytes)?,
+            part_bytes: typed.max_part_bytes,
+            ledger_part_bytes: typed.ledger_part_bytes,
+            upload_bytes: typed.max_upload_bytes,
+            file_bytes: typed.max_file_bytes,
+            batch_file_bytes: typed.max_batch_file_bytes,
+            buffer_bytes: typed.buffer_bytes,
             upload_lifetime: typed.upload_lifetime,
             body_idle: typed.body_idle,
             ledger_patience: typed.ledger_patience,
@@ -330,44 +354,5 @@ fn own_program() -> std::io::Result<PathBuf> {
     if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { env::current_exe() }
 }
 
-fn api_key(text: &str) -> Result<HiddenKey, crate::domain::NotAnApiKey> {
-    ApiKey::try_from(text.to_owned()).map(HiddenKey)
-}
-
-fn positive_duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(it) if it < Duration::from_millis(1) => Err("must be longer than nothing, such as 30s or 1h".to_owned()),
-        Ok(it) => Ok(it),
-        Err(error) => Err(format!("{error}; write it as 90s, 10m or 1h")),
-    }
-}
-
-fn project_name(text: &str) -> Result<String, &'static str> {
-    let fits = (1..=63).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
-        && text.starts_with(|it: char| it.is_ascii_alphanumeric());
-    if fits {
-        Ok(text.to_owned())
-    } else {
-        Err("a project's name has 1 to 63 of a-z, 0-9, - and _, and begins with a letter or digit")
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_sound() {
-        CommandLine::command().debug_assert();
-    }
-
-    #[test]
-    fn settings_may_stand_before_and_after_the_command() {
-        for line in [["windlass", "--listen=127.0.0.1:0", "serve"], ["windlass", "serve", "--listen=127.0.0.1:0"]] {
-            assert_eq!(CommandLine::parse_from(line).options.listen.port(), 0);
-        }
-    }
-}
+mod tests;

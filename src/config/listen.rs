@@ -1,0 +1,143 @@
+//! Where to listen, as people write it.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::str::FromStr;
+
+/// A host, or all of them, and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    host: Host,
+    /// 0 lets the operating system choose.
+    port: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Host {
+    /// Every interface: IPv6 and IPv4 where the machine has both.
+    All,
+    /// An address, or a name that is looked up at the start.
+    Named(String),
+}
+
+/// A text that names no such place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAnAddress {
+    /// It has no port.
+    #[error("has no port: write an address with one, such as 127.0.0.1:8080, localhost:8080, [::1]:8080 or :8080")]
+    NoPort,
+    /// The port is no number from 0 to 65535.
+    #[error("'{0}' is not a port from 0 to 65535")]
+    Port(String),
+    /// It is a URL, or something else that is no host.
+    #[error("'{0}' is not a host: write an address such as 127.0.0.1:8080, localhost:8080, [::1]:8080 or :8080")]
+    Host(String),
+}
+
+impl Listen {
+    /// The addresses to try in this order: the service listens on the first that it can have.
+    ///
+    /// # Errors
+    /// When a name is not known.
+    pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        match &self.host {
+            // An IPv6 socket takes IPv4 as well, on a machine that has IPv6.
+            Host::All => Ok(vec![(Ipv6Addr::UNSPECIFIED, self.port).into(), (Ipv4Addr::UNSPECIFIED, self.port).into()]),
+            Host::Named(name) => Ok((name.as_str(), self.port).to_socket_addrs()?.collect()),
+        }
+    }
+}
+
+/// `host:port`, `[IPv6]:port`, `:port` for every interface, or a port alone, which is one of 127.0.0.1.
+impl FromStr for Listen {
+    type Err = NotAnAddress;
+
+    fn from_str(text: &str) -> Result<Self, NotAnAddress> {
+        if !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit()) {
+            return Ok(Self { host: Host::Named(Ipv4Addr::LOCALHOST.to_string()), port: port(text)? });
+        }
+        let (host, port_text) = text.rsplit_once(':').ok_or(NotAnAddress::NoPort)?;
+        if text.parse::<Ipv6Addr>().is_ok() || text.ends_with(']') {
+            return Err(NotAnAddress::NoPort);
+        }
+        let host = match host {
+            "" | "*" => Host::All,
+            _ => Host::Named(host_name(host).ok_or_else(|| NotAnAddress::Host(host.to_owned()))?.to_owned()),
+        };
+        Ok(Self { host, port: port(port_text)? })
+    }
+}
+
+fn port(text: &str) -> Result<u16, NotAnAddress> {
+    text.parse().map_err(|_| NotAnAddress::Port(text.to_owned()))
+}
+
+fn host_name(text: &str) -> Option<&str> {
+    if let Some(address) = text.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
+        return address.parse::<Ipv6Addr>().ok().map(|_| address);
+    }
+    let is_name = text.bytes().all(|it| it.is_ascii_alphanumeric() || b"-._".contains(&it));
+    is_name.then_some(text)
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::All => write!(f, ":{}", self.port),
+            Host::Named(host) if host.contains(':') => write!(f, "[{host}]:{}", self.port),
+            Host::Named(host) => write!(f, "{host}:{}", self.port),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_read_as_people_write_them() {
+        let table = [
+            ("127.0.0.1:8080", &["127.0.0.1:8080"][..]),
+            ("0.0.0.0:0", &["0.0.0.0:0"]),
+            ("[::]:8080", &["[::]:8080"]),
+            ("[::1]:8080", &["[::1]:8080"]),
+            (":8080", &["[::]:8080", "0.0.0.0:8080"]),
+            ("*:8080", &["[::]:8080", "0.0.0.0:8080"]),
+            ("8080", &["127.0.0.1:8080"]),
+        ];
+        for (text, expected) in table {
+            let listen: Listen = text.parse().unwrap();
+            let addresses: Vec<_> = listen.addresses().unwrap().iter().map(ToString::to_string).collect();
+            assert_eq!(addresses, expected, "{text}");
+            assert_eq!(listen.to_string().parse(), Ok(listen), "{text}");
+        }
+        let localhost = "localhost:8080".parse::<Listen>().unwrap().addresses().unwrap();
+        assert!(!localhost.is_empty() && localhost.iter().all(|it| it.ip().is_loopback() && it.port() == 8080));
+    }
+
+    #[test]
+    fn what_is_no_place_is_refused_with_the_reason() {
+        let table = [
+            ("", "no port"),
+            ("localhost", "no port"),
+            ("127.0.0.1", "no port"),
+            ("::1", "no port"),
+            ("[::1]", "no port"),
+            ("::", "no port"),
+            ("localhost:http", "'http' is not a port"),
+            (":65536", "'65536' is not a port"),
+            ("65536", "'65536' is not a port"),
+            ("localhost:", "'' is not a port"),
+            ("http://localhost:8080", "'http://localhost' is not a host"),
+            ("::1:8080", "no port"),
+            ("[localhost]:80", "'[localhost]' is not a host"),
+            ("two words:80", "'two words' is not a host"),
+            ("/run/windlass.sock", "no port"),
+        ];
+        for (text, expected) in table {
+            let refused = text.parse::<Listen>().unwrap_err().to_string();
+            assert!(refused.contains(expected), "{text}: {refused}");
+        }
+    }
+}

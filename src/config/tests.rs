@@ -1,0 +1,139 @@
+//! Command lines and environments, as tables.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+
+use clap::CommandFactory as _;
+
+use super::*;
+
+fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<CommandLine, Unusable> {
+    let arguments = ["windlass"].iter().chain(arguments).map(OsString::from);
+    environment::read(arguments, environment.iter().map(|(name, value)| (name.into(), value.into())))
+}
+
+fn config(arguments: &[&str], environment: &[(&str, &str)]) -> Config {
+    read(arguments, environment).unwrap().options.try_into().unwrap()
+}
+
+#[test]
+fn the_command_line_is_sound() {
+    CommandLine::command().debug_assert();
+}
+
+#[test]
+fn settings_may_stand_before_and_after_the_command_and_overrule_the_environment() {
+    let environment = [("WINDLASS_LISTEN", "127.0.0.1:1")];
+    for (line, expected) in [
+        (&["--listen=:2", "serve"][..], ":2"),
+        (&["serve", "--listen=:2"], ":2"),
+        (&["serve", "--listen", ":2"], ":2"),
+        (&["serve"], "127.0.0.1:1"),
+        (&[], "127.0.0.1:1"),
+        (&["keys", "create", "--name", "a"], "127.0.0.1:1"),
+    ] {
+        assert_eq!(config(line, &environment).listen.to_string(), expected, "{line:?}");
+    }
+    // What is overruled is not looked at.
+    assert_eq!(config(&["--listen=:2"], &[("WINDLASS_LISTEN", "nonsense")]).listen.to_string(), ":2");
+}
+
+#[test]
+fn an_empty_variable_is_not_set() {
+    let names: Vec<_> =
+        CommandLine::command().get_arguments().filter_map(|it| it.get_env().map(OsStr::to_owned)).collect();
+    assert!(names.len() > 20, "{names:?}");
+    for empty in ["", " ", "\n"] {
+        let environment: Vec<_> = names.iter().map(|it| (it.to_str().unwrap(), empty)).collect();
+        assert_eq!(format!("{:?}", config(&[], &environment)), format!("{:?}", config(&[], &[])), "{empty:?}");
+    }
+}
+
+#[test]
+fn white_space_around_a_value_is_no_part_of_it() {
+    let config = config(
+        &[],
+        &[
+            ("WINDLASS_API_KEY", "a-key\n"),
+            ("DATABASE_URL", " postgresql://u:p@h/d\r\n"),
+            ("WINDLASS_DATA_DIR", "/a place\n"),
+            ("WINDLASS_MAX_PART_BYTES", " 1 MiB "),
+            ("WINDLASS_MIME_POLICY", "any\n"),
+            ("WINDLASS_STORE", "s3://bucket\n"),
+        ],
+    );
+    assert_eq!(config.api_key.unwrap().0.reveal(), "a-key");
+    assert!(matches!(config.database, Database::Url(url) if url == "postgresql://u:p@h/d"));
+    assert_eq!(config.data_dir, PathBuf::from("/a place"));
+    assert_eq!(config.limits.part_bytes.get(), 1 << 20);
+    assert_eq!(config.limits.mime_policy, MimePolicy::Any);
+    assert!(matches!(config.store, Location::Bucket(url) if url.as_str() == "s3://bucket"));
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once_with_name_value_and_reason_but_no_secret() {
+    let environment = [
+        ("WINDLASS_LISTEN", "localhost"),
+        ("WINDLASS_SWEEP_INTERVAL", "30"),
+        ("WINDLASS_MAX_PART_BYTES", "64 megs"),
+        ("WINDLASS_LOG_FORMAT", "yaml"),
+        ("WINDLASS_DATABASE_CONNECTIONS", "1"),
+        ("WINDLASS_API_KEY", "two secrets"),
+        ("DATABASE_URL", "mysql://secret@h/d"),
+    ];
+    let Err(error @ Unusable::Settings(_)) = read(&["serve"], &environment) else { panic!("it can be used") };
+    let said = error.to_string();
+    for expected in [
+        "WINDLASS_LISTEN is 'localhost': has no port",
+        "WINDLASS_SWEEP_INTERVAL is '30': has no unit: write 30s",
+        "WINDLASS_MAX_PART_BYTES is '64 megs': is not a size",
+        "WINDLASS_LOG_FORMAT is 'yaml': must be one of text, json",
+        "WINDLASS_DATABASE_CONNECTIONS is '1': 1 is not in 2..=10000",
+        "WINDLASS_API_KEY: an API key has",
+        "DATABASE_URL: is not a Postgres URL",
+    ] {
+        assert!(said.contains(expected), "'{expected}' is not in {said}");
+    }
+    assert_eq!(said.lines().count(), environment.len());
+    assert!(!said.contains("secret"), "{said}");
+}
+
+#[test]
+fn a_value_that_is_no_text_is_a_path_or_refused() {
+    let strange = OsStr::from_bytes(b"/caf\xe9");
+    let read = |name: &str| environment::read([OsString::from("windlass")], [(name.into(), strange.to_owned())]);
+    let config: Config = read("WINDLASS_DATA_DIR").unwrap().options.try_into().unwrap();
+    assert_eq!(config.data_dir, PathBuf::from(strange));
+    let refused = read("WINDLASS_STORE").unwrap_err().to_string();
+    assert!(refused.contains("WINDLASS_STORE is '/caf\u{fffd}'") && refused.contains("UTF-8"), "{refused}");
+}
+
+#[test]
+fn a_variable_that_no_setting_has_is_named_with_the_one_that_may_be_meant() {
+    let table = [
+        ("WINDLASS_DATADIR", "/a", Some("WINDLASS_DATA_DIR is one")),
+        ("WINDLASS_DATA_DIRECTORY", "/a", Some("WINDLASS_DATA_DIR is one")),
+        ("WINDLASS_SWEEP_INTERVALL", "1s", Some("WINDLASS_SWEEP_INTERVAL is one")),
+        ("WINDLASS_MAX_PARTS_BYTES", "1", Some("WINDLASS_MAX_PART_BYTES is one")),
+        ("WINDLASS_XYZZY", "1", Some("is no setting")),
+        ("WINDLASS_PORT", "9000", Some("is no setting")),
+        ("WINDLASS_XYZZY", "", None),
+        ("WINDLASS_LISTEN", ":1", None),
+        ("windlass_listen", ":1", None),
+        ("OTHER", "1", None),
+        // What Kubernetes sets where a Service has the name.
+        ("WINDLASS_PORT", "tcp://10.0.0.1:8080", None),
+        ("WINDLASS_SERVICE_HOST", "10.0.0.1", None),
+        ("WINDLASS_SERVICE_PORT_HTTP", "8080", None),
+        ("WINDLASS_PORT_8080_TCP_ADDR", "10.0.0.1", None),
+    ];
+    for (name, value, expected) in table {
+        let said: Vec<_> = read(&[], &[(name, value)]).unwrap().unknown.iter().map(ToString::to_string).collect();
+        match expected {
+            Some(expected) => {
+                assert!(said.len() == 1 && said[0].contains(name) && said[0].contains(expected), "{said:?}");
+            }
+            None => assert!(said.is_empty(), "{said:?}"),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! How values are written: sizes, durations, and the rest that is a text.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use super::HiddenKey;
+use crate::domain::{ApiKey, ByteCount, NotAnApiKey};
+
+/// The most bytes that the ledger can count.
+pub const MOST_BYTES: u64 = i64::MAX.unsigned_abs();
+
+/// The longest duration: later moments cannot be computed everywhere.
+const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
+
+/// A parser of numbers of bytes in this range: plain, or with a unit. k, M, G are powers of 1000, Ki, Mi, Gi of 1024;
+/// a B may follow, and case does not matter.
+pub fn size(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<ByteCount, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let bytes =
+            text.parse::<ByteSize>().map_err(|_| "is not a size: write it as 67108864, 64MiB or 10GB")?.as_u64();
+        let (least, most) = (range.start(), range.end());
+        match ByteCount::try_from(bytes) {
+            Ok(count) if range.contains(&bytes) => Ok(count),
+            Ok(_) | Err(_) if *most == MOST_BYTES => Err(format!("must be at least {least} bytes, and below 8 EiB")),
+            Ok(_) | Err(_) => Err(format!("must be {least} to {most} bytes")),
+        }
+    }
+}
+
+/// A duration, such as `90s`, `10m` or `1h 30m`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let is_zero = text.trim_matches('0').is_empty();
+    if !is_zero && text.bytes().all(|it| it.is_ascii_digit()) {
+        return Err(format!("has no unit: write {text}s, {text}m or {text}h"));
+    }
+    match humantime::parse_duration(text) {
+        Ok(it) if it > LONGEST => Err("is too long: 100 years are the most".to_owned()),
+        Ok(it) => Ok(it),
+        Err(error) => Err(format!("{error}; write it as 90s, 10m or 1h")),
+    }
+}
+
+/// The same, of a millisecond at least.
+pub fn positive_duration(text: &str) -> Result<Duration, String> {
+    match duration(text) {
+        Ok(it) if it < Duration::from_millis(1) => Err("must be longer than nothing, such as 30s or 1h".to_owned()),
+        outcome => outcome,
+    }
+}
+
+/// A Postgres URL. The message does not repeat it: it may hold a password.
+pub fn database_url(text: &str) -> Result<String, &'static str> {
+    let is_url = ["postgres://", "postgresql://"].iter().any(|it| text.starts_with(it));
+    is_url.then(|| text.to_owned()).ok_or("is not a Postgres URL such as postgres://user:password@host:5432/name")
+}
+
+/// An API key. The message does not repeat it.
+pub fn api_key(text: &str) -> Result<HiddenKey, NotAnApiKey> {
+    ApiKey::try_from(text.to_owned()).map(HiddenKey)
+}
+
+/// A level, or levels by module. A lone word that is no level would be taken for a module that nothing comes from.
+pub fn log_filter(text: &str) -> Result<String, String> {
+    const RIGHT: &str = "write error, warn, info, debug, trace or off, also by module, such as info,windlass::db=debug";
+    let directives: Vec<_> = text.split(',').map(str::trim).collect();
+    let mut lone_words = directives.iter().filter(|it| it.bytes().all(|it| it.is_ascii_alphanumeric()));
+    if let Some(word) = lone_words.find(|it| it.parse::<LevelFilter>().is_err()) {
+        return Err(format!("'{word}' is not a level: {RIGHT}"));
+    }
+    let filter = directives.join(",");
+    match filter.parse::<EnvFilter>() {
+        Ok(_) => Ok(filter),
+        Err(error) => Err(format!("{error}: {RIGHT}")),
+    }
+}
+
+/// A project's name.
+pub fn project_name(text: &str) -> Result<String, &'static str> {
+    let fits = (1..=63).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+        && text.starts_with(|it: char| it.is_ascii_alphanumeric());
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err("a project's name has 1 to 63 of a-z, 0-9, - and _, and begins with a letter or digit")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_plain_or_have_a_unit() {
+        let table = [
+            ("0", 0),
+            ("1", 1),
+            ("67108864", 64 << 20),
+            ("64MiB", 64 << 20),
+            ("64 MiB", 64 << 20),
+            ("64Mi", 64 << 20),
+            ("64mib", 64 << 20),
+            ("10GB", 10_000_000_000),
+            ("10G", 10_000_000_000),
+            ("512k", 512_000),
+            ("512Ki", 512 << 10),
+            ("1.5GiB", 3 << 29),
+            ("100B", 100),
+            ("9223372036854775807", MOST_BYTES),
+        ];
+        for (text, expected) in table {
+            assert_eq!(size(0..=MOST_BYTES)(text).map(ByteCount::get), Ok(expected), "{text}");
+        }
+        let not_sizes =
+            ["", "MiB", "-1", "64 M i B", "64MiBs", "1e3", "0x10", "1_000", "1,000", "NaN", "inf", "64 MB B", "½k"];
+        for text in not_sizes {
+            let refused = size(0..=MOST_BYTES)(text).unwrap_err();
+            assert!(refused.contains("64MiB"), "{text}: {refused}");
+        }
+        for (text, range, right) in [
+            ("0", 1..=MOST_BYTES, "at least 1 bytes"),
+            ("9223372036854775808", 0..=MOST_BYTES, "below 8 EiB"),
+            ("8EiB", 0..=MOST_BYTES, "below 8 EiB"),
+            ("99999999999999999999999TB", 0..=MOST_BYTES, "below 8 EiB"),
+            ("64KB", 0..=4096, "0 to 4096"),
+        ] {
+            let refused = size(range)(text).unwrap_err();
+            assert!(refused.contains(right), "{text}: {refused}");
+        }
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        for (text, seconds) in [
+            ("30s", 30),
+            ("10m", 600),
+            ("1h", 3600),
+            ("1h 30m", 5400),
+            ("1h30m", 5400),
+            ("0", 0),
+            ("0s", 0),
+            ("1d", 86_400),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for (text, right) in [
+            ("30", "30s, 30m or 30h"),
+            ("", "1h"),
+            ("s", "1h"),
+            ("-1s", "1h"),
+            ("1:30", "1h"),
+            ("PT1H", "1h"),
+            ("200y", "100 years"),
+            ("99999999999999999999s", "1h"),
+        ] {
+            let refused = duration(text).unwrap_err();
+            assert!(refused.contains(right), "{text}: {refused}");
+        }
+        assert!(
+            positive_duration("0s").is_err() && positive_duration("999us").is_err() && positive_duration("1ms").is_ok()
+        );
+    }
+
+    #[test]
+    fn what_to_log_is_a_level_or_levels_by_module() {
+        for text in ["info", "INFO", "off", "warn,windlass::db=debug", "windlass=trace,info", "info, sqlx=warn"] {
+            assert!(log_filter(text).is_ok(), "{text}");
+        }
+        for text in ["warning", "inof", "verbose", "info,debgu", "info=windlass", "windlass=loud"] {
+            assert!(log_filter(text).unwrap_err().contains("error, warn, info, debug"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_database_is_a_postgres_url_and_is_not_repeated() {
+        for text in ["postgres://u:p@h:5432/d", "postgresql://h/d", "postgres:///d?host=/run/postgresql"] {
+            assert!(database_url(text).is_ok(), "{text}");
+        }
+        for text in ["mysql://u:secret@h/d", "host=h password=secret", "h:5432"] {
+            assert!(!database_url(text).unwrap_err().contains("secret"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! A bounded queue of lines in front of an output that may block or fail. Adding a line never waits: a thread of the
+//! queue's own writes, and a line that finds no room, or cannot be written, is dropped and counted.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Write};
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// The most bytes that wait to be written. It is what one stuck output costs in memory.
+const MAX_BYTES: usize = 1024 * 1024;
+
+/// The pause before another try where the output is in non-blocking mode and full.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// The queue.
+pub(super) struct LineQueue(Arc<Shared>);
+
+struct Shared {
+    on_drop: OnDrop,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Box<[u8]>>,
+    waiting_bytes: usize,
+    /// Whether the thread has taken a line and is not done with it.
+    is_writing: bool,
+    /// Lines dropped since the last report.
+    unreported: u64,
+}
+
+/// What is done about lines that were dropped.
+#[derive(Clone, Copy)]
+pub(super) struct OnDrop {
+    /// Called once for every line.
+    pub count: fn(),
+    /// Called by the writing thread with the number of lines, once a line has been written again.
+    pub report: fn(u64),
+}
+
+impl LineQueue {
+    /// Starts the thread that writes to `output`.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub fn start(name: &str, output: impl Write + Send + 'static, on_drop: OnDrop) -> io::Result<Self> {
+        let shared = Arc::new(Shared { on_drop, state: Mutex::default(), changed: Condvar::new() });
+        let queue = Self(Arc::clone(&shared));
+        let writer = Writer { output, is_torn: false };
+        thread::Builder::new().name(name.to_owned()).spawn(move || shared.write_all(writer))?;
+        Ok(queue)
+    }
+
+    /// Adds a line, which ends with a line feed.
+    pub fn push(&self, line: &[u8]) {
+        let mut state = self.0.lock();
+        if state.waiting_bytes + line.len() <= MAX_BYTES {
+            state.waiting_bytes += line.len();
+            state.waiting.push_back(line.into());
+            self.0.changed.notify_all();
+        } else {
+            state.unreported += 1;
+            drop(state);
+            (self.0.on_drop.count)();
+        }
+    }
+
+    /// Waits until nothing is left to write, but no longer than `within`.
+    pub fn flush(&self, within: Duration) {
+        let is_busy = |state: &mut State| state.is_writing || !state.waiting.is_empty();
+        drop(self.0.changed.wait_timeout_while(self.0.lock(), within, is_busy));
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_all(&self, mut writer: Writer<impl Write>) -> ! {
+        loop {
+            let written = writer.write(&self.next());
+            let mut state = self.lock();
+            state.is_writing = false;
+            if written.is_err() {
+                state.unreported += 1;
+            }
+            // While lines are still being lost for want of room there is no end to report.
+            let is_over = written.is_ok() && state.waiting.is_empty();
+            let lost = if is_over { mem::take(&mut state.unreported) } else { 0 };
+            drop(state);
+            if written.is_err() {
+                (self.on_drop.count)();
+            }
+            if lost > 0 {
+                (self.on_drop.report)(lost);
+            }
+            self.changed.notify_all();
+        }
+    }
+
+    fn next(&self) -> Box<[u8]> {
+        let mut state = self.lock();
+        loop {
+            if let Some(line) = state.waiting.pop_front() {
+                state.waiting_bytes -= line.len();
+                state.is_writing = true;
+                return line;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+struct Writer<W> {
+    output: W,
+    /// Whether the output ends in the middle of a line whose rest was lost.
+    is_torn: bool,
+}
+
+impl<W: Write> Writer<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.is_torn {
+            self.write_bytes(b"\n")?;
+            self.is_torn = false;
+        }
+        self.write_bytes(line)
+    }
+
+    fn write_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut left = bytes;
+        while !left.is_empty() {
+            match self.output.write(left) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    left = &left[written..];
+                    self.is_torn = !left.is_empty();
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Who shares a pipe or a terminal with others may find it in non-blocking mode.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY_PAUSE),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// An output that writes as many bytes as it is told, one number a write; told an error, it fails.
+    struct Scripted {
+        script: mpsc::Receiver<io::Result<usize>>,
+        written: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Scripted {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let most = self.script.recv().unwrap_or(Ok(usize::MAX))?.min(bytes.len());
+            self.written.lock().unwrap().extend_from_slice(&bytes[..most]);
+            Ok(most)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    const HANG: Duration = Duration::from_mins(1);
+
+    type Script = mpsc::Sender<io::Result<usize>>;
+
+    fn scripted(on_drop: OnDrop) -> (LineQueue, Script, Arc<Mutex<Vec<u8>>>) {
+        let (tell, script) = mpsc::channel();
+        let written = Arc::<Mutex<Vec<u8>>>::default();
+        let output = Scripted { script, written: Arc::clone(&written) };
+        (LineQueue::start("test", output, on_drop).unwrap(), tell, written)
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted_and_reported_once_writing_works_again() {
+        static COUNTED: AtomicU64 = AtomicU64::new(0);
+        static REPORTED: AtomicU64 = AtomicU64::new(0);
+        let on_drop = OnDrop {
+            count: || COUNTED.store(COUNTED.load(Ordering::Relaxed) + 1, Ordering::Relaxed),
+            report: |lost| REPORTED.store(lost, Ordering::Relaxed),
+        };
+        let (queue, tell, written) = scripted(on_drop);
+        let full = || Err(ErrorKind::StorageFull.into());
+        for outcome in [Ok(3), full(), full(), Err(ErrorKind::WouldBlock.into()), Ok(usize::MAX), Ok(usize::MAX)] {
+            tell.send(outcome).unwrap();
+        }
+        for line in ["begun\n", "lost\n", "kept\n"] {
+            queue.push(line.as_bytes());
+        }
+        queue.flush(HANG);
+        assert_eq!(String::from_utf8_lossy(&written.lock().unwrap()), "beg\nkept\n", "each line begins on its own");
+        assert_eq!((COUNTED.load(Ordering::Relaxed), REPORTED.load(Ordering::Relaxed)), (2, 2));
+    }
+
+    #[test]
+    fn an_output_that_is_stuck_costs_a_bounded_amount_of_memory_and_no_time() {
+        static DROPPED: AtomicUsize = AtomicUsize::new(0);
+        let count = || DROPPED.store(DROPPED.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let (queue, tell, written) = scripted(OnDrop { count, report: |_| () });
+        let line = [b'x'; 1000];
+        (0..3000).for_each(|_| queue.push(&line));
+        let accepted = 3000 - DROPPED.load(Ordering::Relaxed);
+        assert!((1048..=1049).contains(&accepted), "{accepted} lines wait");
+        queue.flush(Duration::from_millis(10));
+        drop(tell);
+        queue.flush(HANG);
+        assert_eq!(written.lock().unwrap().len(), accepted * line.len(), "what was accepted is written");
+    }
+}

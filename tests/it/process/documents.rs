@@ -1,0 +1,131 @@
+//! What the documents promise: their examples are run as they stand, and every name that they give exists.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use sqlx::AssertSqlSafe;
+use sqlx::Executor as _;
+
+use crate::support::program;
+use crate::support::{StoreKind, TestApp, cluster, tools};
+
+/// Variables that the documents name and that are no settings of the program: of its tests and its stack.
+const OTHER_VARIABLES: &[&str] = &["WINDLASS_BENCH_DIR", "WINDLASS_PORT"];
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+fn documents() -> Vec<(&'static str, String)> {
+    ["README.md", "docs/operations.md", "docs/benchmarks.md", "docker-compose.yml", "Dockerfile"]
+        .map(|it| (it, read(it)))
+        .into()
+}
+
+/// The longest words of these characters that begin with this.
+fn words<'a>(text: &'a str, beginning: &'a str, more: &'a [u8]) -> impl Iterator<Item = &'a str> {
+    text.match_indices(beginning).map(move |(at, _)| {
+        let rest = &text[at + beginning.len()..];
+        let end = rest.bytes().position(|it| !it.is_ascii_alphanumeric() && !more.contains(&it)).unwrap_or(rest.len());
+        &text[at..at + beginning.len() + end]
+    })
+}
+
+/// The code blocks of a language.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let fence = format!("```{language}\n");
+    text.split(&fence).skip(1).map(|it| it.split("```").next().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_readmes_five_lines_work_as_they_stand() {
+    let Some(python) = tools::tool("venv/bin/python") else { return };
+    let Some(app) = TestApp::start(StoreKind::Directory, &[]).await else { return };
+    let place = tempfile::tempdir().unwrap();
+    fs::create_dir(place.path().join("windlass-data")).unwrap();
+    fs::write(place.path().join("windlass-data/api-key"), format!("{}\n", app.client.key)).unwrap();
+    let sent = vec![7; 70_000_000];
+    fs::write(place.path().join("big.tar"), &sent).unwrap();
+    let [example] = &blocks(&read("README.md"), "python")[..] else { panic!("the README has one example") };
+    let example = example.replace("http://127.0.0.1:8080", &app.client.address);
+    assert!(example.contains(&app.client.address));
+    let done = Command::new(python).args(["-c", &example]).current_dir(place.path()).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(fs::read(place.path().join("the-same.tar")).unwrap() == sent);
+}
+
+#[test]
+fn every_command_that_the_documents_name_exists() {
+    let manual =
+        String::from_utf8(Command::new("./dev").current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap().stdout)
+            .unwrap();
+    let script = read("dev");
+    for (path, text) in documents() {
+        for command in words(&text, "./dev ", b"-").map(|it| &it["./dev ".len()..]).filter(|it| !it.is_empty()) {
+            assert!(manual.contains(&format!("\n  {command} ")), "{path}: ./dev {command} is not in the manual");
+            assert!(script.contains(&format!("\n{command})\n")), "{path}: there is no ./dev {command}");
+        }
+        for script in words(&text, "scripts/", b"-_.") {
+            assert!(
+                Path::new(env!("CARGO_MANIFEST_DIR")).join(script.trim_end_matches('.')).exists(),
+                "{path}: {script}"
+            );
+        }
+        for command in words(&text, "`windlass ", b"- ").map(|it| it["`windlass ".len()..].trim()) {
+            let arguments: Vec<_> = command.split(' ').filter(|it| !it.is_empty() && !it.starts_with('-')).collect();
+            let found = program::run(&[], &[&arguments[..], &["--help"]].concat());
+            let is_known = found.status.success() || arguments.is_empty();
+            // A value may follow, such as a time.
+            assert!(
+                is_known || program::run(&[], &[&arguments[..1], &["--help"]].concat()).status.success(),
+                "{path}: windlass {command}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_setting_that_the_documents_name_is_in_the_manual() {
+    let manual = String::from_utf8(program::run(&[], &["--help"]).stdout).unwrap();
+    let settings: BTreeSet<_> = words(&manual, "WINDLASS_", b"_").collect();
+    for (path, text) in documents() {
+        for name in words(&text, "WINDLASS_", b"_").filter(|it| !it.ends_with('_')) {
+            assert!(settings.contains(name) || OTHER_VARIABLES.contains(&name), "{path}: {name}");
+        }
+    }
+}
+
+#[test]
+fn every_metric_that_the_documents_name_is_described() {
+    let described = read("src/telemetry/mod.rs");
+    let operations = read("docs/operations.md");
+    let mut named = words(&operations, "windlass_", b"_").peekable();
+    assert!(named.peek().is_some());
+    named.for_each(|it| assert!(described.contains(it), "{it}"));
+}
+
+#[test]
+fn every_suite_that_is_named_as_proof_exists() {
+    let operations = read("docs/operations.md");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+    for suite in ["api::", "crash::", "model::", "process::", "races::", "sql::", "surroundings::", "trouble::"] {
+        for name in words(&operations, &format!("`{suite}"), b"_:") {
+            let path = name.trim_start_matches('`').trim_end_matches(':').replace("::", "/");
+            assert!(root.join(format!("{path}.rs")).exists() || root.join(&path).join("mod.rs").exists(), "{name}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_query_that_the_operators_are_given_runs() {
+    let database = cluster::database().await;
+    let operations = read("docs/operations.md");
+    let queries: Vec<_> =
+        operations.split("`select ").skip(1).map(|it| format!("select {}", it.split('`').next().unwrap())).collect();
+    assert!(!queries.is_empty());
+    for query in queries {
+        database.pool.execute(AssertSqlSafe(query.replace('\n', " "))).await.unwrap();
+    }
+}

@@ -1,0 +1,237 @@
+//! Nothing that happens to the outputs stops the service: a log that nobody reads, a reader that has gone, a full disk,
+//! closed descriptors. No command loses what it was asked for without saying so.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead as _, BufReader};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::support::program::{self, Program};
+use crate::support::{Client, cluster, eventually};
+
+const KEY: &str = "a-key-for-these-tests";
+
+async fn settings() -> (TempDir, Vec<(String, String)>) {
+    let data_dir = tempfile::tempdir().unwrap();
+    let settings = [
+        ("DATABASE_URL", cluster::database().await.url),
+        ("WINDLASS_DATA_DIR", data_dir.path().display().to_string()),
+        ("WINDLASS_DATABASE_CONNECTIONS", "4".to_owned()),
+        ("WINDLASS_API_KEY", KEY.to_owned()),
+    ];
+    (data_dir, settings.map(|(name, value)| (name.to_owned(), value)).into())
+}
+
+/// Where what cannot be written goes: every write fails as on a full disk.
+fn full() -> File {
+    OpenOptions::new().write(true).open("/dev/full").unwrap()
+}
+
+/// A pipe whose ends no other child gets.
+fn pipe() -> (OwnedFd, OwnedFd) {
+    nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap()
+}
+
+/// A pipe that nobody reads and that is full.
+fn stuck_pipe() -> (OwnedFd, OwnedFd) {
+    let (reader, writer) = pipe();
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    while nix::unistd::write(writer.as_fd(), &[b'.'; 4096]).is_ok() {}
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+    (reader, writer)
+}
+
+/// A file goes up and comes back.
+async fn serves(program: &Program) {
+    let client = Client::new(&program.address, KEY);
+    let file = client.file("the file").await;
+    assert_eq!(client.download(&file).await, b"the file");
+}
+
+async fn dropped_lines(program: &Program) -> f64 {
+    let metrics = reqwest::get(format!("{}/metrics", program.address)).await.unwrap().text().await.unwrap();
+    let line = metrics.lines().find(|it| it.starts_with("windlass_log_lines_dropped_total ")).unwrap();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+fn ends_in_good_order(mut program: Program) {
+    program.signal(Signal::SIGTERM);
+    assert!(program.wait().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_goes_on_when_the_reader_of_its_log_goes_away() {
+    let (_data_dir, settings) = settings().await;
+    let mut command = program::command(&settings);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut program = Program::answering(command);
+    drop(program.take_stderr());
+    serves(&program).await;
+    eventually("the lines are counted", async || dropped_lines(&program).await > 2.0).await;
+    ends_in_good_order(program);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_goes_on_when_nobody_reads_its_log_and_says_later_what_was_lost() {
+    let (_data_dir, mut settings) = settings().await;
+    settings.push(("WINDLASS_LOG".to_owned(), "trace".to_owned()));
+    let mut command = program::command(&settings);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut program = Program::answering(command);
+    let log = program.take_stderr();
+    eventually("the pipe and the queue are full", async || {
+        serves(&program).await;
+        dropped_lines(&program).await > 100.0
+    })
+    .await;
+    serves(&program).await;
+
+    let reading = std::thread::spawn(move || {
+        let lines = BufReader::new(log).lines().map_while(Result::ok);
+        lines.filter(|it| it.contains("log lines could not be written and were dropped")).count()
+    });
+    // The report needs a moment without new losses.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    serves(&program).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    ends_in_good_order(program);
+    assert!(reading.join().unwrap() > 0, "the loss is reported");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_stops_in_time_while_nobody_reads_its_log() {
+    let (_data_dir, settings) = settings().await;
+    let (reader, writer) = stuck_pipe();
+    let mut command = program::command(&settings);
+    // Standard output is the same pipe, as it is below most supervisors.
+    command.stdout(writer.try_clone().unwrap()).stderr(writer);
+    let program = Program::answering(command);
+    serves(&program).await;
+    ends_in_good_order(program);
+    drop(reader);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_fails_ends_although_nobody_reads_why() {
+    for arguments in [&["serve"][..], &["no-such-command"], &["--help"]] {
+        let (reader, writer) = stuck_pipe();
+        let settings = [("WINDLASS_STORE".to_owned(), "nonsense".to_owned())];
+        let mut command = program::command(&settings);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer);
+        let mut child = command.spawn().unwrap();
+        let began = Instant::now();
+        while child.try_wait().unwrap().is_none() {
+            assert!(began.elapsed() < Duration::from_mins(1), "{arguments:?} does not end");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(if arguments == ["--help"] { 0 } else { 2 }), "{arguments:?}");
+        drop(reader);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_starts_and_goes_on_where_no_output_can_be_written() {
+    let (_data_dir, settings) = settings().await;
+    let mut command = program::command(&settings);
+    command.stdout(full()).stderr(full());
+    let program = Program::answering(command);
+    serves(&program).await;
+    eventually("the lines are counted", async || dropped_lines(&program).await > 2.0).await;
+    ends_in_good_order(program);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_works_with_its_descriptors_closed_and_writes_to_nothing_that_takes_their_place() {
+    let (data_dir, settings) = settings().await;
+    let mut command = program::command_under(&["sh", "-c", "exec \"$0\" \"$@\" 0<&- 1>&- 2>&-"], &settings);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let program = Program::answering(command);
+    serves(&program).await;
+    for descriptor in 0..3 {
+        let opened = fs::read_link(format!("/proc/{}/fd/{descriptor}", program.pid())).unwrap();
+        assert_eq!(opened, Path::new("/dev/null"), "{descriptor}");
+    }
+    ends_in_good_order(program);
+    drop(data_dir);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_larger_than_the_file_size_limit_is_refused_as_by_a_full_disk() {
+    let (_data_dir, settings) = settings().await;
+    // In units of 512 or 1024 bytes.
+    let mut command = program::command_under(&["sh", "-c", "ulimit -f 1000; exec \"$0\" \"$@\""], &settings);
+    let log = tempfile::NamedTempFile::new().unwrap();
+    command.stdout(Stdio::null()).stderr(log.reopen().unwrap());
+    let program = Program::answering(command);
+    let client = Client::new(&program.address, KEY);
+    let upload = client.upload(3_000_000).await;
+    client.add_part(&upload, vec![b'x'; 3_000_000]).await.error(503, None);
+    serves(&program).await;
+    ends_in_good_order(program);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_cannot_be_shown_is_revoked_and_the_command_says_so() {
+    let (_data_dir, settings) = settings().await;
+    let closed_pipe = || pipe().1;
+    for (name, stdout) in [("full", Stdio::from(full())), ("closed", Stdio::from(closed_pipe()))] {
+        let mut command = program::command(&settings);
+        let output = command.args(["keys", "create", "--name", name]).stdout(stdout).stderr(Stdio::piped());
+        let output = output.spawn().unwrap().wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("could not be shown, and was revoked"), "{said}");
+        let listed = String::from_utf8(program::run(&settings, &["keys", "list"]).stdout).unwrap();
+        let line = listed.lines().find(|it| it.ends_with(name)).unwrap();
+        assert!(line.contains("revoked"), "{listed}");
+    }
+    // Without standard error the key is shown all the same.
+    let shown =
+        program::command(&settings).args(["keys", "create"]).stderr(full()).stdout(Stdio::piped()).output().unwrap();
+    assert!(shown.status.success() && shown.stdout.starts_with(b"wl-"), "{shown:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_whose_output_is_lost_fails_unless_its_reader_wants_no_more() {
+    let (_data_dir, settings) = settings().await;
+    for arguments in [&["keys", "list"][..], &["sweep"], &["fsck"], &["openapi"], &["--help"], &["--version"]] {
+        // A key, so that there is something to list.
+        assert!(program::run(&settings, &["keys", "create"]).status.success());
+        let run = |stdout: Stdio| {
+            let mut command = program::command(&settings);
+            command.args(arguments).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap()
+        };
+        let lost = run(full().into());
+        let said = String::from_utf8(lost.stderr).unwrap();
+        assert_eq!(lost.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("standard output cannot be written"), "{arguments:?}: {said}");
+        let unwanted = run(pipe().1.into());
+        let said = String::from_utf8(unwanted.stderr).unwrap();
+        assert!(unwanted.status.success() && !said.contains("panicked"), "{arguments:?}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_goes_on_when_its_terminal_goes_away() {
+    let (_data_dir, settings) = settings().await;
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    fcntl(&terminal.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "setsid", "--ctty", env!("CARGO_BIN_EXE_windlass")]);
+    command.env_clear().envs(settings).env("PATH", crate::support::tools::path());
+    command
+        .stdin(terminal.slave.try_clone().unwrap())
+        .stdout(terminal.slave.try_clone().unwrap())
+        .stderr(terminal.slave);
+    let program = Program::answering(command);
+    drop(terminal.master);
+    serves(&program).await;
+    eventually("what cannot be written is counted", async || dropped_lines(&program).await > 0.0).await;
+    ends_in_good_order(program);
+}
