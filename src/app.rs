@@ -75,8 +75,13 @@ pub enum Error {
 ///
 /// # Errors
 /// When it cannot be reached or migrated.
-pub async fn open_db(url: &str, connections: u32) -> Result<Db, Error> {
-    let db = Db::connect(url, connections, DATABASE_PATIENCE).await?;
+pub async fn open_db(config: &Config, url: &str, connections: u32) -> Result<Db, Error> {
+    let server = db::Server {
+        url: url.to_owned(),
+        patience: config.limits.ledger_patience,
+        ca_file: config.database_ca_file.clone(),
+    };
+    let db = Db::connect(server, connections, DATABASE_PATIENCE).await?;
     db::migrate::run(&db).await?;
     Ok(db)
 }
@@ -86,7 +91,7 @@ pub async fn open_db(url: &str, connections: u32) -> Result<Db, Error> {
 /// # Errors
 /// When one of them cannot be used, or they do not belong together.
 pub async fn open(config: &Config, database_url: &str) -> Result<Service, Error> {
-    let db = open_db(database_url, config.database_connections).await?;
+    let db = open_db(config, database_url, config.database_connections).await?;
     let is_linked = stores::find(&db).await?.is_some_and(|it| it.linked_at.is_some());
     let if_missing = if is_linked { IfMissing::Fail } else { IfMissing::Make };
     let service = with_store(config, db, if_missing).await?;
@@ -99,7 +104,7 @@ pub async fn open(config: &Config, database_url: &str) -> Result<Service, Error>
 /// # Errors
 /// When one of them cannot be used.
 pub async fn open_unlinked(config: &Config, database_url: &str) -> Result<Service, Error> {
-    with_store(config, open_db(database_url, config.database_connections).await?, IfMissing::Make).await
+    with_store(config, open_db(config, database_url, config.database_connections).await?, IfMissing::Make).await
 }
 
 async fn with_store(config: &Config, db: Db, if_missing: IfMissing) -> Result<Service, Error> {

@@ -95,6 +95,10 @@ points! {
     FilesDiscarded = "expire files: before commit",
     /// The batch is committed.
     FileExpiryCommitted = "expire files: committed",
+    /// Parts that an end left over are garbage; not committed.
+    DiscardContinued = "discard parts: before commit",
+    /// The batch is committed.
+    DiscardCommitted = "discard parts: committed",
     /// A batch of garbage is in this process's hands; the next try is committed.
     GarbageClaimed = "collect: claimed",
     /// A file is removed, its directory is not synced.

@@ -100,9 +100,9 @@ async fn run(command: Command, config: Config, url: &str) -> Result<ExitCode, Bo
     match command {
         Command::Serve => app::serve(config, url, signals::stop()?).await?,
         Command::Openapi => {}
-        Command::Migrate => drop(app::open_db(url, 2).await?),
+        Command::Migrate => drop(app::open_db(&config, url, 2).await?),
         Command::Sweep => {
-            let report = app::open(&config, url).await?.sweep_all().await?;
+            let report = app::open(&config, url).await?.sweep_all().await;
             stdout::print(format_args!(
                 "uploads expired: {}, files expired: {}, objects deleted: {}, objects failed: {}, rows forgotten: {}",
                 report.uploads_expired,
@@ -111,10 +111,13 @@ async fn run(command: Command, config: Config, url: &str) -> Result<ExitCode, Bo
                 report.objects_failed,
                 report.rows_forgotten
             ))?;
+            if !report.failed_steps.is_empty() {
+                return Err(format!("steps of the sweep failed: {}", report.failed_steps.join(", ")).into());
+            }
         }
         Command::Fsck(how) => return fsck(how, app::open(&config, url).await?).await,
         Command::Store(command) => store(&command, &app::open_unlinked(&config, url).await?).await?,
-        Command::Keys(command) => keys(command, &Keys::new(app::open_db(url, 2).await?)).await?,
+        Command::Keys(command) => keys(command, &Keys::new(app::open_db(&config, url, 2).await?)).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

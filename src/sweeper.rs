@@ -17,7 +17,7 @@ pub async fn run(service: Service, every: Duration, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let mut pause = every.mul_f64(jitter());
         // In a task of its own, so that a panic costs a pass and not the service.
-        match service.run_at_length(Service::sweep).await {
+        match service.run_at_length(|it| async move { Ok(it.sweep().await) }).await {
             Ok(report) if report.more_to_do => {
                 tracing::debug!(?report, "swept a batch");
                 pause = (report.ledger_time * LEISURE).min(pause);

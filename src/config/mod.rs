@@ -244,6 +244,8 @@ pub struct Config {
     pub database: Database,
     /// The most connections to it.
     pub database_connections: u32,
+    /// CA certificates that its certificate may come from, besides the usual ones (`SSL_CERT_FILE`).
+    pub database_ca_file: Option<PathBuf>,
     /// Where the objects are.
     pub store: Location,
     /// Who says whether what goes to a bucket is signed.
@@ -329,6 +331,7 @@ impl TryFrom<Options> for Config {
         Ok(Self {
             database,
             database_connections: typed.database_connections,
+            database_ca_file: env::var_os("SSL_CERT_FILE").filter(|it| !it.is_empty()).map(PathBuf::from),
             store: typed.store.unwrap_or_else(|| Location::Directory(data_dir.join("objects"))),
             signing,
             listen: typed.listen,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 
+use super::discards::Discard;
 use super::{Error, Position, Result, Tx, seconds};
 use crate::domain::{Assembly, ByteCount, Crc64, File, FileId, Md5, Order, PageLimit, PartId, ProjectId, UploadId};
 
@@ -54,15 +55,14 @@ impl TryFrom<FileColumns> for File {
 }
 
 /// Ends a pending Upload as the File that an assembly makes, which takes its age, as in the contract: one
-/// statement for the File with its manifest, for what is left over (as `parts::discard`), and for the
+/// statement for the File with its manifest, for what is left over (as `discards::discard`), and for the
 /// Upload's state. The project keeps in mind whether an `md5` came. The Upload's row is locked by the caller.
 pub async fn insert(
     tx: &mut Tx,
     project: ProjectId,
     assembly: &Assembly,
     md5: Option<Md5>,
-    grace: Duration,
-    writer: Duration,
+    discard: Discard,
 ) -> Result<File> {
     let upload = assembly.upload();
     let it = &upload.declaration;
@@ -70,13 +70,18 @@ pub async fn insert(
     let (manifest, offsets): (Vec<PartId>, Vec<ByteCount>) = assembly.manifest().unzip();
     sqlx::query_as!(
         FileColumns,
-        "with left_over as (
+        "with not_listed as materialized (
+             select id from part where upload_id = $1 and state in ('receiving', 'stored')
+             except select unnest($8::uuid[])
+             limit $16::bigint + 1
+         ), left_over as (
              update part set state = 'garbage',
                  not_before = case state when 'stored' then now() + make_interval(secs => $14)
                                          else greatest(now(), created_at + make_interval(secs => $15)) end
-             from (select id from part where upload_id = $1 and state in ('receiving', 'stored')
-                   except select unnest($8::uuid[])) not_listed
-             where part.id = not_listed.id
+             from (select id from not_listed limit $16::bigint) batch
+             where part.id = batch.id
+         ), queued as (
+             insert into unfinished_discard (upload_id) select $1 where (select count(*) from not_listed) > $16::bigint
          ), other_than_before as (
              update project set completes_with_md5 = $11::bytea is not null
              from upload
@@ -103,10 +108,11 @@ pub async fn insert(
         md5.as_ref().map(AsRef::as_ref),
         upload.created_at,
         lifetime.map(seconds),
-        seconds(grace),
-        seconds(writer),
+        seconds(discard.grace),
+        seconds(discard.writer_lifetime),
+        i64::from(discard.batch),
     )
-    .fetch_one(&mut **tx)
+    .fetch_one(tx)
     .await?
     .try_into()
 }
@@ -213,7 +219,7 @@ pub async fn mark_deleted(tx: &mut Tx, project: ProjectId, id: FileId) -> Result
         id as FileId,
         project as ProjectId,
     )
-    .execute(&mut **tx)
+    .execute(tx)
     .await?;
     Ok(outcome.rows_affected() == 1)
 }
@@ -229,7 +235,7 @@ pub async fn mark_expired(tx: &mut Tx, limit: u16) -> Result<Vec<FileId>> {
          returning file.id",
         i64::from(limit),
     )
-    .fetch_all(&mut **tx)
+    .fetch_all(tx)
     .await?;
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
@@ -241,6 +247,7 @@ pub async fn delete_gone(tx: &mut Tx, after: Duration, limit: u16) -> Result<Vec
              select id from file
              where deleted_at is not null and deleted_at < now() - make_interval(secs => $1)
                and not exists (select from part where part.upload_id = file.id)
+               and not exists (select from unfinished_discard where unfinished_discard.upload_id = file.id)
              order by deleted_at limit $2 for update skip locked
          )
          delete from file using gone where file.id = gone.id
@@ -248,7 +255,7 @@ pub async fn delete_gone(tx: &mut Tx, after: Duration, limit: u16) -> Result<Vec
         seconds(after),
         i64::from(limit),
     )
-    .fetch_all(&mut **tx)
+    .fetch_all(tx)
     .await?;
     Ok(rows.into_iter().map(|row| row.id).collect())
 }

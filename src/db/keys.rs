@@ -63,10 +63,10 @@ pub async fn insert_if_first(
     Ok(outcome.rows_affected() == 1)
 }
 
-/// Lets one starter at a time look for the first key, until the transaction ends.
-pub async fn lock_first(db: impl PgExecutor<'_>) -> Result<()> {
-    sqlx::query!("select pg_advisory_xact_lock(8532478892738605939) as locked").fetch_one(db).await?;
-    Ok(())
+/// Whether there is any key, revoked or not.
+pub async fn any(db: impl PgExecutor<'_>) -> Result<bool> {
+    let row = sqlx::query!(r#"select exists (select from api_key) as "any!""#).fetch_one(db).await?;
+    Ok(row.any)
 }
 
 /// Every key, the oldest first.

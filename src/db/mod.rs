@@ -2,29 +2,48 @@
 
 mod connections;
 pub mod contents;
+pub mod discards;
+mod endpoint;
+mod errors;
 pub mod files;
 pub mod keys;
+pub mod locks;
 pub mod md5_links;
 pub mod migrate;
 pub mod parts;
+mod pooler;
+mod server;
+mod session;
 mod statements;
 pub mod stores;
+mod transaction;
 pub mod uploads;
 
 use std::fmt::Display;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use sqlx::postgres::PgConnectOptions;
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use self::connections::Pool;
-pub use self::connections::Tx;
+use self::endpoint::Endpoint;
+pub use self::server::Server;
+pub use self::transaction::Tx;
+
+/// How often a database that is waited for is asked.
+const ASKED_EVERY: Duration = Duration::from_millis(250);
+
+/// How often it is logged what is waited for.
+const SAID_EVERY: Duration = Duration::from_secs(5);
 
 /// The ledger's connections: some for single statements, some for transactions. What ends an Upload or a File
 /// finds one that has read their rules before, which takes Postgres longer than the end itself.
 #[derive(Clone, Debug)]
 pub struct Db {
+    endpoint: Arc<Endpoint>,
     statements: Pool,
     transactions: Pool,
 }
@@ -32,8 +51,8 @@ pub struct Db {
 /// What can go wrong with the ledger.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Postgres cannot be reached, has no connection to give, or went away.
-    #[error("the database is not to be reached")]
+    /// Postgres cannot be reached, has no connection to give, takes no writes, went away, or gave a statement up.
+    #[error("the database is not available")]
     Unavailable(#[source] sqlx::Error),
     /// Postgres does not answer.
     #[error("the database does not answer")]
@@ -54,6 +73,22 @@ pub enum Error {
     /// The schema could not be brought up to date.
     #[error("the schema could not be migrated")]
     Migration(#[from] Box<refinery::Error>),
+    /// The schema is not one that this program can work with, or may change.
+    #[error(transparent)]
+    Schema(#[from] migrate::Unfit),
+    /// Another session has held a lock for too long.
+    #[error(
+        "{what} is locked by another session for {} s now: {holder}; if it is none that is at work, end it: select pg_terminate_backend(pid)",
+        waited.as_secs()
+    )]
+    Locked {
+        /// What is locked.
+        what: &'static str,
+        /// Whose session it is, as far as may be seen.
+        holder: String,
+        /// How long it was waited for.
+        waited: Duration,
+    },
     /// The text of `DATABASE_URL` is not one.
     #[error("DATABASE_URL is not a Postgres URL such as postgres://user:password@host:5432/name")]
     Url(#[source] sqlx::Error),
@@ -64,22 +99,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        if is_unavailable(&error) { Self::Unavailable(error) } else { Self::Statement(error) }
-    }
-}
-
-#[expect(clippy::wildcard_enum_match_arm, reason = "sqlx's enum is not exhaustive")]
-fn is_unavailable(error: &sqlx::Error) -> bool {
-    match error {
-        // A connection that is cut in the middle of a message reads as one that breaks the protocol.
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed => true,
-        // Classes 08 (connection), 53 (resources) and 57 (operator: shutting down, starting up).
-        sqlx::Error::Database(e) => e.code().is_some_and(|it| ["08", "53", "57"].iter().any(|c| it.starts_with(c))),
-        _ => false,
+        if errors::is_unavailable(&error) { Self::Unavailable(error) } else { Self::Statement(error) }
     }
 }
 
@@ -95,29 +115,20 @@ impl Error {
 }
 
 impl Db {
-    /// Opens the pools of so many connections together, two at least, waiting up to `patience` for a database that is still starting.
+    /// Opens the pools of so many connections together, two at least, waiting up to `patience` for a database that
+    /// is still starting, or takes no writes yet. What waiting does not mend is an error at once.
     ///
     /// # Errors
-    /// When the URL is none, or no connection could be made in that time.
-    pub async fn connect(url: &str, connections: u32, patience: Duration) -> Result<Self> {
-        let options: PgConnectOptions = url.parse().map_err(Error::Url)?;
-        let options = options.application_name("windlass");
+    /// When the URL is none, the server refuses us, or no connection could be made in that time.
+    pub async fn connect(server: impl Into<Server>, connections: u32, patience: Duration) -> Result<Self> {
+        let endpoint = Arc::new(Endpoint::new(&server.into())?);
+        wait_for(&endpoint, patience).await?;
         let for_transactions = connections / 2;
-        let db = Self {
-            statements: connections::pool(options.clone(), connections - for_transactions),
-            transactions: connections::pool(options, for_transactions),
-        };
-        let began = tokio::time::Instant::now();
-        loop {
-            match db.ping().await {
-                Err(Error::Unavailable(error)) if began.elapsed() < patience => {
-                    tracing::info!(error = %error, "waiting for the database");
-                    tokio::time::sleep(Duration::from_millis(250)).await;
-                }
-                Err(error) => return Err(error),
-                Ok(()) => return Ok(db),
-            }
-        }
+        Ok(Self {
+            statements: connections::pool(Arc::clone(&endpoint), connections - for_transactions),
+            transactions: connections::pool(Arc::clone(&endpoint), for_transactions),
+            endpoint,
+        })
     }
 
     /// Begins a transaction.
@@ -128,12 +139,20 @@ impl Db {
         Ok(Tx::begin(&self.transactions).await?)
     }
 
-    /// Asks whether the database answers.
+    /// Asks whether the database answers, and takes writes.
     ///
     /// # Errors
     /// When it does not.
     pub async fn ping(&self) -> Result<()> {
-        sqlx::query!("select 1 as one").fetch_one(self).await?;
+        let server = sqlx::query!(
+            r#"select pg_is_in_recovery() or current_setting('transaction_read_only') = 'on' as "read_only!""#
+        )
+        .fetch_one(self)
+        .await?;
+        if server.read_only {
+            self.endpoint.is_read_only();
+            return Err(sqlx::Error::from(errors::ReadOnly).into());
+        }
         Ok(())
     }
 
@@ -141,6 +160,29 @@ impl Db {
     pub async fn close(&self) {
         connections::close(&self.statements).await;
         connections::close(&self.transactions).await;
+    }
+}
+
+/// Waits for a server that is not there yet, and says so.
+async fn wait_for(endpoint: &Endpoint, patience: Duration) -> Result<()> {
+    let until = Instant::now() + patience;
+    let mut say_at = Instant::now();
+    loop {
+        let explored = timeout(connections::LONGEST_WAIT, endpoint.explore()).await;
+        let error = match explored.map_err(|_| sqlx::Error::Io(io::ErrorKind::TimedOut.into())).flatten() {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        let now = Instant::now();
+        if now >= until || !errors::is_not_there_yet(&error) {
+            return Err(error.into());
+        }
+        if now >= say_at {
+            let seconds_left = (until - now).as_secs();
+            tracing::info!(%error, seconds_left, "waiting for the database");
+            say_at = now + SAID_EVERY;
+        }
+        sleep(ASKED_EVERY).await;
     }
 }
 

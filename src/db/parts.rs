@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 
-use super::{Error, Position, Result, Tx, seconds};
+use super::{Error, Position, Result, seconds};
 use crate::domain::{ByteCount, Crc64, FileId, Limits, Md5Link, PageLimit, Part, PartId, ProjectId, UploadId};
 
 /// A stored Part and where its bytes stand in the file.
@@ -150,13 +150,15 @@ pub async fn find_stored(db: impl PgExecutor<'_>, part: PartId) -> Result<Option
     .transpose()
 }
 
-/// All that an Upload has stored, in no order.
+/// All that an Upload has stored and not discarded, in no order.
 pub async fn list_stored(db: impl PgExecutor<'_>, upload: UploadId) -> Result<Vec<Part>> {
     sqlx::query_as!(
         StoredRow,
         r#"select id, upload_id, bytes as "bytes!", crc64nvme as "crc64nvme!", created_at,
                   content is not null as "in_ledger!"
-           from part where upload_id = $1 and state = 'stored'"#,
+           from part where upload_id = $1 and state = 'stored'
+             and (not exists (select from unfinished_discard where upload_id = $1)
+                  or id in (select unnest(manifest) from file where file.id = $1 and deleted_at is null))"#,
         upload as UploadId,
     )
     .fetch_all(db)
@@ -178,8 +180,8 @@ pub async fn find_position(db: impl PgExecutor<'_>, upload: UploadId, part: Part
     Ok(row.map(|row| Position { created_at: row.created_at, id: part.uuid() }))
 }
 
-/// What an Upload has stored, the oldest first, after a place in the list, and one more than the
-/// limit where there is.
+/// What an Upload has stored and not discarded, the oldest first, after a place in the list, and one more than
+/// the limit where there is.
 pub async fn list(
     db: impl PgExecutor<'_>,
     upload: UploadId,
@@ -193,6 +195,8 @@ pub async fn list(
                   content is not null as "in_ledger!"
            from part
            where upload_id = $1 and (created_at, id) > ($2, $3) and state = 'stored'
+             and (not exists (select from unfinished_discard where upload_id = $1)
+                  or id in (select unnest(manifest) from file where file.id = $1 and deleted_at is null))
            order by created_at, id limit $4"#,
         upload as UploadId,
         after.created_at,
@@ -243,23 +247,6 @@ pub async fn list_covering(db: impl PgExecutor<'_>, file: FileId, start: u64, en
         .collect()
 }
 
-/// Writes down that all that ended Uploads, or deleted Files, hold is to go: what is stored after `grace`, what
-/// may still be on its way once its writer must have given up.
-pub async fn discard(tx: &mut Tx, uploads: &[UploadId], grace: Duration, writer: Duration) -> Result<()> {
-    sqlx::query!(
-        "update part set state = 'garbage',
-             not_before = case state when 'stored' then now() + make_interval(secs => $2)
-                                     else greatest(now(), created_at + make_interval(secs => $3)) end
-         where upload_id = any($1) and state in ('receiving', 'stored')",
-        uploads as &[UploadId],
-        seconds(grace),
-        seconds(writer),
-    )
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
 /// Takes garbage that is due into one's hands, the oldest first. Its next turn is written down
 /// before the attempt, later each time (20 s, doubled up to an hour), so that whoever dies or
 /// fails leaves it to somebody else.
@@ -299,10 +286,12 @@ pub async fn set_last_error(db: impl PgExecutor<'_>, part: PartId, error: &str) 
     Ok(())
 }
 
-/// How many objects are to go and could not be deleted so far.
-pub async fn count_refusing(db: impl PgExecutor<'_>) -> Result<u32> {
+/// How many objects are to go and could not be deleted so far; no more than `most` are counted.
+pub async fn count_refusing(db: impl PgExecutor<'_>, most: u32) -> Result<u32> {
     let row = sqlx::query!(
-        r#"select count(*)::int as "count!" from part where state = 'garbage' and last_error is not null"#
+        r#"select count(*)::int as "count!"
+           from (select from part where state = 'garbage' and last_error is not null limit $1) refusing"#,
+        i64::from(most),
     )
     .fetch_one(db)
     .await?;
@@ -336,19 +325,29 @@ pub async fn sample_objects(db: impl PgExecutor<'_>, limit: u16) -> Result<Vec<P
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
-/// Every Part that is stored, by its id, after one of them.
-pub async fn list_all_stored(db: impl PgExecutor<'_>, after: PartId, limit: u16) -> Result<Vec<Part>> {
-    sqlx::query_as!(
-        StoredRow,
-        r#"select id, upload_id, bytes as "bytes!", crc64nvme as "crc64nvme!", created_at,
-                  content is not null as "in_ledger!"
-           from part where state = 'stored' and id > $1 order by id limit $2"#,
+/// The stored ones among the next Parts by their id, after one of them, and the last of those that were looked at:
+/// what a statement reads is bounded, however many are not stored.
+pub async fn list_all_stored(
+    db: impl PgExecutor<'_>,
+    after: PartId,
+    limit: u16,
+) -> Result<(Vec<Part>, Option<PartId>)> {
+    let rows = sqlx::query!(
+        r#"select id, upload_id, bytes, crc64nvme, created_at, content is not null as "in_ledger!",
+                  state = 'stored' as "is_stored!"
+           from (select * from part where id > $1 order by id limit $2) batch order by id"#,
         after as PartId,
         i64::from(limit),
     )
     .fetch_all(db)
-    .await?
-    .into_iter()
-    .map(Part::try_from)
-    .collect()
+    .await?;
+    let last = rows.last().map(|row| row.id);
+    let stored = rows.into_iter().filter(|row| row.is_stored).map(|row| {
+        let (Some(bytes), Some(crc64nvme)) = (row.bytes, row.crc64nvme) else {
+            return Err(Error::inconsistent("part", row.id.uuid(), "stored without its size"));
+        };
+        let (id, upload_id, created_at, in_ledger) = (row.id, row.upload_id, row.created_at, row.in_ledger);
+        StoredRow { id, upload_id, bytes, crc64nvme, created_at, in_ledger }.try_into()
+    });
+    Ok((stored.collect::<Result<_>>()?, last))
 }

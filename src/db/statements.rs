@@ -1,4 +1,5 @@
-//! A statement of its own: it runs on a connection of its own, and costs one round trip.
+//! A statement of its own: it runs on a connection of its own, and costs one round trip; behind a pooler that does
+//! not keep sessions, it is a transaction of its own.
 //!
 //! Invariant: a statement runs at most once. It is sent again only when a server that ends its
 //! connections said so before it answered anything: an answer comes before the commit it is followed by.
@@ -9,15 +10,16 @@ use futures_util::{StreamExt as _, TryFutureExt as _, TryStreamExt as _};
 use sqlx::postgres::{PgArguments, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Describe, Either, Execute, Executor, Postgres, SqlStr};
 
-use super::Db;
 use super::connections::Lease;
+use super::endpoint::Endpoint;
+use super::{Db, Tx};
 
 /// What a server says that shuts down, or was told to end this connection (`admin_shutdown`).
 const TURNED_AWAY: &str = "57P01";
 
 /// What is sent, as often as it takes.
 #[derive(Clone)]
-struct Statement {
+pub(super) struct Statement {
     sql: SqlStr,
     prepared: Option<PgStatement>,
     arguments: Option<PgArguments>,
@@ -25,11 +27,12 @@ struct Statement {
 }
 
 impl Statement {
-    fn of<'q>(mut query: impl Execute<'q, Postgres>) -> Result<Self, sqlx::Error> {
+    /// What a query asks for, without a name on a server that would not know it again.
+    pub(super) fn of<'q>(mut query: impl Execute<'q, Postgres>, endpoint: &Endpoint) -> Result<Self, sqlx::Error> {
         Ok(Self {
             prepared: query.statement().cloned(),
             arguments: query.take_arguments().map_err(sqlx::Error::Encode)?,
-            is_persistent: query.persistent(),
+            is_persistent: query.persistent() && !endpoint.is_pooled(),
             sql: query.sql(),
         })
     }
@@ -72,6 +75,9 @@ impl Db {
     }
 
     async fn run(&self, statement: Statement, answer: &mut Answer) -> Result<(), sqlx::Error> {
+        if self.endpoint.is_pooled() {
+            return self.run_in_transaction(statement, answer).await;
+        }
         let mut lease = Lease::take(&self.statements).await?;
         let ended = lease
             .fetch_many(statement)
@@ -81,6 +87,24 @@ impl Db {
             })
             .await;
         lease.give_back(ended)
+    }
+
+    async fn run_in_transaction(&self, statement: Statement, answer: &mut Answer) -> Result<(), sqlx::Error> {
+        let mut tx = Tx::begin(&self.statements).await?;
+        let ended = tx
+            .fetch_many(statement)
+            .try_for_each(|it| {
+                answer.push(it);
+                ready(Ok(()))
+            })
+            .await;
+        match ended {
+            Ok(()) => tx.end("commit").await,
+            Err(error) => {
+                tx.end("rollback").await.ok();
+                Err(error)
+            }
+        }
     }
 }
 
@@ -92,7 +116,7 @@ impl<'c> Executor<'c> for &'c Db {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let answer = self.answer_to(Statement::of(query));
+        let answer = self.answer_to(Statement::of(query, &self.endpoint));
         answer.map_ok(|all| stream::iter(all.into_iter().map(Ok))).try_flatten_stream().boxed()
     }
 
@@ -101,7 +125,7 @@ impl<'c> Executor<'c> for &'c Db {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let answer = self.answer_to(Statement::of(query));
+        let answer = self.answer_to(Statement::of(query, &self.endpoint));
         Box::pin(answer.map_ok(|all| all.into_iter().find_map(Either::right)))
     }
 

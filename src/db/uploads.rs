@@ -233,7 +233,7 @@ pub async fn lock(tx: &mut Tx, project: ProjectId, id: UploadId, origin: Origin)
         project as ProjectId,
         origin.as_str(),
     )
-    .fetch_optional(&mut **tx)
+    .fetch_optional(&mut *tx)
     .await?
     .map(Upload::try_from)
     .transpose()?;
@@ -252,7 +252,7 @@ async fn read_again(tx: &mut Tx, project: ProjectId, id: UploadId, origin: Origi
         project as ProjectId,
         origin.as_str(),
     )
-    .fetch_optional(&mut **tx)
+    .fetch_optional(&mut *tx)
     .await?
     .map(Upload::try_from)
     .transpose()
@@ -318,7 +318,7 @@ pub async fn mark_cancelled(tx: &mut Tx, project: ProjectId, id: UploadId, origi
         project as ProjectId,
         origin.as_str(),
     )
-    .execute(&mut **tx)
+    .execute(&mut *tx)
     .await?;
     Ok(outcome.rows_affected() == 1)
 }
@@ -334,7 +334,7 @@ pub async fn mark_expired(tx: &mut Tx, limit: u16) -> Result<Vec<UploadId>> {
          returning upload.id",
         i64::from(limit),
     )
-    .fetch_all(&mut **tx)
+    .fetch_all(&mut *tx)
     .await?;
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
@@ -346,6 +346,7 @@ pub async fn delete_ended(db: impl PgExecutor<'_>, after: Duration, limit: u16) 
              select id from upload
              where status in ('cancelled', 'expired') and ended_at < now() - make_interval(secs => $1)
                and not exists (select from part where part.upload_id = upload.id)
+               and not exists (select from unfinished_discard where unfinished_discard.upload_id = upload.id)
              order by ended_at limit $2 for update skip locked
          )
          delete from upload using gone where upload.id = gone.id",
@@ -360,7 +361,7 @@ pub async fn delete_ended(db: impl PgExecutor<'_>, after: Duration, limit: u16) 
 /// Forgets the completed Uploads whose Files have just been forgotten.
 pub async fn delete_completed(tx: &mut Tx, ids: &[UploadId]) -> Result<()> {
     sqlx::query!("delete from upload where id = any($1) and status = 'completed'", ids as &[UploadId])
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
     Ok(())
 }

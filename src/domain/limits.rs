@@ -34,6 +34,8 @@ pub struct Limits {
     pub memory: Duration,
     /// The most rows that one step of the sweeper takes at once.
     pub sweep_batch: u16,
+    /// The most Parts that one transaction marks as garbage; the sweeper marks the others, as many at a time.
+    pub discard_batch: u16,
     /// The memory that the program may take while bodies are on their way.
     pub buffer_bytes: ByteCount,
     /// How long a body waits for that memory before it is turned away with 503.
@@ -80,6 +82,7 @@ impl Default for Limits {
             deletion_grace: Duration::from_hours(1),
             memory: Duration::from_hours(168),
             sweep_batch: 100,
+            discard_batch: 1000,
             buffer_bytes: ByteCount::of(256 * 1024 * 1024),
             buffer_wait: Duration::from_secs(20),
         }

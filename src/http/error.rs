@@ -142,12 +142,18 @@ impl From<service::Error> for ApiError {
                 );
             }
             E::Busy => return Self::unavailable("The server is receiving as much as it can. Try again in a moment."),
-            E::Db(db::Error::Unavailable(_) | db::Error::Silent) | E::Blobs(_) | E::Interrupted => {
+            E::Db(db::Error::Unavailable(_) | db::Error::Silent | db::Error::Locked { .. })
+            | E::Blobs(_)
+            | E::Interrupted => {
                 log(&error);
                 return Self::unavailable("The server cannot reach its storage. Try the request again in a moment.");
             }
             E::Db(
-                db::Error::Statement(_) | db::Error::Inconsistent { .. } | db::Error::Migration(_) | db::Error::Url(_),
+                db::Error::Statement(_)
+                | db::Error::Inconsistent { .. }
+                | db::Error::Migration(_)
+                | db::Error::Schema(_)
+                | db::Error::Url(_),
             )
             | E::Damaged(_)
             | E::Missing(_)

@@ -2,7 +2,7 @@
 
 use super::{Error, Result, Service};
 use crate::crash::CrashPoint;
-use crate::db::{self, files, parts};
+use crate::db::{self, discards, files};
 use crate::domain::{File, FileId, Page, PageRequest, ProjectId};
 
 impl Service {
@@ -57,7 +57,7 @@ impl Service {
             return if *begun { Ok(()) } else { Err(Error::NoSuchFile(id)) };
         }
         CrashPoint::DeletionWritten.passed();
-        parts::discard(&mut tx, &[id.upload()], self.limits.deletion_grace, self.writer_lifetime()).await?;
+        discards::discard(&mut tx, &[id.upload()], self.discard()).await?;
         CrashPoint::DeletionDiscarded.passed();
         *begun = true;
         db::commit(tx).await?;

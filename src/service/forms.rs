@@ -74,8 +74,8 @@ impl Service {
         begun: &mut bool,
     ) -> Result<File> {
         let mut tx = self.db.begin().await?;
-        if !uploads::declare_form(&mut *tx, project, upload, declaration).await? {
-            let made = if *begun { files::find(&mut *tx, project, upload.file()).await? } else { None };
+        if !uploads::declare_form(&mut tx, project, upload, declaration).await? {
+            let made = if *begun { files::find(&mut tx, project, upload.file()).await? } else { None };
             return made.ok_or(Error::Expired(upload));
         }
         CrashPoint::FormDeclared.passed();

@@ -244,9 +244,9 @@ impl Service {
     ) -> Result<()> {
         let mut after = PartId::from(Uuid::nil());
         loop {
-            let batch = parts::list_all_stored(&self.db, after, BATCH).await?;
-            let Some(last) = batch.last() else { return Ok(()) };
-            after = last.id;
+            let (batch, last) = parts::list_all_stored(&self.db, after, BATCH).await?;
+            let Some(last) = last else { return Ok(()) };
+            after = last;
             report.rows += batch.len() as u64;
             let mut looks = stream::iter(batch)
                 .map(|part| async move { (part, self.look_at(part, options.deep).await) })

@@ -1,10 +1,12 @@
 //! One pass of the sweeper. Each step looks at what is, takes a bounded batch, needs no input, and
-//! may run any number of times, in any number of processes, at once.
+//! may run any number of times, in any number of processes, at once. A step that fails does not keep the
+//! others from running.
 //!
 //! | what | when | why then |
 //! | --- | --- | --- |
 //! | a pending Upload becomes expired, its Parts garbage | at its hour | the contract's lifetime |
 //! | a File past `expires_at` becomes deleted, its Parts garbage | at that time | the client said so |
+//! | Parts that an end has left to the sweeper become garbage | at once | an end marks a bounded number itself |
 //! | the object of a garbage Part is deleted, if it has one, then its row | at `not_before` | readers and writers have had their grace |
 //! | an ended Upload, a deleted File and its Upload lose their rows | a week after, once no object is left | late retries get a true answer |
 
@@ -12,19 +14,30 @@ use std::error::Error as _;
 use std::ops::AddAssign;
 use std::time::{Duration, Instant};
 
+use tokio::time::timeout;
+
 use super::{Result, Service};
 use crate::blobs::{BlobKey, Doomed};
 use crate::crash::CrashPoint;
+use crate::db::discards::{self, Discard};
 use crate::db::{self, files, parts, uploads};
 use crate::domain::{FileId, PartId};
 
-/// What a pass did: counts, and whether a batch was full, so that there is more to do at once.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// How many objects that refuse to be deleted are counted at most: the count is a gauge, and read by every pass.
+const REFUSING_COUNTED: u32 = 100_000;
+
+/// How long the ledger may take to say that it is there, once a step has failed.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
+
+/// What a pass did: counts, whether a batch was full, so that there is more to do at once, and what failed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SweepReport {
     /// Uploads that became expired.
     pub uploads_expired: u64,
     /// Files that became deleted.
     pub files_expired: u64,
+    /// Parts that became garbage some time after the end of their Upload or File.
+    pub parts_discarded: u64,
     /// Parts whose bytes were deleted, with their rows: objects, and what was in the ledger.
     pub objects_deleted: u64,
     /// Objects that could not be deleted; they stay written down and are tried again later.
@@ -33,6 +46,8 @@ pub struct SweepReport {
     pub rows_forgotten: u64,
     /// Whether some batch was full.
     pub more_to_do: bool,
+    /// The steps of the last pass that failed.
+    pub failed_steps: Vec<&'static str>,
     /// How long the ledger was at it, as opposed to the store.
     pub ledger_time: Duration,
 }
@@ -48,12 +63,21 @@ impl AddAssign for SweepReport {
     fn add_assign(&mut self, other: Self) {
         self.uploads_expired += other.uploads_expired;
         self.files_expired += other.files_expired;
+        self.parts_discarded += other.parts_discarded;
         self.objects_deleted += other.objects_deleted;
         self.objects_failed += other.objects_failed;
         self.rows_forgotten += other.rows_forgotten;
         self.more_to_do = other.more_to_do;
+        self.failed_steps = other.failed_steps;
         self.ledger_time += other.ledger_time;
     }
+}
+
+/// What became of a batch of Parts that an end had left over.
+#[derive(Default)]
+struct Discarded {
+    uploads: u64,
+    parts: u64,
 }
 
 /// What became of a batch of garbage.
@@ -64,54 +88,87 @@ struct Collected {
     store_time: Duration,
 }
 
+/// The steps of a pass, and which of them failed.
+struct Pass<'s> {
+    service: &'s Service,
+    failed: Vec<&'static str>,
+    ledger_is_away: bool,
+}
+
+impl Pass<'_> {
+    /// Runs a step, unless the ledger was found to be away: then each would wait for it anew.
+    async fn step<T: Default>(&mut self, name: &'static str, step: impl Future<Output = Result<T>>) -> T {
+        if !self.ledger_is_away {
+            match step.await {
+                Ok(done) => return done,
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(step = name, error, "a step of the sweep failed and will be tried again");
+                }
+            }
+            self.ledger_is_away = !matches!(timeout(SIGN_OF_LIFE, self.service.db.ping()).await, Ok(Ok(())));
+        }
+        metrics::counter!("windlass_sweep_steps_failed_total", "step" => name).increment(1);
+        self.failed.push(name);
+        T::default()
+    }
+}
+
 impl Service {
-    /// One pass: a batch of each kind.
-    ///
-    /// # Errors
-    /// When the ledger fails; what was done until then stays done. [`super::Error::StoreMismatch`] where the
-    /// store is not the ledger's: what is not there would count as deleted.
-    pub async fn sweep(self) -> Result<SweepReport> {
-        self.check_store()?;
+    /// One pass: a batch of each kind. What a step has done stays done, whatever becomes of the others; those
+    /// that failed are logged and named in the report.
+    pub async fn sweep(self) -> SweepReport {
         let began = Instant::now();
         let batch = u64::from(self.limits.sweep_batch);
-        let uploads_expired = self.patiently(self.expire_uploads()).await?;
-        let files_expired = self.patiently(self.expire_files()).await?;
-        let Collected { objects_deleted, objects_failed, store_time } = self.collect_garbage().await?;
-        let rows_forgotten = self.patiently(self.forget()).await?;
-        let more_to_do = [uploads_expired, files_expired, objects_deleted + objects_failed, rows_forgotten]
-            .into_iter()
-            .any(|count| count >= batch);
+        let mut pass = Pass { service: &self, failed: Vec::new(), ledger_is_away: false };
+        let uploads_expired = pass.step("expire uploads", self.patiently(self.expire_uploads())).await;
+        let files_expired = pass.step("expire files", self.patiently(self.expire_files())).await;
+        let discarded = pass.step("discard parts", self.patiently(self.continue_discards())).await;
+        let Collected { objects_deleted, objects_failed, store_time } =
+            pass.step("collect garbage", self.collect_garbage()).await;
+        let uploads_forgotten = pass.step("forget uploads", self.patiently(self.forget_uploads())).await;
+        let files_forgotten = pass.step("forget files", self.patiently(self.forget_files())).await;
+        let more_to_do = discarded.uploads > 0
+            || [uploads_expired, files_expired, objects_deleted + objects_failed, uploads_forgotten, files_forgotten]
+                .into_iter()
+                .any(|count| count >= batch);
         metrics::counter!("windlass_uploads_expired_total").increment(uploads_expired);
         metrics::counter!("windlass_files_expired_total").increment(files_expired);
         metrics::counter!("windlass_objects_deleted_total").increment(objects_deleted);
         metrics::counter!("windlass_object_deletions_failed_total").increment(objects_failed);
         if !more_to_do {
-            let refusing = self.patiently(parts::count_refusing(&self.db)).await?;
-            metrics::gauge!("windlass_objects_refusing_deletion").set(refusing);
+            pass.step("count refusing objects", self.patiently(self.count_refusing())).await;
         }
-        let ledger_time = began.elapsed().saturating_sub(store_time);
-        Ok(SweepReport {
+        SweepReport {
             uploads_expired,
             files_expired,
+            parts_discarded: discarded.parts,
             objects_deleted,
             objects_failed,
-            rows_forgotten,
+            rows_forgotten: uploads_forgotten + files_forgotten,
             more_to_do,
-            ledger_time,
-        })
+            failed_steps: pass.failed,
+            ledger_time: began.elapsed().saturating_sub(store_time),
+        }
     }
 
-    /// Passes until no batch is full: all that is due now.
-    ///
-    /// # Errors
-    /// When the ledger fails.
-    pub async fn sweep_all(self) -> Result<SweepReport> {
+    /// Passes until no batch is full: all that is due now, but for what failed in the last pass.
+    pub async fn sweep_all(self) -> SweepReport {
         let mut total = SweepReport::default();
         loop {
-            total += self.clone().sweep().await?;
+            total += self.clone().sweep().await;
             if !total.more_to_do {
-                return Ok(total);
+                return total;
             }
+        }
+    }
+
+    /// How what is over becomes garbage.
+    pub(super) fn discard(&self) -> Discard {
+        Discard {
+            grace: self.limits.deletion_grace,
+            writer_lifetime: self.writer_lifetime(),
+            batch: self.limits.discard_batch,
         }
     }
 
@@ -119,7 +176,7 @@ impl Service {
         let mut tx = self.db.begin().await?;
         let expired = uploads::mark_expired(&mut tx, self.limits.sweep_batch).await?;
         CrashPoint::UploadsExpired.passed();
-        parts::discard(&mut tx, &expired, self.limits.deletion_grace, self.writer_lifetime()).await?;
+        discards::discard(&mut tx, &expired, self.discard()).await?;
         CrashPoint::UploadsDiscarded.passed();
         db::commit(tx).await?;
         CrashPoint::UploadExpiryCommitted.passed();
@@ -131,15 +188,33 @@ impl Service {
         let expired = files::mark_expired(&mut tx, self.limits.sweep_batch).await?;
         CrashPoint::FilesExpired.passed();
         let uploads: Vec<_> = expired.iter().copied().map(FileId::upload).collect();
-        parts::discard(&mut tx, &uploads, self.limits.deletion_grace, self.writer_lifetime()).await?;
+        discards::discard(&mut tx, &uploads, self.discard()).await?;
         CrashPoint::FilesDiscarded.passed();
         db::commit(tx).await?;
         CrashPoint::FileExpiryCommitted.passed();
         Ok(expired.len() as u64)
     }
 
+    /// Goes on with what ends have left over. The queue's rows are locked by a statement of their own: the next one
+    /// then sees what their last owner has done.
+    async fn continue_discards(&self) -> Result<Discarded> {
+        let mut tx = self.db.begin().await?;
+        let queued = discards::lock_oldest(&mut tx, self.limits.sweep_batch).await?;
+        if queued.is_empty() {
+            db::rollback(tx).await?;
+            return Ok(Discarded::default());
+        }
+        let parts = discards::continue_batch(&mut tx, &queued, self.discard()).await?;
+        CrashPoint::DiscardContinued.passed();
+        db::commit(tx).await?;
+        CrashPoint::DiscardCommitted.passed();
+        Ok(Discarded { uploads: queued.len() as u64, parts })
+    }
+
     /// Deletes objects, then their rows. No transaction is open while the store works.
     async fn collect_garbage(&self) -> Result<Collected> {
+        // In a store that is not the ledger's, what is not there would count as deleted.
+        self.check_store()?;
         let claimed = self.patiently(parts::claim_garbage(&self.db, self.limits.sweep_batch)).await?;
         if claimed.is_empty() {
             return Ok(Collected::default());
@@ -168,17 +243,26 @@ impl Service {
         Ok(Collected { objects_deleted, objects_failed: failed.len() as u64, store_time })
     }
 
-    async fn forget(&self) -> Result<u64> {
-        let (after, batch) = (self.limits.memory, self.limits.sweep_batch);
-        let ended = uploads::delete_ended(&self.db, after, batch).await?;
+    async fn forget_uploads(&self) -> Result<u64> {
+        let forgotten = uploads::delete_ended(&self.db, self.limits.memory, self.limits.sweep_batch).await?;
         CrashPoint::UploadsForgotten.passed();
+        Ok(forgotten)
+    }
+
+    async fn forget_files(&self) -> Result<u64> {
         let mut tx = self.db.begin().await?;
-        let gone = files::delete_gone(&mut tx, after, batch).await?;
+        let gone = files::delete_gone(&mut tx, self.limits.memory, self.limits.sweep_batch).await?;
         CrashPoint::FilesForgotten.passed();
         let completed: Vec<_> = gone.iter().copied().map(FileId::upload).collect();
         uploads::delete_completed(&mut tx, &completed).await?;
         db::commit(tx).await?;
         CrashPoint::ForgettingCommitted.passed();
-        Ok(ended + completed.len() as u64)
+        Ok(completed.len() as u64)
+    }
+
+    async fn count_refusing(&self) -> Result<()> {
+        let refusing = parts::count_refusing(&self.db, REFUSING_COUNTED).await?;
+        metrics::gauge!("windlass_objects_refusing_deletion").set(refusing);
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::{Error, Result, Service};
+use crate::db::locks::{self, Lock};
 use crate::db::{self, Db, Tx, keys};
 use crate::domain::{ApiKey, Caller, KeyEntry, KeyId};
 
@@ -59,13 +60,16 @@ impl Service {
     /// Begins to make a key in the project `default` if there is no key at all; of many starters, one does.
     ///
     /// # Errors
-    /// When the ledger fails.
+    /// When the ledger fails, or another starter is at it for too long.
     pub async fn begin_first_key(self) -> Result<Option<FirstKey>> {
+        if keys::any(&self.db).await? {
+            return Ok(None);
+        }
         let key = ApiKey::generate();
         let mut tx = self.db.begin().await?;
-        keys::lock_first(&mut *tx).await?;
-        keys::insert_project_if_missing(&mut *tx, "default").await?;
-        let first = keys::insert_if_first(&mut *tx, "default", KeyId::generate(), "first key", &key.hash()).await?;
+        locks::take(&mut tx, Lock::FirstKey, self.limits.ledger_patience).await?;
+        keys::insert_project_if_missing(&mut tx, "default").await?;
+        let first = keys::insert_if_first(&mut tx, "default", KeyId::generate(), "first key", &key.hash()).await?;
         Ok(first.then_some(FirstKey { tx, key }))
     }
 }

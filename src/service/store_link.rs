@@ -160,8 +160,8 @@ impl Service {
     /// When one of the two fails. If it was the store, the two do not fit until this is repeated.
     pub async fn relink_store(&self) -> Result<StoreId> {
         let mut tx = self.db.begin().await?;
-        stores::delete(&mut *tx).await?;
-        stores::insert_if_none(&mut *tx, StoreId::generate()).await?;
+        stores::delete(&mut tx).await?;
+        stores::insert_if_none(&mut tx, StoreId::generate()).await?;
         db::commit(tx).await?;
         CrashPoint::StoreNamed.passed();
         self.blobs.prepare().await?;

@@ -5,7 +5,7 @@ use std::io;
 use super::{Error, Result, Service};
 use crate::crash::CrashPoint;
 use crate::db::uploads::Origin;
-use crate::db::{self, Tx, files, parts, uploads};
+use crate::db::{self, Tx, discards, files, parts, uploads};
 use crate::domain::{
     ByteCount, File, Md5, NotPending, Page, PageLimit, PageRequest, Part, PartId, PartOrder, PendingUpload, ProjectId,
     Upload, UploadId, UploadStatus, in_order,
@@ -115,7 +115,7 @@ impl Service {
         let upload = uploads::lock(&mut tx, project, id, Origin::Client).await?.ok_or(Error::NoSuchUpload(id))?;
         CrashPoint::UploadLocked.passed();
         if let UploadStatus::Completed(_) = upload.status {
-            let manifest = files::find_manifest(&mut *tx, id.file()).await?;
+            let manifest = files::find_manifest(&mut tx, id.file()).await?;
             // That of a File which was deleted before ledgers kept it in the File's row may be gone.
             let known = !manifest.is_empty() || upload.declaration.bytes == ByteCount::ZERO;
             return if known && manifest == order.ids() { Ok(upload) } else { Err(Error::CompletedOtherwise(id)) };
@@ -135,10 +135,9 @@ impl Service {
         order: &PartOrder,
         md5: Option<Md5>,
     ) -> Result<Upload> {
-        let stored = parts::list_stored(&mut **tx, pending.upload().id).await?;
+        let stored = parts::list_stored(&mut *tx, pending.upload().id).await?;
         let assembly = pending.assemble(order, stored)?;
-        let (grace, writer) = (self.limits.deletion_grace, self.writer_lifetime());
-        let file = files::insert(tx, project, &assembly, md5, grace, writer).await?;
+        let file = files::insert(tx, project, &assembly, md5, self.discard()).await?;
         CrashPoint::CompletionWritten.passed();
         Ok(Upload { status: UploadStatus::Completed(Some(file)), ..assembly.upload().clone() })
     }
@@ -167,14 +166,14 @@ impl Service {
     async fn try_cancel(&self, project: ProjectId, id: UploadId, origin: Origin, begun: &mut bool) -> Result<()> {
         let mut tx = self.db.begin().await?;
         if !uploads::mark_cancelled(&mut tx, project, id, origin).await? {
-            let upload = uploads::find(&mut *tx, project, id).await?.ok_or(Error::NoSuchUpload(id))?;
+            let upload = uploads::find(&mut tx, project, id).await?.ok_or(Error::NoSuchUpload(id))?;
             if *begun && matches!(upload.status, UploadStatus::Cancelled) {
                 return Ok(());
             }
             return Err(upload.into_pending().map_or_else(Error::from, |_| Error::NoSuchUpload(id)));
         }
         CrashPoint::CancelWritten.passed();
-        parts::discard(&mut tx, &[id], self.limits.deletion_grace, self.writer_lifetime()).await?;
+        discards::discard(&mut tx, &[id], self.discard()).await?;
         CrashPoint::CancelDiscarded.passed();
         *begun = true;
         db::commit(tx).await?;

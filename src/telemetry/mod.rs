@@ -130,9 +130,10 @@ fn describe() {
         "windlass_object_deletions_failed_total",
         "Objects that this process could not delete; each try counts."
     );
+    describe_counter!("windlass_sweep_steps_failed_total", "Steps of this process's sweeps that failed, by step.");
     describe_gauge!("windlass_ready", "1 where the database and the store could be used by the last probe, else 0.");
     describe_gauge!(
         "windlass_objects_refusing_deletion",
-        "Objects that are to go and could not be deleted so far, by the last sweep."
+        "Objects that are to go and could not be deleted so far, by the last sweep; at most 100,000 are counted."
     );
 }

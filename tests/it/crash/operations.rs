@@ -5,6 +5,7 @@ use reqwest::multipart::{Form, Part};
 use reqwest::{Body, Method, Response};
 use serde_json::{Value, json};
 
+use crate::support::audit::move_clock;
 use crate::support::client::id;
 use crate::support::{Client, TestApp};
 
@@ -22,6 +23,7 @@ pub enum Operation {
     Delete,
     ExpireUploads,
     ExpireFiles,
+    Discard,
     Collect,
     CollectSmall,
     Forget,
@@ -47,7 +49,10 @@ fn form(bytes: impl Into<Body>) -> Form {
 impl Operation {
     /// Whether it is `windlass sweep` that dies, and not the service.
     pub fn is_a_sweep(self) -> bool {
-        matches!(self, Self::ExpireUploads | Self::ExpireFiles | Self::Collect | Self::CollectSmall | Self::Forget)
+        matches!(
+            self,
+            Self::ExpireUploads | Self::ExpireFiles | Self::Discard | Self::Collect | Self::CollectSmall | Self::Forget
+        )
     }
 
     /// What is sent: enough for a multipart upload of two chunks, or little enough for the ledger.
@@ -66,7 +71,7 @@ impl Operation {
             Self::AddPart | Self::AddSmallPart | Self::GiveUpPart => {
                 target.upload = client.upload(self.sent().len()).await;
             }
-            Self::Complete | Self::Cancel | Self::ExpireUploads => {
+            Self::Complete | Self::Cancel | Self::ExpireUploads | Self::Discard => {
                 target.upload = client.upload(8).await;
                 target.part = client.part(&target.upload, "the part").await;
                 client.part(&target.upload, "left over").await;
@@ -83,6 +88,14 @@ impl Operation {
         match self {
             Self::ExpireUploads => app.expire(&target.upload).await,
             Self::ExpireFiles => app.let_time_pass("2 hours").await,
+            Self::Discard => {
+                let id = target.upload.replace("upload_", "");
+                let leave = format!(
+                    "update upload set status = 'cancelled', ended_at = now() where id = '{id}';
+                     insert into unfinished_discard (upload_id) values ('{id}')"
+                );
+                move_clock(&app.pool, &leave).await;
+            }
             Self::Collect | Self::CollectSmall | Self::Forget => {
                 client.delete(&format!("/v1/files/{}", target.file)).await.ok();
                 app.let_time_pass("2 hours").await;
@@ -134,7 +147,12 @@ impl Operation {
                 .json(&json!({"part_ids": [part]})),
             Self::Cancel => client.request(Method::POST, &format!("/v1/uploads/{upload}/cancel")),
             Self::Delete => client.request(Method::DELETE, &format!("/v1/files/{file}")),
-            Self::ExpireUploads | Self::ExpireFiles | Self::Collect | Self::CollectSmall | Self::Forget => return None,
+            Self::ExpireUploads
+            | Self::ExpireFiles
+            | Self::Discard
+            | Self::Collect
+            | Self::CollectSmall
+            | Self::Forget => return None,
         };
         Some(request.send().await)
     }
@@ -183,6 +201,10 @@ impl Operation {
             }
             Self::Delete if committed => drop(client.get(&format!("/v1/files/{file}")).await.error(404, Some("id"))),
             Self::Delete => assert_eq!(client.download(file).await, b"the file"),
+            Self::Discard => {
+                let listed = client.get(&format!("/v1/uploads/{upload}/parts")).await.ok();
+                assert_eq!(listed["data"].as_array().unwrap().len(), 0, "{listed}");
+            }
             Self::ExpireUploads => drop(client.add_part(upload, "late").await.error(410, Some("upload_id"))),
         }
     }

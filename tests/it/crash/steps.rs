@@ -23,6 +23,7 @@ crate::on_both_stores! {
     a_death_while_a_file_is_deleted_leaves_all_or_nothing;
     a_death_while_uploads_expire_is_made_good_by_the_next_sweep;
     a_death_while_files_expire_is_made_good_by_the_next_sweep;
+    a_death_while_parts_are_discarded_is_made_good_by_the_next_sweep;
     a_death_while_garbage_is_collected_is_made_good_by_the_next_sweep;
     a_death_while_garbage_in_the_ledger_is_collected_is_made_good_by_the_next_sweep (WINDLASS_LEDGER_PART_BYTES = "4096");
     a_death_while_rows_are_forgotten_is_made_good_by_the_next_sweep;
@@ -72,6 +73,10 @@ async fn a_death_while_files_expire_is_made_good_by_the_next_sweep(app: &TestApp
     die_at_every_step(app, ExpireFiles).await;
 }
 
+async fn a_death_while_parts_are_discarded_is_made_good_by_the_next_sweep(app: &TestApp) {
+    die_at_every_step(app, Discard).await;
+}
+
 async fn a_death_while_garbage_is_collected_is_made_good_by_the_next_sweep(app: &TestApp) {
     die_at_every_step(app, Collect).await;
 }
@@ -115,6 +120,7 @@ pub fn passed_by(point: CrashPoint) -> (&'static [Operation], bool) {
         P::DeletionCommitted => (&[Delete], true),
         P::UploadsExpired | P::UploadsDiscarded | P::UploadExpiryCommitted => (&[ExpireUploads], false),
         P::FilesExpired | P::FilesDiscarded | P::FileExpiryCommitted => (&[ExpireFiles], false),
+        P::DiscardContinued | P::DiscardCommitted => (&[Discard], false),
         P::GarbageClaimed | P::ObjectsDeleted | P::RowsDeleted => (&[Collect, CollectSmall], false),
         P::FileRemoved | P::MultipartAborted => (&[Collect], false),
         P::UploadsForgotten | P::FilesForgotten | P::ForgettingCommitted => (&[Forget], false),

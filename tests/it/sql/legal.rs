@@ -1,6 +1,6 @@
 //! The ways through the ledger that are there: from an Upload's first row until nothing is left.
 
-use sqlx::{Executor as _, PgPool};
+use sqlx::{AssertSqlSafe, Executor as _, PgPool};
 
 use super::illegal::states;
 
@@ -98,5 +98,36 @@ async fn what_ends_unfinished_is_collected_and_forgotten() {
         let steps =
             ["delete from part where upload_id = filling()", "delete from upload where id in (filling(), form())"];
         go(&pool, &steps).await;
+    }
+}
+
+#[tokio::test]
+async fn an_end_may_leave_its_parts_to_the_queue() {
+    let queue = "insert into unfinished_discard (upload_id) values (filling())";
+    let mut ends = vec![
+        format!("{queue}; select discard(stored())"),
+        "select discard(id) from part where upload_id = filling() and state <> 'garbage'".to_owned(),
+        "delete from unfinished_discard".to_owned(),
+    ];
+    ends[0] = format!("select end_as(filling(), 'cancelled'); {}", ends[0]);
+    let cancelled = ends.clone();
+    ends[0] = format!(
+        "select make_file(filling(), manifest => array[stored(), stored_too()]), end_as(filling(), 'completed'); {queue}"
+    );
+    ends[1] = "select discard(id) from part
+               where upload_id = filling() and state <> 'garbage' and id not in (stored(), stored_too())"
+        .to_owned();
+    let completed = ends.clone();
+    ends[1] = "update file set deleted_at = now() where id = filling();
+               select discard(id) from part where upload_id = filling() and state <> 'garbage'"
+        .to_owned();
+    for steps in [cancelled, completed, ends] {
+        let pool = states().await;
+        for step in steps {
+            let mut tx = pool.begin().await.unwrap();
+            tx.execute(sqlx::raw_sql(AssertSqlSafe(step.clone()))).await.unwrap_or_else(|e| panic!("{step}: {e}"));
+            tx.commit().await.unwrap_or_else(|e| panic!("{step}: {e}"));
+        }
+        assert_eq!(count(&pool, "select count(*) from unfinished_discard").await, 0);
     }
 }

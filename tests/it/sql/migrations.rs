@@ -141,9 +141,12 @@ async fn files_of_older_versions_have_their_parts_in_order() {
     .await
     .unwrap();
     let part = |version: &str, n| format!("{version}-7000-8000-00000000000{n}");
-    let (old, small) = (|n| part("d0000000-0000", n), part("00000004-0000", 5));
-    let expected =
-        [(format!("{{{small}}}"), "{0}".to_owned()), (format!("{{{},{}}}", old(6), old(7)), "{0,10}".to_owned())];
+    let old = |n| part("d0000000-0000", n);
+    let expected = [
+        (format!("{{{}}}", part("00000004-0000", 5)), "{0}".to_owned()),
+        (format!("{{{}}}", part("00000008-0000", 5)), "{0}".to_owned()),
+        (format!("{{{},{}}}", old(6), old(7)), "{0,10}".to_owned()),
+    ];
     assert_eq!(manifests, expected);
 }
 
@@ -182,11 +185,17 @@ async fn migrating_again_changes_nothing() {
 #[tokio::test]
 async fn a_schema_of_another_history_is_refused_and_left_alone() {
     for (tampering, complaint) in [
-        ("update refinery_schema_history set checksum = '1' where version = 1", "is different than"),
-        ("update refinery_schema_history set name = 'something_else' where version = 1", "is different than"),
+        (
+            "update refinery_schema_history set checksum = '1' where version = 1",
+            "V1 of the schema, 'create_ledger', is not",
+        ),
+        (
+            "update refinery_schema_history set name = 'something_else' where version = 1",
+            "V1 of the schema, 'something_else', is not",
+        ),
         (
             "insert into refinery_schema_history select 9999, 'of_a_later_release', applied_on, '1' from refinery_schema_history limit 1",
-            "is missing",
+            "run a newer one",
         ),
     ] {
         let database = cluster::database().await;
@@ -194,9 +203,7 @@ async fn a_schema_of_another_history_is_refused_and_left_alone() {
         pool.execute(tampering).await.unwrap();
         let before = everything(pool).await;
         let db = database.db().await;
-        let windlass::db::Error::Migration(refused) = migrate::run(&db).await.unwrap_err() else {
-            panic!("{tampering}")
-        };
+        let windlass::db::Error::Schema(refused) = migrate::run(&db).await.unwrap_err() else { panic!("{tampering}") };
         assert!(refused.to_string().contains(complaint), "{tampering}: {refused}");
         assert_eq!(everything(pool).await, before, "{tampering}");
         // Nor does the refusal leave the lock behind.

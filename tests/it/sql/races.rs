@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use windlass::db::contents::{self, NewPart};
+use windlass::db::discards::{self, Discard};
+use windlass::db::locks::{self, Lock};
 use windlass::db::uploads::{Creation, Origin};
 use windlass::db::{self, Db, Tx, files, keys, parts, uploads};
 use windlass::domain::{
@@ -15,7 +17,8 @@ use crate::support::cluster;
 
 /// Longer than any statement here takes, and shorter than a reader waits.
 const SOON: Duration = Duration::from_secs(20);
-const GRACE: Duration = Duration::from_mins(1);
+const DISCARD: Discard =
+    Discard { grace: Duration::from_mins(1), writer_lifetime: Duration::from_mins(1), batch: 1000 };
 
 /// How an Upload ends by a client's wish.
 #[derive(Debug, Clone, Copy)]
@@ -93,14 +96,14 @@ impl Ledger {
         match how {
             End::Cancelled => {
                 assert!(uploads::mark_cancelled(&mut tx, self.project, id, Origin::Client).await.unwrap());
-                parts::discard(&mut tx, &[id], GRACE, GRACE).await.unwrap();
+                discards::discard(&mut tx, &[id], DISCARD).await.unwrap();
             }
             End::Completed => {
                 let order = PartOrder::try_from(vec![listed.id]).unwrap();
                 let upload = uploads::lock(&mut tx, self.project, id, Origin::Client).await.unwrap().unwrap();
-                let stored = parts::list_stored(&mut *tx, id).await.unwrap();
+                let stored = parts::list_stored(&mut tx, id).await.unwrap();
                 let assembly = upload.into_pending().unwrap().assemble(&order, stored).unwrap();
-                files::insert(&mut tx, self.project, &assembly, None, GRACE, GRACE).await.unwrap();
+                files::insert(&mut tx, self.project, &assembly, None, DISCARD).await.unwrap();
             }
         }
         tx
@@ -166,9 +169,9 @@ async fn an_end_waits_for_a_part_that_is_being_counted_and_discards_it() {
         let ledger = Ledger::new().await;
         let (listed, on_their_way) = ledger.upload(1).await;
         let mut counting = ledger.db.begin().await.unwrap();
-        assert!(parts::mark_stored(&mut *counting, &on_their_way[0], None).await.unwrap());
+        assert!(parts::mark_stored(&mut counting, &on_their_way[0], None).await.unwrap());
         let kept = Part { id: PartId::generate(), ..listed };
-        assert!(ledger.keep_part(&mut *counting, kept.id, kept.upload).await);
+        assert!(ledger.keep_part(&mut counting, kept.id, kept.upload).await);
         let ending = tokio::spawn({
             let ledger = ledger.clone();
             async move { db::commit(ledger.end(how, &listed).await).await }
@@ -188,7 +191,7 @@ async fn a_part_that_is_written_again_before_its_answer_came_is_there_once() {
     let (listed, _) = ledger.upload(0).await;
     let id = PartId::generate();
     let mut first = ledger.db.begin().await.unwrap();
-    assert!(ledger.keep_part(&mut *first, id, listed.upload).await);
+    assert!(ledger.keep_part(&mut first, id, listed.upload).await);
     let again = tokio::spawn({
         let ledger = ledger.clone();
         async move { ledger.keep_part(ledger.pool(), id, listed.upload).await }
@@ -256,9 +259,9 @@ async fn starters_at_once_make_one_first_key() {
             let db = ledger.db.clone();
             tokio::spawn(async move {
                 let mut tx = db.begin().await.unwrap();
-                keys::lock_first(&mut *tx).await.unwrap();
+                locks::take(&mut tx, Lock::FirstKey, SOON).await.unwrap();
                 let hash = ApiKey::generate().hash();
-                let made = keys::insert_if_first(&mut *tx, "default", KeyId::generate(), "first", &hash).await.unwrap();
+                let made = keys::insert_if_first(&mut tx, "default", KeyId::generate(), "first", &hash).await.unwrap();
                 db::commit(tx).await.unwrap();
                 made
             })
@@ -280,7 +283,7 @@ fn a_transaction_that_is_open_when_its_runtime_ends_ends_with_it() {
         let tx = database.db().await.begin().await.unwrap();
         (database, tx)
     });
-    runtime.block_on(async { keys::insert_project_if_missing(&mut *tx, "never-committed").await.unwrap() });
+    runtime.block_on(async { keys::insert_project_if_missing(&mut tx, "never-committed").await.unwrap() });
     runtime.spawn(async move {
         let _open = tx;
         std::future::pending::<()>().await;

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
+use sqlx::{AssertSqlSafe, Executor as _};
 use tokio::time::timeout;
 use uuid::Uuid;
-use windlass::db::{self, Db, files, keys, parts, uploads};
+use windlass::db::{self, Db, Tx, files, keys, parts, uploads};
 use windlass::domain::{FileId, UploadId};
 
 use crate::support::cluster;
@@ -40,7 +40,7 @@ impl Step {
                 files::mark_expired(&mut tx, limit).await.unwrap().into_iter().map(FileId::uuid).collect()
             }
             Self::ClaimGarbage => {
-                parts::claim_garbage(&mut *tx, limit).await.unwrap().into_iter().map(|it| it.part.uuid()).collect()
+                parts::claim_garbage(&mut tx, limit).await.unwrap().into_iter().map(|it| it.part.uuid()).collect()
             }
             Self::ForgetFiles => {
                 let gone = files::delete_gone(&mut tx, AN_HOUR, limit).await.unwrap();
@@ -49,7 +49,7 @@ impl Step {
                 gone.into_iter().map(FileId::uuid).collect()
             }
             Self::ForgetUploads => {
-                let gone = uploads::delete_ended(&mut *tx, AN_HOUR, limit).await.unwrap();
+                let gone = uploads::delete_ended(&mut tx, AN_HOUR, limit).await.unwrap();
                 (0..gone).map(|_| Uuid::now_v7()).collect()
             }
         };
@@ -127,7 +127,7 @@ async fn a_row_in_other_hands_is_passed_over_and_taken_later() {
         let db = due(5).await;
         let mut other = db.begin().await.unwrap();
         let lock = format!("{} for update", step.first());
-        let held: Uuid = sqlx::query_scalar(AssertSqlSafe(lock)).fetch_one(&mut *other).await.unwrap();
+        let held: Uuid = sqlx::query_scalar(AssertSqlSafe(lock)).fetch_one(&mut other).await.unwrap();
         let taken = timeout(SOON, step.take(&db, 100)).await.expect("it waits for the lock");
         assert_eq!(taken.len(), 4, "{step:?}");
         assert!(!taken.contains(&held), "{step:?}");
@@ -140,7 +140,7 @@ async fn a_row_in_other_hands_is_passed_over_and_taken_later() {
 async fn an_upload_that_takes_a_part_at_this_moment_is_not_expired_under_it() {
     let db = due(1).await;
     let mut other = db.begin().await.unwrap();
-    sqlx::query("select from upload where status = 'pending' for share").execute(&mut *other).await.unwrap();
+    sqlx::query("select from upload where status = 'pending' for share").execute(&mut other).await.unwrap();
     let taken = timeout(SOON, Step::ExpireUploads.take(&db, 100)).await.expect("it waits for the lock");
     assert!(taken.is_empty());
     db::rollback(other).await.unwrap();
@@ -148,9 +148,9 @@ async fn an_upload_that_takes_a_part_at_this_moment_is_not_expired_under_it() {
 }
 
 /// How long until the only due garbage may be tried again, by the clock of this transaction.
-async fn pause(connection: &mut PgConnection) -> f64 {
+async fn pause(tx: &mut Tx) -> f64 {
     sqlx::query_scalar("select extract(epoch from not_before - now())::float8 from part where attempts > 0")
-        .fetch_one(connection)
+        .fetch_one(tx)
         .await
         .unwrap()
 }
@@ -160,7 +160,7 @@ async fn garbage_that_stays_is_tried_later_each_time_up_to_an_hour() {
     let db = due(1).await;
     for expected in [20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0, 3600.0, 3600.0] {
         let mut tx = db.begin().await.unwrap();
-        assert_eq!(parts::claim_garbage(&mut *tx, 10).await.unwrap().len(), 1);
+        assert_eq!(parts::claim_garbage(&mut tx, 10).await.unwrap().len(), 1);
         let actual = pause(&mut tx).await;
         assert!((actual - expected).abs() < 0.001, "{actual} s, not {expected} s");
         db::commit(tx).await.unwrap();

@@ -1,5 +1,6 @@
 //! Every rule of the schema refuses what it is there to refuse, whoever asks.
 
+mod discards;
 mod files;
 mod parts;
 mod projects;
@@ -36,7 +37,10 @@ pub(super) async fn states() -> PgPool {
 }
 
 fn rules() -> impl Iterator<Item = Rule> {
-    [projects::RULES, stores::RULES, uploads::RULES, files::RULES, parts::RULES].into_iter().flatten().copied()
+    [projects::RULES, stores::RULES, uploads::RULES, files::RULES, parts::RULES, discards::RULES]
+        .into_iter()
+        .flatten()
+        .copied()
 }
 
 /// Does it in a transaction of its own, up to what is checked at its commit, and takes it back.

@@ -21,8 +21,11 @@ const fn also(fragment: &'static str, indexes: &'static [&'static str], values: 
 
 pub(super) const EXPECTED: &[Expected] = &[
     // No table, or one that stays small.
-    any("select 1 as one", &[]),
-    any("select pg_advisory_xact_lock", &[]),
+    any("select pg_is_in_recovery()", &[]),
+    any("select pg_try_advisory_xact_lock", &[]),
+    any("from pg_locks", &[]),
+    any("select exists (select from api_key)", &[]),
+    any("from unfinished_discard order by created_at", &[]),
     any("insert into project", &[]),
     any("insert into api_key", &[]),
     any("from api_key join project", &[]),
@@ -102,9 +105,14 @@ pub(super) const EXPECTED: &[Expected] = &[
     ),
     also("width_bucket", &["file_pkey", "part_pkey"], &["id(1), 5, 15"]),
     also(
-        "where upload_id = any($1) and state in ('receiving', 'stored')",
-        &["part_of_upload"],
-        &["array[id(200000)], 60, 4000", "ids(0, 500), 60, 4000"],
+        "with queued as materialized",
+        &["part_of_upload", "part_pkey"],
+        &["array[id(200000)], 60, 4000, 1000", "ids(0, 500), 60, 4000, 1000"],
+    ),
+    also(
+        "with held as materialized",
+        &["part_of_upload", "file_pkey", "part_pkey"],
+        &["array[id(200000)], 60, 4000, 1000", "ids(0, 500), 60, 4000, 1000"],
     ),
     also("from part where state = 'garbage' and not_before <= now()", &["part_due", "part_pkey"], &["500"]),
     also("select id from part where id = any($1)", &["part_pkey"], &["ids(0, 1000)"]),
@@ -116,7 +124,7 @@ pub(super) const EXPECTED: &[Expected] = &[
         whole: Some("part_pkey"),
         values: &["16"],
     },
-    also("from part where state = 'stored' and id > $1", &["part_pkey"], &["id(5), 1000"]),
+    also("from part where id > $1 order by id", &["part_pkey"], &["id(5), 1000"]),
     // It holds nothing but what is counted.
     Expected {
         fragment: "where state = 'garbage' and last_error is not null",

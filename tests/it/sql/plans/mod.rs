@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, Executor, PgConnection, Postgres, Row as _};
 
 use crate::support::cluster;
 use expected::{EXPECTED, Expected};
@@ -88,7 +88,10 @@ async fn seeded() -> PgConnection {
 }
 
 /// The plan for any values (`None`), or for these.
-async fn plan(connection: &mut PgConnection, query: &Query, values: Option<&str>) -> Value {
+async fn plan<C>(connection: &mut C, query: &Query, values: Option<&str>) -> Value
+where
+    for<'c> &'c mut C: Executor<'c, Database = Postgres>,
+{
     let nothing = vec!["null"; query.parameters].join(", ");
     let (mode, values) = values.map_or(("force_generic_plan", nothing.as_str()), |it| ("force_custom_plan", it));
     let values = if query.parameters == 0 { String::new() } else { format!("({values})") };

@@ -1,0 +1,88 @@
+//! Advisory locks: of a transaction, so that they end with it whatever is between us and Postgres, and never waited
+//! for in silence.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{Error, Result, Tx};
+
+/// How often a lock that is held is asked for.
+const ASKED_EVERY: Duration = Duration::from_millis(50);
+
+/// After how long it is logged for the first time that a lock is waited for, and whose it is.
+const SAID_AFTER: Duration = Duration::from_secs(1);
+
+/// How often after that.
+const SAID_EVERY: Duration = Duration::from_secs(10);
+
+/// What one session does at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    /// Changes the schema.
+    Migration,
+    /// Makes the first key.
+    FirstKey,
+}
+
+impl Lock {
+    /// "windlass" in ASCII is the first; versions that held it for a session used the same number.
+    fn number(self) -> i64 {
+        match self {
+            Self::Migration => 0x7769_6e64_6c61_7373,
+            Self::FirstKey => 8_532_478_892_738_605_939,
+        }
+    }
+
+    fn what(self) -> &'static str {
+        match self {
+            Self::Migration => "the migration of the schema",
+            Self::FirstKey => "the making of the first key",
+        }
+    }
+}
+
+/// Takes a lock until the transaction ends. It polls: a waiter inside Postgres would hold a snapshot, which blocks
+/// `create index concurrently`.
+///
+/// # Errors
+/// [`Error::Locked`] after `patience`.
+pub async fn take(tx: &mut Tx, lock: Lock, patience: Duration) -> Result<()> {
+    let began = Instant::now();
+    let mut say_after = SAID_AFTER;
+    while !try_take(tx, lock).await? {
+        let waited = began.elapsed();
+        if waited >= patience {
+            return Err(Error::Locked { what: lock.what(), holder: holder(tx, lock).await?, waited });
+        }
+        if waited >= say_after {
+            let (holder, seconds_left) = (holder(tx, lock).await?, (patience - waited).as_secs());
+            tracing::info!(holder, seconds_left, "waiting for the lock of {}", lock.what());
+            say_after += SAID_EVERY;
+        }
+        sleep(ASKED_EVERY).await;
+    }
+    Ok(())
+}
+
+async fn try_take(tx: &mut Tx, lock: Lock) -> Result<bool> {
+    let row = sqlx::query!(r#"select pg_try_advisory_xact_lock($1) as "taken!""#, lock.number()).fetch_one(tx).await?;
+    Ok(row.taken)
+}
+
+/// The session that holds it, as far as this role may see.
+async fn holder(tx: &mut Tx, lock: Lock) -> Result<String> {
+    let row = sqlx::query!(
+        "select string_agg(format('pid %s (application %s, %s, since %s)', pg_locks.pid,
+                                  coalesce(nullif(application_name, ''), 'unknown'), coalesce(state, 'unknown'),
+                                  coalesce(to_char(state_change, 'YYYY-MM-DD HH24:MI:SS TZ'), 'unknown')), ', ') as holder
+         from pg_locks left join pg_stat_activity using (pid)
+         where locktype = 'advisory' and granted and objsubid = 1
+           and pg_locks.database = (select oid from pg_database where datname = current_database())
+           and ((classid::bigint << 32) | objid::bigint) = $1",
+        lock.number(),
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(row.holder.unwrap_or_else(|| "one that is gone now".to_owned()))
+}

@@ -1,0 +1,38 @@
+//! What the queue of unfinished discards may not hold or lose.
+
+use super::Rule;
+
+pub(super) const RULES: &[Rule] = &[
+    ("unfinished_discard_pkey", &["insert into unfinished_discard (upload_id) values (cancelled()), (cancelled())"]),
+    (
+        "unfinished_discard_upload_id_fkey",
+        &[
+            "insert into unfinished_discard (upload_id) values (gen_random_uuid())",
+            "insert into unfinished_discard (upload_id) values (expired()); delete from upload where id = expired()",
+        ],
+    ),
+    ("unfinished_discard_follows_an_end", &["insert into unfinished_discard (upload_id) values (filling())"]),
+    (
+        "unfinished_discard_never_changes",
+        &[
+            "insert into unfinished_discard (upload_id) values (cancelled());
+             update unfinished_discard set upload_id = expired()",
+            "insert into unfinished_discard (upload_id) values (cancelled());
+             update unfinished_discard set created_at = created_at - interval '1 day'",
+        ],
+    ),
+    (
+        "unfinished_discard_ends_with_the_last_part",
+        &[
+            // Some parts of a cancelled upload.
+            "select end_as(filling(), 'cancelled'); insert into unfinished_discard (upload_id) values (filling());
+             select discard(stored()); delete from unfinished_discard",
+            // A part that is in no file.
+            "select make_file(filling(), manifest => array[stored(), stored_too()]), end_as(filling(), 'completed');
+             insert into unfinished_discard (upload_id) values (filling()); delete from unfinished_discard",
+            // A part of a file that is deleted.
+            "insert into unfinished_discard (upload_id) values (completed());
+             update file set deleted_at = now() where id = completed(); delete from unfinished_discard",
+        ],
+    ),
+];

@@ -1,0 +1,20 @@
+-- Uploads that have ended with more parts than were discarded at once: one cancelled, one completed, with its file.
+insert into project (id, name) values ('00000008-0000-7000-8000-000000000001', 'with-large-ends');
+insert into upload (id, project_id, origin, filename, purpose, mime_type, bytes, expires_at)
+select id::uuid, '00000008-0000-7000-8000-000000000001', 'client', 'a', 'batch', 'text/plain', 3, now() + interval '1 hour'
+from (values ('00000008-0000-7000-8000-000000000002'), ('00000008-0000-7000-8000-000000000003')) as wanted (id);
+insert into part (id, upload_id, state, bytes, crc64nvme, content)
+select id::uuid, upload::uuid, 'stored', 3, 7, 'abc'
+from (values ('00000008-0000-7000-8000-000000000004', '00000008-0000-7000-8000-000000000002'),
+             ('00000008-0000-7000-8000-000000000005', '00000008-0000-7000-8000-000000000003'),
+             ('00000008-0000-7000-8000-000000000006', '00000008-0000-7000-8000-000000000003')) as come (id, upload);
+insert into part (id, upload_id)
+values ('00000008-0000-7000-8000-000000000007', '00000008-0000-7000-8000-000000000002');
+update upload set status = 'cancelled', ended_at = now() where id = '00000008-0000-7000-8000-000000000002';
+insert into file (id, project_id, filename, purpose, mime_type, bytes, manifest, offsets, crc64nvme, created_at, expires_at)
+select id, project_id, filename, purpose, mime_type, bytes, '{00000008-0000-7000-8000-000000000005}', '{0}', 7, created_at,
+       created_at + interval '1 hour'
+from upload where id = '00000008-0000-7000-8000-000000000003';
+update upload set status = 'completed', ended_at = now() where id = '00000008-0000-7000-8000-000000000003';
+insert into unfinished_discard (upload_id)
+values ('00000008-0000-7000-8000-000000000002'), ('00000008-0000-7000-8000-000000000003');

@@ -1,0 +1,127 @@
+//! Where the database is, as people write it: an IPv6 address, a name with several addresses, one that TLS proves.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use tokio::net::{TcpListener, TcpStream};
+use url::Url;
+
+use crate::support::pooler::{Pooler, programs};
+use crate::support::{cluster, program, tools};
+
+/// Carries whatever is connected to an address to the server, or keeps it waiting.
+async fn relay(listener: TcpListener, server: Option<SocketAddr>) {
+    let mut kept = Vec::new();
+    while let Ok((mut client, _)) = listener.accept().await {
+        match server {
+            Some(server) => drop(tokio::spawn(async move {
+                let mut server = TcpStream::connect(server).await.unwrap();
+                tokio::io::copy_bidirectional(&mut client, &mut server).await.ok();
+            })),
+            None => kept.push(client),
+        }
+    }
+}
+
+fn address(url: &Url) -> SocketAddr {
+    format!("{}:{}", url.host_str().unwrap(), url.port().unwrap()).parse().unwrap()
+}
+
+/// Whether the keys can be listed there, and what was said.
+async fn lists_keys(url: &Url, more: &[(&str, &str)]) -> (bool, String) {
+    let mut settings = vec![("DATABASE_URL".to_owned(), url.to_string())];
+    settings.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    let output = tokio::task::spawn_blocking(move || program::run(&settings, &["keys", "list"])).await.unwrap();
+    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ipv6_address_is_an_address() {
+    let database = cluster::database().await;
+    let mut url: Url = database.url.parse().unwrap();
+    let Ok(listener) = TcpListener::bind("[::1]:0").await else {
+        eprintln!("passed over: this machine has no IPv6");
+        return;
+    };
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(relay(listener, Some(address(&url))));
+    url.set_host(Some("[::1]")).unwrap();
+    url.set_port(Some(port)).unwrap();
+    let (listed, said) = lists_keys(&url, &[]).await;
+    assert!(listed, "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_the_addresses_of_a_name_the_one_that_answers_is_found() {
+    let database = cluster::database().await;
+    let mut url: Url = database.url.parse().unwrap();
+    let there = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = there.local_addr().unwrap().port();
+    let names: Vec<_> = tokio::net::lookup_host(("localhost", port)).await.unwrap().map(|it| it.ip()).collect();
+    let (Ok(silent), true) = (TcpListener::bind(("::1", port)).await, names.len() > 1) else {
+        eprintln!("passed over: localhost has one address here");
+        return;
+    };
+    tokio::spawn(relay(there, Some(address(&url))));
+    tokio::spawn(relay(silent, None));
+    url.set_host(Some("localhost")).unwrap();
+    url.set_port(Some(port)).unwrap();
+    let (listed, said) = lists_keys(&url, &[]).await;
+    assert!(listed, "{said}");
+}
+
+/// Makes an authority (`ca.pem`), and a certificate of its own for `localhost` (`cert.pem`, `key.pem`).
+fn certificate(openssl: &Path, folder: &Path) {
+    fs::write(folder.join("extensions"), "subjectAltName = DNS:localhost\nbasicConstraints = CA:false\n").unwrap();
+    for arguments in [
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca-key.pem -out ca.pem",
+        "req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout key.pem -out request.pem",
+        "x509 -req -in request.pem -CA ca.pem -CAkey ca-key.pem -set_serial 7 -days 2 -extfile extensions -out cert.pem",
+    ] {
+        let made = Command::new(openssl).current_dir(folder).args(arguments.split(' ')).output().unwrap();
+        assert!(made.status.success(), "{arguments}: {made:?}");
+    }
+    for (name, mode) in [(".", 0o755), ("key.pem", 0o644)] {
+        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_of_an_authority_that_the_system_knows_is_accepted() {
+    let Some(openssl) = tools::program("openssl") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    certificate(&openssl, folder.path());
+    let Some(pooler_program) = programs().into_iter().next() else { return };
+    let database = cluster::database().await;
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let tls = format!(
+        "client_tls_sslmode = require\nclient_tls_cert_file = {}\nclient_tls_key_file = {}",
+        file("cert.pem"),
+        file("key.pem")
+    );
+    let authority = file("ca.pem");
+    let pooler = Pooler::start(&pooler_program, &database.url, "session", &tls).await;
+    let mut url: Url = pooler.url.parse().unwrap();
+    url.set_host(Some("localhost")).unwrap();
+    let known = [("SSL_CERT_FILE", authority.as_str())];
+    let with = |query: &str| {
+        let mut url = url.clone();
+        url.set_query(Some(query));
+        url
+    };
+    for (query, more, expected) in [
+        ("sslrootcert=system", &known[..], true),
+        ("sslrootcert=system&sslmode=verify-full", &known[..], true),
+        ("sslmode=verify-full", &known[..], true),
+        ("sslmode=verify-full", &[][..], false),
+        ("sslrootcert=system", &[][..], false),
+        ("sslrootcert=system&sslmode=require", &known[..], false),
+    ] {
+        let (listed, said) = lists_keys(&with(query), more).await;
+        assert_eq!(listed, expected, "{query}, {more:?}: {said}");
+        assert!(!said.contains("waiting for the database"), "{said}");
+    }
+}

@@ -1,0 +1,178 @@
+//! The database takes no writes any more, and another one does under the same name.
+
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sqlx::Executor as _;
+use sqlx::postgres::PgPoolOptions;
+use tempfile::TempDir;
+use url::Url;
+use windlass::embedded::{Postgres, Settings};
+
+use crate::support::client::id;
+use crate::support::cluster::Database;
+use crate::support::standby::Standby;
+use crate::support::store::Store;
+use crate::support::wire::{Mode, Wire};
+use crate::support::{Answer, StoreKind, TestApp, eventually, program, tools};
+
+/// A Postgres of the test's own, with a Windlass that reaches it by a name which may come to mean another one.
+struct Cluster {
+    primary: Url,
+    wire: Wire,
+    app: TestApp,
+    _data_dir: TempDir,
+}
+
+/// Starts a server whose life hangs on a thread that never ends.
+fn start_primary(data_dir: &TempDir) -> Url {
+    let settings = Settings {
+        data_dir: data_dir.path().join("data"),
+        bin_dir: tools::pg_bin(),
+        path: tools::path(),
+        guard: env!("CARGO_BIN_EXE_windlass").into(),
+        connections: 50,
+    };
+    let (started, starts) = mpsc::channel();
+    thread::spawn(move || {
+        let postgres = Postgres::start(&settings).unwrap();
+        started.send(postgres.url().parse().unwrap()).unwrap();
+        loop {
+            thread::park();
+        }
+    });
+    tokio::task::block_in_place(|| starts.recv()).unwrap()
+}
+
+fn address(url: &Url) -> SocketAddr {
+    format!("{}:{}", url.host_str().unwrap(), url.port().unwrap()).parse().unwrap()
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let data_dir = tempfile::tempdir().unwrap();
+        let primary = start_primary(&data_dir);
+        let wire = Wire::to(address(&primary)).await;
+        let mut url = primary.clone();
+        url.set_port(Some(wire.address.port())).unwrap();
+        let pool = PgPoolOptions::new().max_connections(4).connect(primary.as_str()).await.unwrap();
+        let database = Database { url: url.into(), pool };
+        let settings = [("WINDLASS_LEDGER_PATIENCE", "3s"), ("WINDLASS_LEDGER_PART_BYTES", "0")];
+        let app = TestApp::on(Store::new(StoreKind::Directory).unwrap(), database, &settings);
+        Self { primary, wire, app, _data_dir: data_dir }
+    }
+
+    /// Makes a primary of the standby, and its name the one by which the program knows it.
+    async fn fail_over_to(&mut self, standby: &Standby) {
+        standby.promote(&self.app.pool).await;
+        self.wire.lead_to(standby.address);
+        self.app.pool = PgPoolOptions::new().max_connections(4).connect(&standby.url).await.unwrap();
+    }
+
+    /// Files are made again; until then, clients are told to come back.
+    async fn writes_again(&self) {
+        let began = Instant::now();
+        eventually("writes reach the new primary", async || {
+            let made = self.app.client.create_file("user_data", "bytes").await;
+            if made.status.as_u16() != 200 {
+                is_away(&made);
+            }
+            made.status.as_u16() == 200
+        })
+        .await;
+        println!("writes reach the new primary after {} ms", began.elapsed().as_millis());
+        eventually("it is ready", async || self.app.client.get("/readyz").await.status.as_u16() == 200).await;
+    }
+}
+
+#[track_caller]
+fn is_away(answer: &Answer) {
+    answer.error(503, None);
+    assert!(answer.header("retry-after").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_failover_under_the_same_name_writes_reach_the_new_primary() {
+    let mut cluster = Cluster::start().await;
+    let standby = Standby::of(&cluster.primary, &cluster.app.pool).await;
+    let client = cluster.app.client.clone();
+    let file = client.file("before").await;
+    let upload = client.upload(5).await;
+    // Connections in plenty, all of which lead to the old primary and go on to.
+    futures_util::future::join_all((0..24).map(|_| client.file("bytes"))).await;
+    for read_only in ["alter system set default_transaction_read_only = on", "select pg_reload_conf()"] {
+        cluster.app.pool.execute(read_only).await.unwrap();
+    }
+    eventually("writes are refused", async || {
+        let made = client.create_file("user_data", "bytes").await;
+        if made.status.as_u16() != 200 {
+            is_away(&made);
+        }
+        made.status.as_u16() == 503
+    })
+    .await;
+    is_away(&client.get("/readyz").await);
+    let path = format!("/v1/files/{file}");
+    let answers = tokio::join!(
+        client.begin_upload(5),
+        client.add_part(&upload, "bytes"),
+        client.delete(&path),
+        client.cancel(&upload),
+    );
+    for answer in [answers.0, answers.1, answers.2, answers.3] {
+        is_away(&answer);
+    }
+    cluster.fail_over_to(&standby).await;
+    // What was set on the old one has come along.
+    for writable in ["alter system reset default_transaction_read_only", "select pg_reload_conf()"] {
+        cluster.app.pool.execute(writable).await.unwrap();
+    }
+    cluster.writes_again().await;
+    assert_eq!(client.download(&file).await, b"before");
+    let part = client.part(&upload, "bytes").await;
+    id(&client.complete(&upload, &[&part]).await.ok()["file"]);
+    cluster.app.expire_everything().await;
+    cluster.app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_failover_from_a_primary_that_fell_silent_writes_reach_the_new_one() {
+    let mut cluster = Cluster::start().await;
+    let standby = Standby::of(&cluster.primary, &cluster.app.pool).await;
+    let client = cluster.app.client.clone();
+    let file = client.file("before").await;
+    futures_util::future::join_all((0..24).map(|_| client.file("bytes"))).await;
+    // Nothing that was connected hears anything any more, and nobody says that it will not.
+    cluster.wire.set(Mode::Silent);
+    cluster.wire.hush();
+    cluster.fail_over_to(&standby).await;
+    cluster.wire.set(Mode::Pass);
+    cluster.writes_again().await;
+    assert_eq!(client.download(&file).await, b"before");
+    cluster.app.expire_everything().await;
+    cluster.app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_starts_on_a_standby_waits_until_it_is_promoted() {
+    let cluster = Cluster::start().await;
+    let standby = Standby::of(&cluster.primary, &cluster.app.pool).await;
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let settings = cluster.app.with(&[("DATABASE_URL", &standby.url)]);
+    let file = std::fs::File::create(&log).unwrap();
+    let mut listing = program::command(&settings).args(["keys", "create"]).stderr(file).spawn().unwrap();
+    let said = || std::fs::read_to_string(&log).unwrap();
+    eventually("it says what it waits for", async || {
+        let said = said();
+        said.contains("waiting for the database") && said.contains("read-only")
+    })
+    .await;
+    assert!(listing.try_wait().unwrap().is_none(), "{}", said());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    standby.promote(&cluster.app.pool).await;
+    eventually("it goes on", async || listing.try_wait().unwrap().is_some()).await;
+    assert!(listing.wait().unwrap().success(), "{}", said());
+}
