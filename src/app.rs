@@ -11,12 +11,12 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::blobs::{self, Blobs, IfMissing};
-use crate::config::Config;
+use crate::blobs::{self, Blobs, IfMissing, Location};
+use crate::config::{Config, Database};
 use crate::crash::CrashPoint;
 use crate::db::{self, Db, stores};
 use crate::domain::ApiKey;
-use crate::service::{self, Service};
+use crate::service::{self, Service, Volume};
 use crate::telemetry::stdout;
 use crate::{http, sweeper};
 
@@ -109,7 +109,20 @@ pub async fn open_unlinked(config: &Config, database_url: &str) -> Result<Servic
 
 async fn with_store(config: &Config, db: Db, if_missing: IfMissing) -> Result<Service, Error> {
     let blobs = in_time(config, Blobs::open(&config.store, config.signing, if_missing)).await?;
-    Ok(Service::new(db, blobs, config.limits.clone(), Handle::current()))
+    Ok(Service::new(db, blobs, config.limits.clone(), Handle::current()).sparing(volumes(config)))
+}
+
+/// The directories whose disks this process fills.
+fn volumes(config: &Config) -> Vec<Volume> {
+    let store = match &config.store {
+        Location::Directory(path) => Some(Volume { name: "store", path: path.clone(), takes_bodies: true }),
+        Location::Bucket(_) => None,
+    };
+    let ledger = match &config.database {
+        Database::Embedded(of) => Some(Volume { name: "data", path: of.data_dir.clone(), takes_bodies: false }),
+        Database::Url(_) => None,
+    };
+    store.into_iter().chain(ledger).collect()
 }
 
 /// Waits for the store to answer, and logs that it is waited for.
@@ -133,6 +146,11 @@ where
 /// # Errors
 /// When the service cannot begin, or ends by itself.
 pub async fn serve(config: Config, database_url: &str, stop: CancellationToken) -> Result<(), Error> {
+    tracing::info!(
+        memory_mib = config.memory >> 20,
+        buffers_mib = config.limits.buffer_bytes.get() >> 20,
+        "the memory that was found, and what bodies on their way may take of it"
+    );
     let service = open(&config, database_url).await?;
     let first_key = match config.api_key {
         Some(key) => {

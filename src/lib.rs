@@ -18,7 +18,7 @@
 //! Arrows are the only imports (`tests/it/tidy.rs` holds that), and each outside technology has one
 //! home: actix in [`http`], sqlx in [`db`], `object_store` in [`blobs`], the environment in [`config`].
 //! [`domain`] has no I/O and no clock; one deliberate leak is that its newtypes derive `sqlx::Type`.
-//! [`crash`] names the steps after which the tests let the process die.
+//! [`crash`] names the steps after which the tests let the process die, and [`memory`] tells how much there is.
 //!
 //! # The ledger
 //!
@@ -88,6 +88,7 @@ pub mod db;
 pub mod domain;
 pub mod embedded;
 pub mod http;
+pub mod memory;
 pub mod service;
 pub mod signals;
 pub mod sweeper;

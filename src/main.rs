@@ -4,9 +4,12 @@ use std::error::Error;
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
-use windlass::config::{Command, CommandLine, Config, Database, Fsck, KeysCommand, StoreCommand, Unusable};
+use tokio_util::sync::CancellationToken;
+use windlass::config::{
+    Command, CommandLine, Config, Database, Fsck, KeysCommand, StoreCommand, Unusable, UpgradePostgres,
+};
 use windlass::domain::{KeyId, StoreId};
-use windlass::embedded::{Postgres, guard};
+use windlass::embedded::{Postgres, Upgrade, guard, upgrade};
 use windlass::service::{Finding, FsckOptions, FsckReport, Keys, Service, StoreLink};
 use windlass::telemetry::stdout;
 use windlass::{app, http, signals, telemetry};
@@ -79,27 +82,56 @@ fn start(line: CommandLine) -> Result<ExitCode, Box<dyn Error>> {
     let config = Config::try_from(line.options)?;
     telemetry::init(&config.log, config.log_format)?;
     line.unknown.iter().for_each(|it| tracing::warn!("{it}"));
+    if let Command::UpgradePostgres(how) = &command {
+        return upgrade_postgres(how, &config.database);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // Before the database, whose start may take long.
+    let serves = matches!(command, Command::Serve);
+    let stop = if serves { runtime.block_on(async { signals::stop() })? } else { CancellationToken::new() };
+    let database_over = CancellationToken::new();
     let postgres = match &config.database {
         Database::Url(_) => None,
-        Database::Embedded(settings) if matches!(command, Command::Serve) => Some(Postgres::start(settings)?),
+        Database::Embedded(settings) if serves => {
+            let over = database_over.clone();
+            match Postgres::start(settings, || stop.is_cancelled(), move || over.cancel())? {
+                None => return Ok(ExitCode::SUCCESS),
+                started => started,
+            }
+        }
         Database::Embedded(settings) => Some(Postgres::start_or_attach(settings)?),
     };
     let url = match (&config.database, &postgres) {
         (Database::Url(url), _) => url.clone(),
         (Database::Embedded(_), postgres) => postgres.as_ref().map(|it| it.url().to_owned()).unwrap_or_default(),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(run(command, config, &url));
+    let outcome = runtime.block_on(database_over.run_until_cancelled(run(command, config, &url, stop)));
     // Tasks that are still about end before the database does.
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     postgres.map_or(Ok(()), Postgres::stop)?;
-    outcome
+    outcome.unwrap_or_else(|| Err("the embedded PostgreSQL ended".into()))
 }
 
-async fn run(command: Command, config: Config, url: &str) -> Result<ExitCode, Box<dyn Error>> {
+fn upgrade_postgres(how: &UpgradePostgres, database: &Database) -> Result<ExitCode, Box<dyn Error>> {
+    let Database::Embedded(settings) = database else {
+        return Err("DATABASE_URL is set: only the private PostgreSQL of a data directory is upgraded".into());
+    };
+    match upgrade(settings, how.from.as_deref())? {
+        Upgrade::Unneeded(version) => {
+            stdout::print(format_args!("the data is PostgreSQL {}'s already", version.major()))?;
+        }
+        Upgrade::Done { from, to, kept } => {
+            let kept = kept.display();
+            stdout::print(format_args!("moved from PostgreSQL {from} to {to}; delete {kept} once you are content"))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run(command: Command, config: Config, url: &str, stop: CancellationToken) -> Result<ExitCode, Box<dyn Error>> {
     match command {
-        Command::Serve => app::serve(config, url, signals::stop()?).await?,
-        Command::Openapi => {}
+        Command::Serve => app::serve(config, url, stop).await?,
+        Command::Openapi | Command::UpgradePostgres(_) => {}
         Command::Migrate => drop(app::open_db(&config, url, 2).await?),
         Command::Sweep => {
             let report = app::open(&config, url).await?.sweep_all().await;

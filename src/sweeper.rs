@@ -1,4 +1,4 @@
-//! When housekeeping runs: every so often, and again at once while there is more to do.
+//! When housekeeping runs: every so often, and again at once while there is more to do, or a disk's space is short.
 
 use std::error::Error;
 use std::time::Duration;
@@ -10,6 +10,9 @@ use crate::service::Service;
 /// For so many times as long as a batch kept the ledger busy, it is left to the clients before the next:
 /// nobody waits for the sweeper.
 const LEISURE: u32 = 2;
+
+/// How long until the next pass while a disk's space is short.
+const SHORT_OF_SPACE: Duration = Duration::from_secs(1);
 
 /// Sweeps until told to stop; the batch in hand is finished first. Several processes started
 /// together drift apart, since each waits up to a quarter longer or shorter than asked.
@@ -26,7 +29,12 @@ pub async fn run(service: Service, every: Duration, stop: CancellationToken) {
             Ok(report) => tracing::info!(?report, "swept"),
             Err(error) => tracing::warn!(error = &error as &dyn Error, "the sweep failed and will be tried again"),
         }
-        stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+        if service.is_short_of_space() {
+            stop.run_until_cancelled(tokio::time::sleep(pause.min(SHORT_OF_SPACE))).await;
+        } else {
+            let pause = tokio::time::timeout(pause, service.becomes_short_of_space());
+            stop.run_until_cancelled(pause).await;
+        }
     }
 }
 

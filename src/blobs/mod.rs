@@ -73,6 +73,14 @@ pub enum Error {
     NotALocation(String),
 }
 
+impl Error {
+    /// Whether a disk had no space left, or the quota was reached.
+    pub fn is_disk_full(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Disk { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
+}
+
 /// Everything in this module.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

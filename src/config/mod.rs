@@ -20,6 +20,7 @@ use self::values::{MOST_BYTES, duration, positive_duration, size};
 use crate::blobs::{Location, Signing};
 use crate::domain::{ApiKey, ByteCount, KeyId, Limits, MimePolicy};
 use crate::embedded;
+use crate::memory;
 
 /// The upload service that you run yourself: OpenAI's Uploads and Files API on your own Postgres and
 /// S3-compatible storage.
@@ -68,6 +69,11 @@ pub enum Command {
     /// The exit status is 0 if everything fits (or was repaired), 3 if not, and 1 if it could not be
     /// found out.
     Fsck(Fsck),
+    /// Move the private PostgreSQL's data to the newest version that is installed, and end.
+    ///
+    /// Nothing else may use the data directory meanwhile, and its disk needs space for the data once more. What the
+    /// old version held is kept beside, as `postgres.` and its version, until you delete it.
+    UpgradePostgres(UpgradePostgres),
     /// Print the OpenAPI document, and end.
     Openapi,
     /// Make, list and revoke API keys.
@@ -112,6 +118,14 @@ pub enum StoreCommand {
     },
 }
 
+/// How to upgrade.
+#[derive(Debug, Args)]
+pub struct UpgradePostgres {
+    /// Where the programs of the version are that made the data; they are searched for if this is not set.
+    #[arg(long)]
+    pub from: Option<PathBuf>,
+}
+
 /// What to do with keys.
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
@@ -132,6 +146,9 @@ pub enum KeysCommand {
         id: KeyId,
     },
 }
+
+/// What the buffers of bodies take at least.
+const LEAST_BUFFER_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The settings as they are typed. Each is a flag and an environment variable.
 #[derive(Debug, Args)]
@@ -202,8 +219,9 @@ pub struct Options {
     #[arg(long, global = true, env = "WINDLASS_BODY_IDLE", default_value = "30s", value_parser = positive_duration)]
     body_idle: Duration,
     /// The memory that the program may take while bodies are on their way; those that find none wait, then get 503.
-    #[arg(long, global = true, env = "WINDLASS_BUFFER_BYTES", default_value_t = Limits::default().buffer_bytes, value_parser = size(16 * 1024 * 1024..=MOST_BYTES))]
-    buffer_bytes: ByteCount,
+    /// Without it, 256 MiB, or a quarter of the memory that the machine or the container has, if that is less.
+    #[arg(long, global = true, env = "WINDLASS_BUFFER_BYTES", value_parser = size(LEAST_BUFFER_BYTES..=MOST_BYTES))]
+    buffer_bytes: Option<ByteCount>,
     /// How long open requests may go on after the service was told to stop.
     #[arg(long, global = true, env = "WINDLASS_SHUTDOWN_PATIENCE", default_value = "60s", value_parser = duration)]
     shutdown_patience: Duration,
@@ -256,6 +274,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// A key that shall exist.
     pub api_key: Option<HiddenKey>,
+    /// Bytes of memory that the program and the embedded database may use together.
+    pub memory: u64,
     /// Every bound.
     pub limits: Limits,
     /// How often to sweep.
@@ -299,6 +319,7 @@ impl TryFrom<Options> for Config {
         #[cfg(feature = "crash-points")]
         typed.crash_at.into_iter().for_each(crate::crash::arm);
         let data_dir = path::absolute(typed.data_dir)?;
+        let memory = memory::limit();
         let database = match typed.database_url {
             Some(url) => Database::Url(url),
             None => Database::Embedded(embedded::Settings {
@@ -307,6 +328,7 @@ impl TryFrom<Options> for Config {
                 path: env::var_os("PATH").unwrap_or_default(),
                 guard: own_program()?,
                 connections: typed.database_connections,
+                memory,
             }),
         };
         let signing =
@@ -317,7 +339,7 @@ impl TryFrom<Options> for Config {
             upload_bytes: typed.max_upload_bytes,
             file_bytes: typed.max_file_bytes,
             batch_file_bytes: typed.max_batch_file_bytes,
-            buffer_bytes: typed.buffer_bytes,
+            buffer_bytes: typed.buffer_bytes.unwrap_or_else(|| buffer_bytes_within(memory)),
             upload_lifetime: typed.upload_lifetime,
             body_idle: typed.body_idle,
             ledger_patience: typed.ledger_patience,
@@ -337,6 +359,7 @@ impl TryFrom<Options> for Config {
             listen: typed.listen,
             data_dir,
             api_key: typed.api_key,
+            memory,
             limits,
             sweep_interval: typed.sweep_interval,
             shutdown_patience: typed.shutdown_patience,
@@ -350,6 +373,12 @@ impl std::fmt::Debug for HiddenKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("HiddenKey(…)")
     }
+}
+
+/// What the buffers of bodies take where nothing is set, of so much memory.
+fn buffer_bytes_within(memory: u64) -> ByteCount {
+    let most = Limits::default().buffer_bytes;
+    ByteCount::try_from((memory / 4).max(LEAST_BUFFER_BYTES)).map_or(most, |it| it.min(most))
 }
 
 /// This program, even when its file was replaced by a newer one meanwhile.

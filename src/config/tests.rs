@@ -137,3 +137,11 @@ fn a_variable_that_no_setting_has_is_named_with_the_one_that_may_be_meant() {
         }
     }
 }
+
+#[test]
+fn the_buffers_fit_into_a_small_container() {
+    const MIB: u64 = 1024 * 1024;
+    for (memory, expected) in [(300 * MIB, 75 * MIB), (32 * MIB, 16 * MIB), (u64::MAX, 256 * MIB)] {
+        assert_eq!(buffer_bytes_within(memory).get(), expected, "{memory}");
+    }
+}

@@ -250,10 +250,13 @@ pub async fn list_covering(db: impl PgExecutor<'_>, file: FileId, start: u64, en
 /// Takes garbage that is due into one's hands, the oldest first. Its next turn is written down
 /// before the attempt, later each time (20 s, doubled up to an hour), so that whoever dies or
 /// fails leaves it to somebody else.
-pub async fn claim_garbage(db: impl PgExecutor<'_>, limit: u16) -> Result<Vec<Garbage>> {
+///
+/// What was stored, and was not tried before, may be taken `early`, by so much: no writer is at it any more. Nothing else is.
+pub async fn claim_garbage(db: impl PgExecutor<'_>, limit: u16, early: Duration) -> Result<Vec<Garbage>> {
     let rows = sqlx::query!(
         r#"with due as (
-             select id from part where state = 'garbage' and not_before <= now()
+             select id from part where state = 'garbage' and not_before <= now() + make_interval(secs => $2)
+               and (not_before <= now() or (bytes is not null and attempts = 0))
              order by not_before limit $1 for update skip locked
          )
          update part set attempts = attempts + 1,
@@ -261,6 +264,7 @@ pub async fn claim_garbage(db: impl PgExecutor<'_>, limit: u16) -> Result<Vec<Ga
          from due where part.id = due.id
          returning part.id, part.multipart_id, part.bytes is not null as "whole!", part.content is not null as "in_ledger!""#,
         i64::from(limit),
+        seconds(early),
     )
     .fetch_all(db)
     .await?;

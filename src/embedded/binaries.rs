@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use super::{Error, Settings};
+use super::{Error, Settings, guard, identity::Identity};
 
 /// `initdb --no-instructions` came with it.
 pub const OLDEST_MAJOR: u32 = 14;
@@ -31,6 +31,11 @@ pub struct Version {
 }
 
 impl Version {
+    /// Such as 15: a cluster can be run by this version only.
+    pub fn major(self) -> u32 {
+        self.major
+    }
+
     /// Reads what `postgres --version` prints: `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`.
     fn parse(line: &str) -> Option<Self> {
         let (_, version) = line.split_once("(PostgreSQL) ")?;
@@ -83,9 +88,14 @@ impl Binaries {
         &self.dir
     }
 
-    /// The program that makes a cluster.
-    pub fn initdb(&self) -> PathBuf {
-        self.dir.join("initdb")
+    /// What makes a cluster, under the guard.
+    pub fn initdb_command(&self, guard: &Path, identity: Identity) -> Command {
+        let mut command = guard::command(guard, identity, &self.dir.join("initdb"));
+        // It tries out a server, which shall not take huge pages either. Older versions cannot be told so.
+        if self.version.major >= 16 {
+            command.args(["--set", "huge_pages=off"]);
+        }
+        command
     }
 
     /// The server.
@@ -93,9 +103,20 @@ impl Binaries {
         self.dir.join("postgres")
     }
 
+    /// Another program of the same directory.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
     /// What `postgres` says it is.
     pub fn version(&self) -> Version {
         self.version
+    }
+
+    /// Those of the major version that made a cluster, in this directory, or where they usually are.
+    pub fn of_major(major: u32, dir: Option<&Path>, settings: &Settings) -> Option<Self> {
+        let found = dir.map_or_else(|| Self::search(settings), |dir| Self::at(dir).into_iter().collect());
+        found.into_iter().filter(|it| it.version.major == major).max_by_key(|it| it.version)
     }
 
     fn search(settings: &Settings) -> Vec<Self> {

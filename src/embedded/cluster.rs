@@ -32,6 +32,7 @@ const ROLE: &str = "windlass";
 const DATABASE: &str = "postgres";
 
 /// A data directory, as far as the server is concerned.
+#[derive(Clone)]
 pub struct Cluster {
     data_dir: PathBuf,
 }
@@ -51,6 +52,16 @@ impl Cluster {
     /// The cluster itself.
     pub fn dir(&self) -> PathBuf {
         self.data_dir.join("postgres")
+    }
+
+    /// A cluster that is being made.
+    pub fn new_dir(&self) -> PathBuf {
+        self.data_dir.join("postgres.new")
+    }
+
+    /// The files that only the owner of the data directory is to read, there or not.
+    pub fn private_files(&self) -> [PathBuf; 4] {
+        [self.lock_path(), self.log_path(), self.password_path(), self.data_dir.join("api-key")]
     }
 
     /// The lock of the process that owns the server, unless another process has it.
@@ -76,7 +87,7 @@ impl Cluster {
             let locked = poll(ORPHAN_ENDED_WITHIN, || log.try_lock())?;
             locked.ok_or_else(|| Error::StillRunning(self.data_dir.clone()))?;
         }
-        let stale = self.pid_path();
+        let stale = PidFile::path(&self.dir());
         if_there(fs::remove_file(&stale)).map_err(Error::file(&stale))?;
         Ok(log)
     }
@@ -105,27 +116,58 @@ impl Cluster {
     }
 
     /// Makes the cluster, under a new password. Whoever is killed on the way leaves nothing that looks finished.
-    pub fn init(&self, identity: Identity, mut initdb: Command, log: &Log) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// Among others, where an upgrade has put an older cluster aside: its data must not seem to be gone.
+    pub fn init(&self, identity: Identity, initdb: Command, log: &Log) -> Result<(), Error> {
+        if let Some((_, aside)) = self.put_aside()? {
+            return Err(Error::PutAside { data_dir: self.data_dir.clone(), aside });
+        }
         tracing::info!(data_dir = %self.data_dir.display(), "making a PostgreSQL cluster");
         let password = self.password_path();
         write_password(&password).map_err(Error::file(&password))?;
         identity.give(&password)?;
+        self.fill_new(identity, initdb, log)?;
+        fs::rename(self.new_dir(), self.dir()).map_err(Error::file(&self.dir()))?;
+        self.sync()
+    }
 
+    /// Fills `postgres.new` with a cluster under the password that there is. Where that fails, nothing of it is left.
+    pub fn fill_new(&self, identity: Identity, mut initdb: Command, log: &Log) -> Result<(), Error> {
         // Made here, because the user that fills it may not write to the data directory.
-        let new = self.data_dir.join("postgres.new");
-        if_there(fs::remove_dir_all(&new)).map_err(Error::file(&new))?;
+        let new = self.new_dir();
+        self.remove_new()?;
         DirBuilder::new().mode(0o700).create(&new).map_err(Error::file(&new))?;
         identity.give(&new)?;
 
-        initdb.arg("-D").arg(&new).arg("--pwfile").arg(&password).args(["--username", ROLE]);
+        initdb.arg("-D").arg(&new).arg("--pwfile").arg(self.password_path()).args(["--username", ROLE]);
         initdb.args(["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--data-checksums", "--no-instructions"]);
         log.hand_to(&mut initdb)?;
         let from = log.end()?;
         let status = initdb.status().map_err(Error::system("run windlass itself"))?;
-        if !status.success() {
-            return Err(log.ended("initdb", status, from));
+        if status.success() {
+            return Ok(());
         }
-        fs::rename(&new, self.dir()).map_err(Error::file(&new))?;
+        self.remove_new()?;
+        Err(log.ended("initdb", status, from))
+    }
+
+    /// Removes what is left of a cluster that was not finished.
+    pub fn remove_new(&self) -> Result<(), Error> {
+        let new = self.new_dir();
+        if_there(fs::remove_dir_all(&new)).map_err(Error::file(&new)).map(drop)
+    }
+
+    /// The newest cluster that an upgrade has put aside: its major version and its name.
+    pub fn put_aside(&self) -> Result<Option<(u32, String)>, Error> {
+        let entries = fs::read_dir(&self.data_dir).map_err(Error::file(&self.data_dir))?;
+        let names = entries.flatten().filter_map(|it| it.file_name().into_string().ok());
+        let clusters = names.filter_map(|name| Some((name.strip_prefix("postgres.")?.parse().ok()?, name)));
+        Ok(clusters.max())
+    }
+
+    /// Makes what was renamed survive a crash of the machine.
+    pub fn sync(&self) -> Result<(), Error> {
         File::open(&self.data_dir).and_then(|dir| dir.sync_all()).map_err(Error::file(&self.data_dir))
     }
 
@@ -138,10 +180,7 @@ impl Cluster {
 
     /// What the server last said of itself.
     pub fn pid_file(&self) -> Result<Option<PidFile>, Error> {
-        let path = self.pid_path();
-        // Not a string: it holds the path of the data directory, which need not be one.
-        let bytes = if_there(fs::read(&path)).map_err(Error::file(&path))?;
-        Ok(bytes.and_then(|it| PidFile::parse(&String::from_utf8_lossy(&it))))
+        PidFile::read(&self.dir())
     }
 
     /// The port of the server that another process owns.
@@ -166,10 +205,6 @@ impl Cluster {
     fn password_path(&self) -> PathBuf {
         self.data_dir.join("postgres-password")
     }
-
-    fn pid_path(&self) -> PathBuf {
-        self.dir().join("postmaster.pid")
-    }
 }
 
 fn write_password(path: &Path) -> io::Result<()> {
@@ -182,7 +217,7 @@ fn write_password(path: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
-fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+pub(super) fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

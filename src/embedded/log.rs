@@ -1,9 +1,9 @@
 //! The server's log, which is also the lock that says whether any process of the server is left.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
-    io::{self, Read, Seek, SeekFrom},
-    os::unix::fs::OpenOptionsExt,
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::PathBuf,
     process::{Command, ExitStatus, Stdio},
     time::Duration,
@@ -13,6 +13,15 @@ use super::Error;
 
 /// How much of it an error quotes.
 const TAIL_BYTES: u64 = 2_000;
+
+/// How much is read at once by who follows it; what comes faster is skipped.
+const READ_BYTES: u64 = 64 * 1024;
+
+/// The size at which it is rotated: one older log of this size is kept.
+const ROTATED_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What is kept of it where there is no space.
+const KEPT_BYTES: u64 = 64 * 1024;
 
 /// An open log.
 pub struct Log {
@@ -50,12 +59,54 @@ impl Log {
 
     /// What was written from there on, or the last of it.
     pub fn tail(&self, from: u64) -> Result<String, Error> {
-        let from = from.max(self.end()?.saturating_sub(TAIL_BYTES));
-        let mut bytes = Vec::new();
-        let mut file = &self.file;
-        let read = file.seek(SeekFrom::Start(from)).and_then(|_| file.take(TAIL_BYTES).read_to_end(&mut bytes));
-        read.map_err(|error| self.error(error))?;
+        let end = self.end()?;
+        let bytes = self.read(from.max(end.saturating_sub(TAIL_BYTES)), end)?;
         Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
+    }
+
+    /// The whole lines that were written after a position, which is moved behind them. Of very many, only the last.
+    pub fn lines_after(&self, position: &mut u64) -> Result<Vec<String>, Error> {
+        let end = self.end()?;
+        // It is shorter where somebody else cut it.
+        let from = if *position > end { 0 } else { *position }.max(end.saturating_sub(READ_BYTES));
+        let bytes = self.read(from, end)?;
+        let whole = bytes.iter().rposition(|it| *it == b'\n').map_or(0, |it| it + 1);
+        *position = from + whole as u64;
+        Ok(String::from_utf8_lossy(&bytes[..whole]).lines().map(str::to_owned).collect())
+    }
+
+    /// Moves what it holds to an older log where it has become long. Whether it did: then it begins anew.
+    pub fn rotate(&self) -> Result<bool, Error> {
+        let length = self.end()?;
+        if length < ROTATED_BYTES {
+            return Ok(false);
+        }
+        let older = self.older();
+        // The server goes on to write to this very file, so it cannot be renamed. What it writes between the copy and
+        // the cut is lost.
+        if let Err(error) = fs::copy(&self.path, &older) {
+            fs::remove_file(&older).ok();
+            // Where there is no space for a copy, a log that goes on to grow would make it worse.
+            if length < 2 * ROTATED_BYTES {
+                return Err(Error::file(&older)(error));
+            }
+        }
+        self.file.set_len(0).map_err(|error| self.error(error))?;
+        Ok(true)
+    }
+
+    /// Gives its space back, but for its end: for a disk without any. Whether there was something to give.
+    pub fn shed(&self) -> Result<bool, Error> {
+        let older = fs::remove_file(self.older()).is_ok();
+        let end = self.end()?;
+        if end <= 2 * KEPT_BYTES {
+            return Ok(older);
+        }
+        let kept = self.read(end - KEPT_BYTES, end)?;
+        self.file.set_len(0).map_err(|error| self.error(error))?;
+        // It is opened to append; without space for even this, it begins empty.
+        io::Write::write_all(&mut &self.file, &kept).ok();
+        Ok(true)
     }
 
     /// The error that a program ended, with what it said from there on.
@@ -63,9 +114,23 @@ impl Log {
         self.quote(from, |log, tail| Error::Ended { program, status, log, tail })
     }
 
-    /// The error that the server took too long, with what it said from there on.
-    pub fn too_slow(&self, what: &'static str, within: Duration, from: u64) -> Error {
-        self.quote(from, |log, tail| Error::TooSlow { what, within, log, tail })
+    /// The error that the server took too long to stop, with what it said from there on.
+    pub fn too_slow(&self, within: Duration, from: u64) -> Error {
+        self.quote(from, |log, tail| Error::TooSlow { within, log, tail })
+    }
+
+    fn older(&self) -> PathBuf {
+        self.path.with_extension("log.1")
+    }
+
+    fn read(&self, from: u64, end: u64) -> Result<Vec<u8>, Error> {
+        let mut bytes = vec![0; usize::try_from(end.saturating_sub(from)).unwrap_or_default()];
+        match self.file.read_exact_at(&mut bytes, from) {
+            // It was cut meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Vec::new()),
+            Err(error) => Err(self.error(error)),
+            Ok(()) => Ok(bytes),
+        }
     }
 
     fn quote(&self, from: u64, error: impl FnOnce(PathBuf, String) -> Error) -> Error {
@@ -73,6 +138,6 @@ impl Log {
     }
 
     fn error(&self, source: io::Error) -> Error {
-        Error::File { path: self.path.clone(), source }
+        Error::file(&self.path)(source)
     }
 }

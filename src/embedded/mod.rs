@@ -6,39 +6,53 @@
 //! |---|---|
 //! | `lock` | locked by the one windlass process that owns the server |
 //! | `postgres` | the cluster; renamed from `postgres.new` once it is whole |
+//! | `postgres.15` | the cluster of an older major version, put aside by an upgrade |
 //! | `postgres.log` | what the server wrote; also a lock, which every process of the server holds |
+//! | `postgres.log.1` | what it wrote before; the log is rotated by copying it |
 //! | `postgres-password` | the password of the cluster's only role, readable by its owner only |
+//! | `reserve` | space that is released when the disk is full |
 //!
 //! **Invariant:** no two servers run on one cluster. The server inherits the locked log as its standard output, and
 //! the kernel drops that lock when the last process of the server is gone. So whoever gets the lock knows that a
 //! `postmaster.pid` is stale, without guessing from process ids, which are soon used again in a container.
 //!
-//! **Invariant:** the server does not outlive windlass, even after `kill -9`: see [`guard`].
+//! **Invariant:** the server does not outlive windlass, even after `kill -9`: see [`guard`]. Linux ties its life to the
+//! *thread* that started it, so each server has a thread of its own, which supervises it: see [`supervisor`].
 //!
-//! Everything here blocks. Call it on the main thread, before there is an async runtime: Linux ties the server's life
-//! to the *thread* that started it, and the main thread is the one that lives as long as the process.
+//! Everything here blocks.
 
 use std::{
+    convert::Infallible,
     ffi::OsString,
     io,
-    path::{Path, PathBuf},
-    process::ExitStatus,
-    thread,
+    path::PathBuf,
+    sync::mpsc::{self, RecvTimeoutError},
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use binaries::{Binaries, Version};
+use binaries::Binaries;
 use cluster::Cluster;
+pub use error::Error;
 use identity::Identity;
-use server::Server;
+use log::Log;
+use reserve::Reserve;
+use supervisor::Supervisor;
+pub use upgrade::{Upgrade, upgrade};
 
+mod access;
 mod binaries;
 mod cluster;
+mod error;
+mod failures;
 pub mod guard;
 mod identity;
 mod log;
 mod pid_file;
+mod reserve;
 mod server;
+mod supervisor;
+mod upgrade;
 
 const POLL_EVERY: Duration = Duration::from_millis(20);
 
@@ -55,29 +69,50 @@ pub struct Settings {
     pub guard: PathBuf,
     /// How many connections the service may hold. The server takes more, for commands beside it.
     pub connections: u32,
+    /// Bytes of memory that the server and the service have together.
+    pub memory: u64,
 }
 
-/// A Postgres that accepts connections.
+/// A Postgres that accepts connections. Dropped, it is stopped.
 #[must_use = "the server runs until it is stopped"]
 pub struct Postgres {
     url: String,
     /// Absent when the server is another process's.
-    server: Option<Server>,
+    server: Option<Supervised>,
+}
+
+/// The thread that runs the server, until the orders end.
+struct Supervised {
+    orders: mpsc::Sender<Infallible>,
+    thread: JoinHandle<Result<(), Error>>,
 }
 
 impl Postgres {
-    /// Starts the server, after making its cluster if there is none. Nobody else may be running it.
-    pub fn start(settings: &Settings) -> Result<Self, Error> {
+    /// Starts the server, after making its cluster if there is none, and starts it again should it die. Nobody else may
+    /// be running it. Gives nothing where `is_told_to_stop` became true first: a start may take long, after a crash or
+    /// while it waits for space on the disk.
+    ///
+    /// `over` is called, on another thread, once the server is not started again; [`Self::stop`] tells why.
+    pub fn start(
+        settings: &Settings,
+        is_told_to_stop: impl Fn() -> bool,
+        over: impl FnOnce() + Send + 'static,
+    ) -> Result<Option<Self>, Error> {
         let cluster = Cluster::open(&settings.data_dir)?;
-        Self::own(settings, &cluster)?.ok_or_else(|| Error::InUse(cluster.data_dir().to_owned()))
+        let owned = own(settings, cluster)?;
+        let (supervisor, log) = owned.map_err(|cluster| Error::InUse(cluster.data_dir().to_owned()))?;
+        Self::run(Supervisor { waits_for_space: true, ..supervisor }, log, is_told_to_stop, over)
     }
 
     /// Starts the server, or uses the one another windlass process on this data directory is running.
     pub fn start_or_attach(settings: &Settings) -> Result<Self, Error> {
         let cluster = Cluster::open(&settings.data_dir)?;
-        match Self::own(settings, &cluster)? {
-            Some(own) => Ok(own),
-            None => Ok(Self { url: cluster.url(cluster.port_of_other()?)?, server: None }),
+        match own(settings, cluster)? {
+            Ok((supervisor, log)) => {
+                let started = Self::run(supervisor, log, || false, || ())?;
+                started.ok_or_else(|| Error::NotReady(settings.data_dir.clone()))
+            }
+            Err(cluster) => Ok(Self { url: cluster.url(cluster.port_of_other()?)?, server: None }),
         }
     }
 
@@ -87,102 +122,94 @@ impl Postgres {
     }
 
     /// Ends every session and shuts the server down; one that another process started is left alone.
-    pub fn stop(self) -> Result<(), Error> {
-        self.server.map_or(Ok(()), Server::stop)
+    ///
+    /// # Errors
+    /// When it did not stop as it should, or had ended by itself before.
+    pub fn stop(mut self) -> Result<(), Error> {
+        self.server.take().map_or(Ok(()), Supervised::stop)
     }
 
-    /// The server as ours, or nothing if it is another process's.
-    fn own(settings: &Settings, cluster: &Cluster) -> Result<Option<Self>, Error> {
-        let Some(lock) = cluster.try_lock()? else {
-            return Ok(None);
-        };
-        let log = cluster.log_without_server()?;
-        let made_by = cluster.major()?;
-        let binaries = Binaries::find(settings, made_by)?;
-        let (initdb, postgres) = (binaries.initdb(), binaries.postgres());
-        let version_as = |identity| guard::command(&settings.guard, identity, &postgres).arg("--version").output();
-        let identity = Identity::choose(cluster.owner()?, version_as)?.open_way_to(
-            cluster.data_dir(),
-            binaries.dir(),
-            version_as,
-        )?;
-        cluster.give_to(identity)?;
-        if made_by.is_none() {
-            cluster.init(identity, guard::command(&settings.guard, identity, &initdb), &log)?;
+    fn run(
+        supervisor: Supervisor,
+        log: Log,
+        is_told_to_stop: impl Fn() -> bool,
+        over: impl FnOnce() + Send + 'static,
+    ) -> Result<Option<Self>, Error> {
+        let cluster = supervisor.cluster.clone();
+        let (orders, received) = mpsc::channel();
+        let (tell, ready) = mpsc::channel();
+        let thread = thread::Builder::new().name("postgres".to_owned()).spawn(move || {
+            // Also should it panic.
+            let _over = OnDrop(Some(over));
+            supervisor.run(log, &tell, &received)
+        });
+        let server = Supervised { orders, thread: thread.map_err(Error::system("start a thread"))? };
+        loop {
+            match ready.recv_timeout(POLL_EVERY) {
+                Ok(port) => return Ok(Some(Self { url: cluster.url(port)?, server: Some(server) })),
+                Err(RecvTimeoutError::Disconnected) => return server.stop().map(|()| None),
+                Err(RecvTimeoutError::Timeout) if is_told_to_stop() => return server.stop().map(|()| None),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
         }
-        let command = || guard::command(&settings.guard, identity, &postgres);
-        let server = Server::start(cluster, lock, log, settings.connections, command)?;
-        let (version, port) = (binaries.version(), server.port());
-        tracing::info!(postgres.version = %version, postgres.port = port, "the embedded PostgreSQL is ready");
-        Ok(Some(Self { url: cluster.url(port)?, server: Some(server) }))
     }
 }
 
-/// Why there is no embedded server. The causes are in [`source`](std::error::Error::source).
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Another process owns the server.
-    #[error("another windlass process is using the data directory {0}: stop it, or choose another one")]
-    InUse(PathBuf),
-    /// Another process owns the server, but it does not accept connections.
-    #[error("another windlass process is using {0}, but its PostgreSQL is not ready: see postgres.log there")]
-    NotReady(PathBuf),
-    /// The server of a windlass process that is gone has not ended.
-    #[error("a PostgreSQL that an earlier windlass process left on {0} is still shutting down: try again later")]
-    StillRunning(PathBuf),
-    /// There is no Postgres on this machine.
-    #[error(
-        "no PostgreSQL was found. Any one of these helps:\n\
-         - install it: `apt-get install postgresql`, or your distribution's package of the server;\n\
-         - set WINDLASS_PG_BIN to the directory that holds `initdb` and `postgres`;\n\
-         - set DATABASE_URL to a server that is running already, such as `docker compose up -d postgres`."
-    )]
-    NoBinaries,
-    /// The directory that was asked for is not one of Postgres's.
-    #[error("WINDLASS_PG_BIN is {0}, where no `initdb` and `postgres` that run on this machine were found")]
-    NotBinaries(PathBuf),
-    /// What was found cannot do what is needed.
-    #[error("PostgreSQL {} or newer is needed, but {dir} holds {found}", binaries::OLDEST_MAJOR)]
-    TooOld { dir: PathBuf, found: Version },
-    /// A cluster can be run by its own major version only.
-    #[error(
-        "the cluster in {cluster} was made by PostgreSQL {needed}, and only that can run it, but {dir} holds \
-         {found}: install PostgreSQL {needed} or set WINDLASS_PG_BIN to its directory"
-    )]
-    OtherMajor { cluster: PathBuf, needed: u32, dir: PathBuf, found: Version },
-    /// Root has nobody to run Postgres as.
-    #[error(
-        "PostgreSQL refuses to run as root, and there is neither a user `postgres` nor a user `nobody` to run it as"
-    )]
-    NoAccount,
-    /// The user Postgres runs as cannot get to its files.
-    #[error(
-        "PostgreSQL refuses to run as root and runs as `{user}` instead, who may not enter {closed} on the way to \
-         {path}: allow it (`chmod o+x {closed}`) or use another place, such as /var/lib/windlass"
-    )]
-    Closed { user: String, closed: PathBuf, path: PathBuf },
-    /// `initdb` or `postgres` ended by itself.
-    #[error("{program} ended ({status}); {log} says:\n{tail}")]
-    Ended { program: &'static str, status: ExitStatus, log: PathBuf, tail: String },
-    /// The server did not get ready, or did not end, in time.
-    #[error("postgres is not {what} after {} s; {log} says:\n{tail}", within.as_secs())]
-    TooSlow { what: &'static str, within: Duration, log: PathBuf, tail: String },
-    /// A file could not be used.
-    #[error("cannot use {path}")]
-    File { path: PathBuf, source: io::Error },
-    /// The operating system refused something else.
-    #[error("cannot {what}")]
-    System { what: &'static str, source: io::Error },
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.server.take().map(Supervised::stop) {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the embedded PostgreSQL did not stop well");
+        }
+    }
 }
 
-impl Error {
-    fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::File { path: path.to_owned(), source }
+impl Supervised {
+    fn stop(self) -> Result<(), Error> {
+        drop(self.orders);
+        self.thread.join().unwrap_or_else(|_| Err(Error::system("supervise postgres")(io::Error::other("a panic"))))
     }
+}
 
-    fn system<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
-        move |source| Self::System { what, source: source.into() }
+struct OnDrop<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        if let Some(act) = self.0.take() {
+            act();
+        }
     }
+}
+
+/// The server as ours, with a whole cluster and its locked log; or the cluster, if another process owns it.
+fn own(settings: &Settings, cluster: Cluster) -> Result<Result<(Supervisor, Log), Cluster>, Error> {
+    let Some(lock) = cluster.try_lock()? else {
+        return Ok(Err(cluster));
+    };
+    access::close(&cluster)?;
+    let log = cluster.log_without_server()?;
+    let made_by = cluster.major()?;
+    let binaries = Binaries::find(settings, made_by)?;
+    let identity = choose_identity(settings, &cluster, &[&binaries])?;
+    cluster.give_to(identity)?;
+    if made_by.is_none() {
+        cluster.init(identity, binaries.initdb_command(&settings.guard, identity), &log)?;
+    }
+    let reserve = Reserve::of(cluster.data_dir());
+    let settings = settings.clone();
+    let supervisor = Supervisor { settings, cluster, binaries, identity, reserve, waits_for_space: false, _lock: lock };
+    Ok(Ok((supervisor, log)))
+}
+
+/// The user that all of these programs can run as, with this cluster.
+fn choose_identity(settings: &Settings, cluster: &Cluster, programs: &[&Binaries]) -> Result<Identity, Error> {
+    let mut identity = None;
+    for binaries in programs {
+        let postgres = binaries.postgres();
+        let version_as = |identity| guard::command(&settings.guard, identity, &postgres).arg("--version").output();
+        let chosen = identity.map_or_else(|| Identity::choose(cluster.owner()?, version_as), Ok)?;
+        identity = Some(chosen.open_way_to(cluster.data_dir(), binaries.dir(), version_as)?);
+    }
+    identity.ok_or(Error::NoBinaries)
 }
 
 /// Asks until there is an answer; nothing if there is none in time.

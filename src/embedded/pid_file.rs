@@ -1,5 +1,12 @@
 //! Reads `postmaster.pid`, in which a server says where it listens and how it is.
 
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::{Error, cluster::if_there};
+
 /// What a running server, or one that was killed, wrote last.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PidFile {
@@ -12,6 +19,19 @@ pub struct PidFile {
 }
 
 impl PidFile {
+    /// Where it is, of a cluster's directory.
+    pub fn path(cluster: &Path) -> PathBuf {
+        cluster.join("postmaster.pid")
+    }
+
+    /// What a cluster's server last said of itself, if it did.
+    pub fn read(cluster: &Path) -> Result<Option<Self>, Error> {
+        let path = Self::path(cluster);
+        // Not a string: it holds the path of the data directory, which need not be one.
+        let bytes = if_there(fs::read(&path)).map_err(Error::file(&path))?;
+        Ok(bytes.and_then(|it| Self::parse(&String::from_utf8_lossy(&it))))
+    }
+
     /// Nothing if the server has not written enough of it yet. Its lines: pid, cluster, start time,
     /// port, socket directory, address, shared memory key, status.
     pub fn parse(text: &str) -> Option<Self> {

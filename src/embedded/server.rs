@@ -1,115 +1,149 @@
-//! The server process: starts it, waits until it is ready, and stops it.
+//! The server process: starts it, tells how it is, and stops it.
 
 use std::{
-    fs::File,
     io,
     net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus},
     time::Duration,
 };
 
 use nix::{
     sys::signal::{Signal, kill},
-    unistd::{Pid, SysconfVar, sysconf},
+    unistd::Pid,
 };
 
-use super::{Error, cluster::Cluster, log::Log, poll};
+use super::{Error, Settings, log::Log, pid_file::PidFile, poll, reserve::Disk};
 
-const READY_WITHIN: Duration = Duration::from_mins(1);
 const STOPPED_WITHIN: Duration = Duration::from_mins(1);
-/// How many ports to try, in case somebody takes the free one we found before the server does.
-const PORTS_TO_TRY: u32 = 5;
+/// The same where nobody is told how it ended.
+const DROPPED_WITHIN: Duration = Duration::from_secs(10);
 /// Connections for commands of the program beside the service, and for whoever looks on.
 const CONNECTIONS_BESIDE: u32 = 48;
-const PORT_TAKEN: &str = "could not create any TCP/IP sockets";
+
+const MIB: u64 = 1024 * 1024;
 
 /// A server that is ours to stop.
 pub struct Server {
     process: Child,
-    port: u16,
-    log: Log,
-    /// Keeps other windlass processes from starting one.
-    _lock: File,
+    cluster: PathBuf,
+    /// Where its words begin in the log.
+    from: u64,
 }
 
 impl Server {
-    /// Starts what `postgres` makes, and waits until it accepts connections.
+    /// Starts what `postgres` makes, on a cluster's directory.
     pub fn start(
-        cluster: &Cluster,
-        lock: File,
-        log: Log,
-        connections: u32,
-        postgres: impl Fn() -> Command,
+        cluster: &Path,
+        log: &Log,
+        port: u16,
+        settings: &Settings,
+        mut postgres: Command,
     ) -> Result<Self, Error> {
-        let mut tries_left = PORTS_TO_TRY;
-        loop {
-            tries_left -= 1;
-            match run(cluster, &log, connections, postgres()) {
-                Err(Error::Ended { tail, .. }) if tail.contains(PORT_TAKEN) && tries_left > 0 => {}
-                Err(error) => return Err(error),
-                Ok((process, port)) => {
-                    return Ok(Self { process, port, log, _lock: lock });
-                }
-            }
+        let from = log.end()?;
+        postgres.arg("-D").arg(cluster);
+        postgres.args(["-c", "listen_addresses=127.0.0.1", "-c", &format!("port={port}")]);
+        // Distributions put the socket where only their own postgres user may write.
+        postgres.args(["-c", "unix_socket_directories="]);
+        postgres.args(["-c", &format!("max_connections={}", settings.connections.saturating_add(CONNECTIONS_BESIDE))]);
+        for setting in of_memory(settings.memory).into_iter().chain(of_disk(Disk::of(cluster).ok())) {
+            postgres.arg("-c").arg(setting);
         }
+        // The log is a lock: the server has to write it itself.
+        postgres.args(["-c", "log_destination=stderr", "-c", "logging_collector=off"]);
+        log.hand_to(&mut postgres)?;
+        let process = postgres.spawn().map_err(Error::system("run windlass itself"))?;
+        Ok(Self { process, cluster: cluster.to_owned(), from })
     }
 
-    /// Where it listens, on the loopback interface.
-    pub fn port(&self) -> u16 {
-        self.port
+    /// Whether it accepts connections.
+    pub fn is_ready(&self) -> Result<bool, Error> {
+        let pid = self.process.id().cast_signed();
+        Ok(PidFile::read(&self.cluster)?.is_some_and(|it| it.ready && it.pid == pid))
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
+        self.process.try_wait().map_err(Error::system("wait for postgres"))
+    }
+
+    /// That it ended so, with what it said in the log.
+    pub fn error(&self, log: &Log, status: ExitStatus) -> Error {
+        log.ended("postgres", status, self.from)
     }
 
     /// Ends the sessions and waits for the last checkpoint.
-    pub fn stop(mut self) -> Result<(), Error> {
-        let from = self.log.end()?;
+    pub fn stop(mut self, log: &Log) -> Result<(), Error> {
+        let from = log.end()?;
+        let pid = Pid::from_raw(self.process.id().cast_signed());
         // Postgres's "fast shutdown".
-        kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGINT).map_err(Error::system("stop postgres"))?;
-        match poll(STOPPED_WITHIN, || status(&mut self.process))? {
+        kill(pid, Signal::SIGINT).map_err(Error::system("stop postgres"))?;
+        // Somebody may have suspended it.
+        kill(pid, Signal::SIGCONT).map_err(Error::system("stop postgres"))?;
+        match poll(STOPPED_WITHIN, || self.ended())? {
             Some(status) if status.success() => Ok(()),
-            Some(status) => Err(self.log.ended("postgres", status, from)),
-            None => Err(self.log.too_slow("stopped", STOPPED_WITHIN, from)),
+            Some(status) => Err(log.ended("postgres", status, from)),
+            None => Err(log.too_slow(STOPPED_WITHIN, from)),
         }
     }
 }
 
-fn run(cluster: &Cluster, log: &Log, connections: u32, mut postgres: Command) -> Result<(Child, u16), Error> {
-    let port = free_port().map_err(Error::system("find a free port"))?;
-    let from = log.end()?;
-    postgres.arg("-D").arg(cluster.dir());
-    postgres.args(["-c", "listen_addresses=127.0.0.1", "-c", &format!("port={port}")]);
-    // Distributions put the socket where only their own postgres user may write.
-    postgres.args(["-c", "unix_socket_directories="]);
-    postgres.args(["-c", &format!("max_connections={}", connections.saturating_add(CONNECTIONS_BESIDE))]);
-    postgres.args(["-c", &format!("shared_buffers={}MB", shared_buffers_mib())]);
-    // The log is a lock: the server has to write it itself.
-    postgres.args(["-c", "log_destination=stderr", "-c", "logging_collector=off"]);
-    log.hand_to(&mut postgres)?;
-    let mut process = postgres.spawn().map_err(Error::system("run windlass itself"))?;
-
-    let ready = poll(READY_WITHIN, || {
-        if let Some(status) = status(&mut process)? {
-            return Err(log.ended("postgres", status, from));
+/// Nobody is left to look after it, so it is ended.
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Ok(None) = self.process.try_wait() {
+            let _may_be_gone = kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGINT);
+            poll(DROPPED_WITHIN, || self.ended()).ok();
         }
-        let pid = process.id().cast_signed();
-        Ok(cluster.pid_file()?.filter(|it| it.ready && it.pid == pid))
-    })?;
-    // A server that is late is left to itself: it ends with us.
-    ready.ok_or_else(|| log.too_slow("ready", READY_WITHIN, from))?;
-    Ok((process, port))
+    }
 }
 
-/// An eighth of the machine's memory, from PostgreSQL's own default to 1 GiB: with less, a deletion takes
-/// half as long again where there are ten million files.
-fn shared_buffers_mib() -> i64 {
-    let of_system = |it| sysconf(it).ok().flatten();
-    let memory = of_system(SysconfVar::_PHYS_PAGES).zip(of_system(SysconfVar::PAGE_SIZE));
-    memory.map_or(0, |(pages, bytes)| pages.saturating_mul(bytes) >> 23).clamp(128, 1024)
+/// A port that nobody has at the moment, on the loopback interface.
+pub fn free_port() -> Result<u16, Error> {
+    let bound = || -> io::Result<u16> { Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port()) };
+    bound().map_err(Error::system("find a free port"))
 }
 
-fn status(process: &mut Child) -> Result<Option<ExitStatus>, Error> {
-    process.try_wait().map_err(Error::system("wait for postgres"))
+/// What Postgres takes of so much memory, which it shares with the service and its buffers: an eighth, up to 1 GiB, for
+/// the pages that it keeps. With PostgreSQL's own 128 MiB a deletion takes half as long again where there are ten million
+/// files; with 1 GiB a container of 300 MiB is killed.
+fn of_memory(bytes: u64) -> Vec<String> {
+    let shared_buffers = (bytes / 8 / MIB).clamp(16, 1024);
+    // Up to three autovacuum workers take it at once, and every sort or hash of a statement the other.
+    let maintenance = (bytes / 32 / MIB).clamp(4, 64);
+    let work = (bytes / 256 / MIB).clamp(1, 4);
+    vec![
+        format!("shared_buffers={shared_buffers}MB"),
+        format!("maintenance_work_mem={maintenance}MB"),
+        format!("work_mem={work}MB"),
+        // Where the machine has huge pages but the container may have none, touching one is a bus error.
+        "huge_pages=off".to_owned(),
+    ]
 }
 
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+/// How much log Postgres keeps between two checkpoints: its own 1 GB, or a sixteenth of a small disk.
+fn of_disk(disk: Option<Disk>) -> Vec<String> {
+    let most = disk.map_or(1024, |it| (it.bytes / 16 / MIB).clamp(64, 1024));
+    vec![format!("max_wal_size={most}MB"), format!("min_wal_size={}MB", most.min(80))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn postgres_takes_what_fits() {
+        let shared = |mib: u64| of_memory(mib * MIB)[0].clone();
+        assert_eq!(shared(300), "shared_buffers=37MB");
+        assert_eq!(shared(16), "shared_buffers=16MB");
+        assert_eq!(shared(4096), "shared_buffers=512MB");
+        assert_eq!(of_memory(u64::MAX)[..3], ["shared_buffers=1024MB", "maintenance_work_mem=64MB", "work_mem=4MB"]);
+    }
+
+    #[test]
+    fn a_small_disk_is_not_filled_with_log() {
+        let of = |mib| of_disk(Some(Disk { bytes: mib * MIB, available: 0 }));
+        assert_eq!(of(400), ["max_wal_size=64MB", "min_wal_size=64MB"]);
+        assert_eq!(of(100 * 1024), ["max_wal_size=1024MB", "min_wal_size=80MB"]);
+    }
 }

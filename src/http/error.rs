@@ -142,6 +142,9 @@ impl From<service::Error> for ApiError {
                 );
             }
             E::Busy => return Self::unavailable("The server is receiving as much as it can. Try again in a moment."),
+            E::DiskFull => {
+                return Self::unavailable("The server's disk is full. Deleting files makes space; try again later.");
+            }
             E::Db(db::Error::Unavailable(_) | db::Error::Silent | db::Error::Locked { .. })
             | E::Blobs(_)
             | E::Interrupted => {

@@ -32,9 +32,10 @@ impl Service {
     /// Creates an Upload. To be called from anywhere: the ledger's work is done on the service's runtime.
     ///
     /// # Errors
-    /// When the ledger fails.
+    /// When the ledger fails, or the disk is full.
     pub async fn create_upload(&self, project: ProjectId, new: NewUpload) -> Result<Upload> {
         self.check_store()?;
+        self.space.admit(0)?;
         let creation = Creation { id: UploadId::generate(), project, new };
         let Ok(Created { id, created_at, expires_at }) = self.write_down_with_others(creation.clone()).await else {
             return self.run(|it| it.write_down_alone(creation)).await;

@@ -30,9 +30,10 @@ impl Service {
     /// Begins a File of which nothing is known yet, but perhaps how much the body says it has.
     ///
     /// # Errors
-    /// When the ledger fails.
+    /// When the ledger fails, or the disk has no space for so much.
     pub async fn begin_form(self, project: ProjectId, expected: Option<u64>) -> Result<FormIntake> {
         self.check_store()?;
+        self.space.admit(expected.unwrap_or(0))?;
         let upload = UploadId::generate();
         uploads::insert_form(&self.db, project, upload, self.limits.upload_lifetime).await?;
         CrashPoint::FormWritten.passed();

@@ -7,7 +7,7 @@
 //! | a pending Upload becomes expired, its Parts garbage | at its hour | the contract's lifetime |
 //! | a File past `expires_at` becomes deleted, its Parts garbage | at that time | the client said so |
 //! | Parts that an end has left to the sweeper become garbage | at once | an end marks a bounded number itself |
-//! | the object of a garbage Part is deleted, if it has one, then its row | at `not_before` | readers and writers have had their grace |
+//! | the object of a garbage Part is deleted, if it has one, then its row | at `not_before`; where the disk's space is short, at once if it was stored | readers and writers have had their grace |
 //! | an ended Upload, a deleted File and its Upload lose their rows | a week after, once no object is left | late retries get a true answer |
 
 use std::error::Error as _;
@@ -215,7 +215,9 @@ impl Service {
     async fn collect_garbage(&self) -> Result<Collected> {
         // In a store that is not the ledger's, what is not there would count as deleted.
         self.check_store()?;
-        let claimed = self.patiently(parts::claim_garbage(&self.db, self.limits.sweep_batch)).await?;
+        // Where space is short, it is worth more than the grace of readers and backups.
+        let early = if self.is_short_of_space() { self.limits.deletion_grace } else { Duration::ZERO };
+        let claimed = self.patiently(parts::claim_garbage(&self.db, self.limits.sweep_batch, early)).await?;
         if claimed.is_empty() {
             return Ok(Collected::default());
         }

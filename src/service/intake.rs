@@ -9,6 +9,7 @@ use std::mem;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
+use super::disk_space::Allowance;
 use super::md5_chain::LinkUnderWay;
 use super::objects::ObjectIntake;
 use super::{Error, Result, Service};
@@ -41,6 +42,7 @@ pub struct Intake {
     expected: Option<u64>,
     taken: u64,
     crc64: Crc64Digest,
+    space: Allowance,
     way: Way,
 }
 
@@ -56,7 +58,8 @@ impl Service {
     /// `expected` is how much the body says it has, if it does.
     ///
     /// # Errors
-    /// When the Upload is unknown, has ended or is full, as far as that is asked already, or memory is short.
+    /// When the Upload is unknown, has ended or is full, as far as that is asked already, or memory or the disk's space
+    /// is short.
     pub async fn begin_part(&self, project: ProjectId, upload: UploadId, expected: Option<u64>) -> Result<Intake> {
         self.begin_intake(Target { project, upload, origin: Origin::Client }, expected).await
     }
@@ -64,6 +67,7 @@ impl Service {
     /// The same for any kind of Upload.
     pub(super) async fn begin_intake(&self, target: Target, expected: Option<u64>) -> Result<Intake> {
         self.check_store()?;
+        let space = self.space.admit(expected.unwrap_or(0).min(self.limits.part_bytes.get()))?;
         let memory = self.reserve_buffers(expected).await?;
         let most = self.limits.ledger_part_bytes.get();
         let may_be_small = most > 0 && expected.is_some_and(|it| it <= most + AROUND_BYTES);
@@ -72,7 +76,7 @@ impl Service {
         } else {
             Way::Store(self.run(move |it| it.begin_object(target, expected, Some(memory))).await?)
         };
-        Ok(Intake { service: self.clone(), target, expected, taken: 0, crc64: Crc64Digest::new(), way })
+        Ok(Intake { service: self.clone(), target, expected, taken: 0, crc64: Crc64Digest::new(), space, way })
     }
 
     /// Sets memory aside for two chunks and what is held beside them, or for the whole body where that is less.
@@ -150,6 +154,7 @@ impl Intake {
         if self.taken > limit.get() {
             return Err(Error::PartTooLarge(limit));
         }
+        self.space.take(bytes.len())?;
         self.crc64.update(bytes);
         match &mut self.way {
             Way::Ledger { content, .. } if self.taken <= small => content.extend_from_slice(bytes),

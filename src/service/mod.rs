@@ -5,6 +5,7 @@ mod attempts;
 mod callers;
 mod content;
 mod creations;
+mod disk_space;
 mod files;
 mod forms;
 mod fsck;
@@ -29,6 +30,8 @@ use tokio_util::task::TaskTracker;
 use self::callers::Callers;
 pub use self::content::{ByteRange, Content};
 use self::creations::Creations;
+use self::disk_space::DiskSpace;
+pub use self::disk_space::Volume;
 pub use self::forms::FormIntake;
 pub use self::fsck::{Finding, FsckOptions, FsckReport};
 pub use self::housekeeping::SweepReport;
@@ -59,6 +62,7 @@ pub struct Service {
     creations: Creations,
     chains: Chains,
     readiness: Readiness,
+    space: DiskSpace,
 }
 
 /// What can go wrong, without a word about HTTP.
@@ -143,9 +147,12 @@ pub enum Error {
     /// The ledger failed.
     #[error("the ledger failed")]
     Db(#[from] db::Error),
+    /// A disk has no space for more bytes.
+    #[error("the disk is full")]
+    DiskFull,
     /// The store failed.
     #[error("the store failed")]
-    Blobs(#[from] blobs::Error),
+    Blobs(#[source] blobs::Error),
     /// A stored Part's bytes are not those that were stored.
     #[error("the bytes of {0} are damaged: their number or their checksum is another")]
     Damaged(PartId),
@@ -166,6 +173,16 @@ impl From<JoinError> for Error {
     }
 }
 
+impl From<blobs::Error> for Error {
+    fn from(error: blobs::Error) -> Self {
+        if !error.is_disk_full() {
+            return Self::Blobs(error);
+        }
+        tracing::error!(error = &error as &dyn std::error::Error, "the store's disk is full");
+        Self::DiskFull
+    }
+}
+
 /// Everything in this module.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -174,11 +191,13 @@ impl Service {
     pub fn new(db: Db, blobs: Blobs, limits: Limits, runtime: Handle) -> Self {
         let kib = limits.bodies_bytes() / 1024;
         let buffers = Arc::new(Semaphore::new(usize::try_from(kib).unwrap_or(Semaphore::MAX_PERMITS)));
+        let space = DiskSpace::watch(Vec::new(), &runtime);
         Self {
             db,
             blobs,
             limits: Arc::new(limits),
             runtime,
+            space,
             tasks: TaskTracker::new(),
             buffers,
             callers: Callers::default(),
@@ -186,6 +205,22 @@ impl Service {
             chains: Chains::default(),
             readiness: Readiness::default(),
         }
+    }
+
+    /// The same service, which leaves some space on these directories' disks.
+    #[must_use]
+    pub fn sparing(self, volumes: Vec<Volume>) -> Self {
+        Self { space: DiskSpace::watch(volumes, &self.runtime), ..self }
+    }
+
+    /// Whether space is short on a disk.
+    pub fn is_short_of_space(&self) -> bool {
+        self.space.is_short()
+    }
+
+    /// Waits until space is short on a disk.
+    pub async fn becomes_short_of_space(&self) {
+        self.space.becomes_short().await;
     }
 
     /// The bounds in force.

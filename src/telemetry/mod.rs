@@ -131,6 +131,14 @@ fn describe() {
         "Objects that this process could not delete; each try counts."
     );
     describe_counter!("windlass_sweep_steps_failed_total", "Steps of this process's sweeps that failed, by step.");
+    describe_counter!(
+        "windlass_postgres_restarts_total",
+        "How often the embedded PostgreSQL was started again after it had ended by itself."
+    );
+    describe_gauge!(
+        "windlass_disk_available_bytes",
+        "Bytes that are left on the disk of the store's directory or of the data directory."
+    );
     describe_gauge!("windlass_ready", "1 where the database and the store could be used by the last probe, else 0.");
     describe_gauge!(
         "windlass_objects_refusing_deletion",

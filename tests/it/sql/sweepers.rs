@@ -39,9 +39,12 @@ impl Step {
             Self::ExpireFiles => {
                 files::mark_expired(&mut tx, limit).await.unwrap().into_iter().map(FileId::uuid).collect()
             }
-            Self::ClaimGarbage => {
-                parts::claim_garbage(&mut tx, limit).await.unwrap().into_iter().map(|it| it.part.uuid()).collect()
-            }
+            Self::ClaimGarbage => parts::claim_garbage(&mut tx, limit, Duration::ZERO)
+                .await
+                .unwrap()
+                .into_iter()
+                .map(|it| it.part.uuid())
+                .collect(),
             Self::ForgetFiles => {
                 let gone = files::delete_gone(&mut tx, AN_HOUR, limit).await.unwrap();
                 let uploads: Vec<_> = gone.iter().copied().map(FileId::upload).collect();
@@ -160,7 +163,7 @@ async fn garbage_that_stays_is_tried_later_each_time_up_to_an_hour() {
     let db = due(1).await;
     for expected in [20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0, 3600.0, 3600.0] {
         let mut tx = db.begin().await.unwrap();
-        assert_eq!(parts::claim_garbage(&mut tx, 10).await.unwrap().len(), 1);
+        assert_eq!(parts::claim_garbage(&mut tx, 10, Duration::ZERO).await.unwrap().len(), 1);
         let actual = pause(&mut tx).await;
         assert!((actual - expected).abs() < 0.001, "{actual} s, not {expected} s");
         db::commit(tx).await.unwrap();
@@ -170,4 +173,19 @@ async fn garbage_that_stays_is_tried_later_each_time_up_to_an_hour() {
     // Even after years.
     sqlx::query("update part set attempts = 1000000 where attempts > 0").execute(&db).await.unwrap();
     assert_eq!(Step::ClaimGarbage.take(&db, 10).await.len(), 1);
+}
+
+#[tokio::test]
+async fn where_space_is_short_what_was_stored_is_taken_early_and_nothing_else() {
+    let db = due(4).await;
+    let soon = "begin;
+                set local session_replication_role = replica;
+                update part set not_before = now() + interval '50 minutes';
+                update part set bytes = 1, crc64nvme = 0 where id in (select id from part limit 2);
+                commit";
+    (&db).execute(sqlx::raw_sql(soon)).await.unwrap();
+    assert!(Step::ClaimGarbage.take(&db, 10).await.is_empty(), "they have their grace");
+    let early = parts::claim_garbage(&db, 10, AN_HOUR).await.unwrap();
+    assert!(early.len() == 2 && early.iter().all(|it| it.whole), "a writer may be at the others: {early:?}");
+    assert!(parts::claim_garbage(&db, 10, AN_HOUR).await.unwrap().is_empty(), "they are in somebody's hands");
 }

@@ -93,8 +93,9 @@ fn server() -> &'static str {
                 path: tools::path(),
                 guard: PathBuf::from(env!("CARGO_BIN_EXE_windlass")),
                 connections: 250,
+                memory: windlass::memory::limit(),
             };
-            let postgres = Postgres::start(&settings).unwrap();
+            let postgres = Postgres::start(&settings, || false, || ()).unwrap().unwrap();
             ready.send(postgres.url().to_owned()).unwrap();
             loop {
                 thread::park();

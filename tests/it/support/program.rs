@@ -50,6 +50,11 @@ impl Program {
         Self::listening(command(settings), settings, log_path, wait_for_key)
     }
 
+    /// The same, run by another program, which is named with its arguments.
+    pub fn serve_under(under: &[&str], settings: &[(String, String)], log_path: &Path) -> Self {
+        Self::listening(command_under(under, settings), settings, log_path, true)
+    }
+
     /// The same from a thread that ends before the program does.
     pub fn serve_here(settings: &[(String, String)], log_path: &Path) -> Self {
         let command = with(Command::new(env!("CARGO_BIN_EXE_windlass")), settings);

@@ -34,10 +34,11 @@ fn start_primary(data_dir: &TempDir) -> Url {
         path: tools::path(),
         guard: env!("CARGO_BIN_EXE_windlass").into(),
         connections: 50,
+        memory: windlass::memory::limit(),
     };
     let (started, starts) = mpsc::channel();
     thread::spawn(move || {
-        let postgres = Postgres::start(&settings).unwrap();
+        let postgres = Postgres::start_or_attach(&settings).unwrap();
         started.send(postgres.url().parse().unwrap()).unwrap();
         loop {
             thread::park();

@@ -1,44 +1,14 @@
 //! A disk that is full, cannot be written, or is not there.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
 use crate::support::client::id;
+use crate::support::small_disk::SmallDisk;
 use crate::support::store::Store;
 use crate::support::{OBJECTS_ONLY, StoreKind, TestApp, cluster, eventually};
 
-/// A file system of a few megabytes where the store is; it goes with this value.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// Mounts it; nothing for those who may not mount.
-    fn at(place: &Path) -> Option<Self> {
-        let made = mount(&["-t", "tmpfs", "-o", "size=8m,mode=0700", "tmpfs"], place);
-        if !made {
-            eprintln!("passed over: only root may mount a small disk");
-        }
-        made.then(|| Self(place.to_owned()))
-    }
-
-    fn remount(&self, how: &str) {
-        assert!(mount(&["-o", &format!("remount,{how}")], &self.0));
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        Command::new("umount").arg("--lazy").arg(&self.0).status().ok();
-    }
-}
-
-fn mount(options: &[&str], place: &Path) -> bool {
-    let done = Command::new("mount").args(options).arg(place).output();
-    done.is_ok_and(|it| it.status.success())
-}
-
+/// A store on a file system of a few megabytes.
 async fn app_on_a_small_disk() -> Option<(TestApp, SmallDisk)> {
     let store = Store::new(StoreKind::Directory)?;
-    let disk = SmallDisk::at(store.directory()?)?;
+    let disk = SmallDisk::in_memory(store.directory()?, 8)?;
     Some((TestApp::on(store, cluster::database().await, &[OBJECTS_ONLY]), disk))
 }
 
@@ -97,5 +67,52 @@ async fn a_store_that_is_not_there_is_an_error_until_it_is_there_again() {
     eventually("it is ready", async || app.client.get("/readyz").await.status == 200).await;
     assert_eq!(app.client.download(&file).await, b"kept");
     app.client.part(&upload, "bytes").await;
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_of_unknown_length_ends_before_the_last_of_the_disk_is_taken() {
+    let Some((app, disk)) = app_on_a_small_disk().await else { return };
+    let upload = app.client.upload(12 * 1024 * 1024).await;
+    let pieces = (0..48).map(|_| Ok::<_, std::io::Error>(vec![7_u8; 256 * 1024]));
+    let body = reqwest::Body::wrap_stream(futures_util::stream::iter(pieces));
+    let part = reqwest::multipart::Part::stream(body).file_name("data.bin");
+    let form = reqwest::multipart::Form::new().part("data", part);
+    let request = app.client.request(reqwest::Method::POST, &format!("/v1/uploads/{upload}/parts")).multipart(form);
+    let error = app.client.send(request).await.error(503, None);
+    assert!(error["message"].as_str().unwrap().contains("disk is full"), "{error}");
+    app.no_writer_is_busy().await;
+    assert!(disk.available() > 7 * 1024 * 1024, "its beginning gives the space back");
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletions_make_space_at_once_on_a_disk_that_others_filled() {
+    let Some((app, disk)) = app_on_a_small_disk().await else { return };
+    let (kept, deleted) = (app.client.file("kept").await, app.client.file(vec![7; 4 * 1024 * 1024]).await);
+    disk.fill("foreign");
+    eventually("new bytes are refused", async || app.client.begin_upload(5).await.status.as_u16() == 503).await;
+    assert_eq!(app.client.get("/readyz").await.status.as_u16(), 200, "it reads, and deletes");
+    app.client.delete(&format!("/v1/files/{deleted}")).await.ok();
+    // No pass of the sweeper was due, nor was the grace over.
+    eventually("the space is there again", async || disk.available() > 3 * 1024 * 1024).await;
+    assert_eq!(app.client.download(&kept).await, b"kept");
+    eventually("files are taken again", async || app.client.create_file("user_data", "new").await.status.is_success())
+        .await;
+    std::fs::remove_file(disk.path().join("foreign")).unwrap();
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_without_a_file_left_takes_deletions_only() {
+    let Some((app, disk)) = app_on_a_small_disk().await else { return };
+    let deleted = app.client.file("deleted").await;
+    disk.leave_files(2);
+    eventually("new bytes are refused", async || app.client.begin_upload(5).await.status.as_u16() == 503).await;
+    app.client.delete(&format!("/v1/files/{deleted}")).await.ok();
+    eventually("it is collected at once", async || app.store.list().await.is_empty()).await;
+    disk.leave_files(1000);
+    eventually("files are taken again", async || app.client.create_file("user_data", "new").await.status.is_success())
+        .await;
     app.nothing_is_lost_and_nothing_is_left().await;
 }

@@ -49,6 +49,7 @@ impl Server {
             path: tools::path(),
             guard: env!("CARGO_BIN_EXE_windlass").into(),
             connections: 50,
+            memory: windlass::memory::limit(),
         };
         let (ends, orders) = mpsc::channel();
         let (started, starts) = mpsc::channel();
@@ -87,8 +88,8 @@ impl Server {
 fn run(settings: &Settings) -> Postgres {
     let began = Instant::now();
     loop {
-        match Postgres::start(settings) {
-            Ok(postgres) => return postgres,
+        match Postgres::start(settings, || false, || ()) {
+            Ok(postgres) => return postgres.unwrap(),
             Err(error) => assert!(began.elapsed() < Duration::from_mins(1), "{error}"),
         }
         thread::sleep(Duration::from_millis(50));

@@ -114,7 +114,11 @@ pub(super) const EXPECTED: &[Expected] = &[
         &["part_of_upload", "file_pkey", "part_pkey"],
         &["array[id(200000)], 60, 4000, 1000", "ids(0, 500), 60, 4000, 1000"],
     ),
-    also("from part where state = 'garbage' and not_before <= now()", &["part_due", "part_pkey"], &["500"]),
+    also(
+        "from part where state = 'garbage' and not_before <= now()",
+        &["part_due", "part_pkey"],
+        &["500, 0", "500, 3600"],
+    ),
     also("select id from part where id = any($1)", &["part_pkey"], &["ids(0, 1000)"]),
     any("from part where id = $1 and state = 'stored'", &["part_pkey"]),
     also("select id, content", &["part_pkey"], &["ids(1000010, 16)"]),

@@ -1,0 +1,295 @@
+//! Keeps clients from taking the last of a disk: new bytes are refused where they would not leave enough to delete with,
+//! and what was deleted is collected at once where space is short.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use rustix::fs::statvfs;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::{Error, Result};
+
+const MIB: u64 = 1024 * 1024;
+
+/// What clients leave free: so much, or a sixteenth of a small disk.
+const KEPT: Mark = Mark { bytes: 64 * MIB, share: 16 };
+/// Space is short where there is less than this.
+const SHORT: Mark = Mark { bytes: 1024 * MIB, share: 8 };
+/// The fewest files that can still be made: so many, or a share of a small disk's.
+const KEPT_FILES: Mark = Mark { bytes: 1024, share: 64 };
+
+/// How often the disks are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A body is counted in steps of this size.
+const STEP: u64 = 256 * 1024;
+
+/// A directory whose disk is looked after.
+#[derive(Debug, Clone)]
+pub struct Volume {
+    /// What it is called in metrics and logs.
+    pub name: &'static str,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether the bytes of bodies go there; else only the ledger does.
+    pub takes_bodies: bool,
+}
+
+/// The space on the disks that this process writes to. Without a disk nothing is refused.
+#[derive(Debug, Clone)]
+pub(super) struct DiskSpace(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    disks: Vec<Disk>,
+    /// Bytes that bodies on their way have not brought yet, as far as they said how many they have.
+    promised: AtomicU64,
+    /// Bytes that came since the last look.
+    written: AtomicU64,
+    is_short: watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+struct Disk {
+    volume: Volume,
+    /// Bytes that clients may still take, by the last look.
+    room: AtomicU64,
+    /// Whether even half of what is kept is gone: then what is on its way is given up as well.
+    is_exhausted: AtomicBool,
+}
+
+/// How much one body may bring.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    space: DiskSpace,
+    /// Bytes that were promised and have not been counted as written.
+    left: u64,
+    /// Bytes that came and have not been counted.
+    uncounted: u64,
+}
+
+impl DiskSpace {
+    /// Looks at these directories' disks now, and every so often on `runtime`.
+    pub(super) fn watch(volumes: Vec<Volume>, runtime: &Handle) -> Self {
+        let disk = |volume| Disk { volume, room: AtomicU64::new(u64::MAX), is_exhausted: AtomicBool::new(false) };
+        let disks: Vec<_> = volumes.into_iter().map(disk).collect();
+        let (is_short, _) = watch::channel(false);
+        let (promised, written) = (AtomicU64::new(0), AtomicU64::new(0));
+        let shared = Arc::new(Shared { disks, promised, written, is_short });
+        shared.look();
+        if !shared.disks.is_empty() {
+            let shared = Arc::downgrade(&shared);
+            runtime.spawn(async move {
+                loop {
+                    sleep(LOOK_EVERY).await;
+                    let Some(shared) = shared.upgrade() else { return };
+                    // A network's file system may take long to answer. The look before counts until then.
+                    tokio::task::spawn_blocking(move || shared.look()).await.ok();
+                }
+            });
+        }
+        Self(shared)
+    }
+
+    /// Lets so many bytes in, and more as long as there is space.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`].
+    pub(super) fn admit(&self, bytes: u64) -> Result<Allowance> {
+        let Shared { disks, promised, written, .. } = &*self.0;
+        let others = promised.fetch_add(bytes, Relaxed).saturating_add(written.load(Relaxed));
+        let allowance = Allowance { space: self.clone(), left: bytes, uncounted: 0 };
+        let fits = |disk: &Disk| {
+            let needed = if disk.volume.takes_bodies { others.saturating_add(bytes) } else { 0 };
+            disk.room.load(Relaxed) >= needed.max(1)
+        };
+        if disks.iter().all(fits) { Ok(allowance) } else { Err(Error::DiskFull) }
+    }
+
+    /// Whether space is short.
+    pub(super) fn is_short(&self) -> bool {
+        *self.0.is_short.borrow()
+    }
+
+    /// Waits until space is short.
+    pub(super) async fn becomes_short(&self) {
+        // Its sender is ours.
+        self.0.is_short.subscribe().wait_for(|it| *it).await.ok();
+    }
+}
+
+impl Shared {
+    fn look(&self) {
+        // Before the look: what is written meanwhile may be counted twice, but not missed.
+        self.written.store(0, Relaxed);
+        let mut is_short = false;
+        for disk in &self.disks {
+            // One that cannot be asked is as it was.
+            is_short |= disk.look().unwrap_or(self.is_short.borrow().to_owned());
+        }
+        self.is_short.send_if_modified(|before| std::mem::replace(before, is_short) != is_short);
+    }
+}
+
+impl Disk {
+    /// Whether space is short there.
+    fn look(&self) -> Option<bool> {
+        let Volume { name, path, .. } = &self.volume;
+        let Free { bytes, available, files, files_available } = Free::on(path)?;
+        metrics::gauge!("windlass_disk_available_bytes", "directory" => *name).set(approximate(available));
+        let kept = KEPT.of(bytes);
+        // Some file systems do not count their files.
+        let has_files = files == 0 || files_available > KEPT_FILES.of(files);
+        let room = if has_files { available.saturating_sub(kept) } else { 0 };
+        let had_room = self.room.swap(room, Relaxed) > 0;
+        self.is_exhausted.store(available < kept / 2, Relaxed);
+        match (had_room, room > 0) {
+            (true, false) => tracing::error!(
+                directory = %path.display(),
+                available,
+                files_available,
+                "the disk is full: uploads are refused; deletions are accepted, and collected at once"
+            ),
+            (false, true) => tracing::info!(directory = %path.display(), available, "there is space again"),
+            _ => {}
+        }
+        Some(room == 0 || available < SHORT.of(bytes))
+    }
+}
+
+impl Allowance {
+    /// Counts bytes that came.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`], where they are more than was promised and find no space, or somebody else took it.
+    pub(super) fn take(&mut self, bytes: usize) -> Result<()> {
+        self.uncounted += bytes as u64;
+        if self.uncounted < STEP {
+            return Ok(());
+        }
+        let is_promised = self.uncounted <= self.left;
+        self.count();
+        let Shared { disks, written, .. } = &*self.space.0;
+        let refuses = |disk: &Disk| {
+            let is_over = disk.volume.takes_bodies && disk.room.load(Relaxed) < written.load(Relaxed);
+            disk.is_exhausted.load(Relaxed) || (is_over && !is_promised)
+        };
+        if disks.iter().any(refuses) { Err(Error::DiskFull) } else { Ok(()) }
+    }
+
+    fn count(&mut self) {
+        let Shared { promised, written, .. } = &*self.space.0;
+        let kept = self.uncounted.min(self.left);
+        self.left -= kept;
+        promised.fetch_sub(kept, Relaxed);
+        written.fetch_add(self.uncounted, Relaxed);
+        self.uncounted = 0;
+    }
+}
+
+impl Drop for Allowance {
+    fn drop(&mut self) {
+        self.count();
+        self.space.0.promised.fetch_sub(self.left, Relaxed);
+    }
+}
+
+/// So much, or a share of the whole where that is less.
+struct Mark {
+    bytes: u64,
+    share: u64,
+}
+
+impl Mark {
+    const fn of(&self, whole: u64) -> u64 {
+        let share = whole / self.share;
+        if share < self.bytes { share } else { self.bytes }
+    }
+}
+
+/// What a disk has, and has left.
+struct Free {
+    bytes: u64,
+    available: u64,
+    files: u64,
+    files_available: u64,
+}
+
+impl Free {
+    fn on(path: &Path) -> Option<Self> {
+        let about = statvfs(path).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(about.f_frsize);
+        Some(Self {
+            bytes: bytes(about.f_blocks),
+            available: bytes(about.f_bavail),
+            files: about.f_files,
+            files_available: about.f_favail,
+        })
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge")]
+fn approximate(bytes: u64) -> f64 {
+    bytes as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn space_with(room: u64) -> DiskSpace {
+        let volume = Volume { name: "store", path: PathBuf::from("/"), takes_bodies: true };
+        let disk = Disk { volume, room: AtomicU64::new(room), is_exhausted: AtomicBool::new(false) };
+        let (promised, written) = (AtomicU64::new(0), AtomicU64::new(0));
+        DiskSpace(Arc::new(Shared { disks: vec![disk], promised, written, is_short: watch::channel(false).0 }))
+    }
+
+    #[test]
+    fn bodies_together_get_no_more_than_there_is() {
+        let space = space_with(10 * MIB);
+        let first = space.admit(6 * MIB).unwrap();
+        assert!(space.admit(5 * MIB).is_err());
+        let second = space.admit(4 * MIB).unwrap();
+        assert!(space.admit(1).is_err());
+        drop(second);
+        space.admit(4 * MIB).unwrap();
+        drop(first);
+        space.admit(10 * MIB).unwrap();
+    }
+
+    #[test]
+    fn what_came_counts_until_the_disk_is_looked_at_again() {
+        let space = space_with(10 * MIB);
+        let mut body = space.admit(6 * MIB).unwrap();
+        body.take(6 * 1024 * 1024).unwrap();
+        drop(body);
+        assert!(space.admit(5 * MIB).is_err());
+        space.0.written.store(0, Relaxed);
+        space.admit(5 * MIB).unwrap();
+    }
+
+    #[test]
+    fn a_body_of_unknown_length_ends_where_space_does() {
+        let space = space_with(MIB);
+        let mut body = space.admit(0).unwrap();
+        body.take(1024 * 1024).unwrap();
+        assert!(matches!(body.take(300 * 1024), Err(Error::DiskFull)));
+    }
+
+    #[test]
+    fn what_others_take_ends_even_what_was_promised() {
+        let space = space_with(10 * MIB);
+        let mut body = space.admit(6 * MIB).unwrap();
+        space.0.disks[0].is_exhausted.store(true, Relaxed);
+        assert!(body.take(1024 * 1024).is_err());
+    }
+
+    #[test]
+    fn a_small_disk_keeps_less() {
+        assert_eq!(KEPT.of(8 * MIB), MIB / 2);
+        assert_eq!(KEPT.of(u64::MAX), 64 * MIB);
+    }
+}

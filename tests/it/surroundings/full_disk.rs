@@ -1,0 +1,174 @@
+//! The disk of the default layout, PostgreSQL and objects on one file system, has not a byte left.
+
+use std::fs;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::client::id;
+use crate::support::embedded::{Embedded, log_of, settings};
+use crate::support::small_disk::SmallDisk;
+use crate::support::{Client, eventually, program};
+
+const MIB: usize = 1024 * 1024;
+
+/// What of a disk is left to clients before anything is there.
+const DISK_MIB: u32 = 400;
+
+/// Nobody waits for a pass of the sweeper that would have come anyway.
+const SETTINGS: &[(&str, &str)] = &[("WINDLASS_SWEEP_INTERVAL", "1h")];
+
+/// Each kind of disk that can be had here.
+fn disks() -> impl Iterator<Item = SmallDisk> {
+    let memory = || {
+        let place = tempfile::tempdir().unwrap().keep();
+        SmallDisk::in_memory(&place, DISK_MIB)
+    };
+    SmallDisk::ext4(DISK_MIB).into_iter().chain(memory())
+}
+
+fn serve(disk: &SmallDisk) -> Embedded {
+    Embedded::start(&disk.path().join("data"), SETTINGS)
+}
+
+/// A file of one part, unless it is refused for want of space.
+async fn try_file(client: &Client, bytes: Vec<u8>) -> Option<String> {
+    let created = client.begin_upload(bytes.len()).await;
+    if created.status.as_u16() == 503 {
+        return None;
+    }
+    let upload = id(&created.ok());
+    let part = client.add_part(&upload, bytes).await;
+    if part.status.as_u16() != 503 {
+        return Some(id(&client.complete(&upload, &[&id(&part.ok())]).await.ok()["file"]));
+    }
+    let error = part.error(503, None);
+    assert!(error["message"].as_str().unwrap().contains("disk is full"), "{error}");
+    assert!(part.header("retry-after").is_some());
+    client.cancel(&upload).await.ok();
+    None
+}
+
+async fn fill_with_files(client: &Client, bytes: usize) -> Vec<String> {
+    let mut files = Vec::new();
+    while let Some(file) = try_file(client, vec![7; bytes]).await {
+        files.push(file);
+    }
+    files
+}
+
+async fn delete(client: &Client, file: &str) {
+    client.delete(&format!("/v1/files/{file}")).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_do_not_get_the_last_of_a_disk_and_deletions_make_space_at_once() {
+    for disk in disks() {
+        let service = serve(&disk);
+        let mut files = fill_with_files(&service.client, 24 * MIB).await;
+        files.extend(fill_with_files(&service.client, 5 * MIB).await);
+        files.extend(fill_with_files(&service.client, 100_000).await);
+        assert!(files.len() > 8);
+        // What is kept goes on to be there while the database writes.
+        assert!(disk.available() > 10 * MIB as u64, "{} bytes are left", disk.available());
+        assert!(service.is_ready().await, "it reads, and deletes");
+        assert_eq!(service.client.download(&files[0]).await.len(), 24 * MIB);
+        service.client.create_file("user_data", vec![7; 5 * MIB]).await.error(503, None);
+        for file in &files {
+            delete(&service.client, file).await;
+        }
+        eventually("the space is there again", async || disk.available() > 150 * MIB as u64).await;
+        eventually("files are taken again", async || try_file(&service.client, vec![8; 5 * MIB]).await.is_some()).await;
+        service.stop();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_others_filled_to_the_last_byte_gets_its_space_back_by_deletions() {
+    for disk in disks() {
+        let service = serve(&disk);
+        let mut files = Vec::new();
+        for _ in 0..4 {
+            files.push(try_file(&service.client, vec![7; 24 * MIB]).await.unwrap());
+        }
+        let kept = service.client.file("kept").await;
+        disk.fill("foreign");
+        delete(&service.client, &files[0]).await;
+        eventually("the space is there again", async || disk.available() > 20 * MIB as u64).await;
+        assert_eq!(service.client.download(&kept).await, b"kept");
+
+        // Again, and it is stopped and started without a byte left.
+        disk.fill("foreign");
+        service.stop();
+        disk.fill("foreign");
+        let service = serve(&disk);
+        for file in &files[1..] {
+            delete(&service.client, file).await;
+        }
+        eventually("the space is there again", async || disk.available() > 50 * MIB as u64).await;
+        assert_eq!(service.client.download(&kept).await, b"kept");
+        fs::remove_file(disk.path().join("foreign")).unwrap();
+        eventually("files are taken again", async || try_file(&service.client, vec![8; MIB]).await.is_some()).await;
+        service.stop();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_killed_on_a_full_disk_starts_again() {
+    for disk in disks() {
+        let mut service = serve(&disk);
+        let file = try_file(&service.client, vec![7; 24 * MIB]).await.unwrap();
+        disk.fill("foreign");
+        service.program.signal(Signal::SIGKILL);
+        service.program.wait();
+        disk.fill("foreign");
+        let service = serve(&disk);
+        delete(&service.client, &file).await;
+        eventually("the space is there again", async || disk.available() > 20 * MIB as u64).await;
+        service.stop();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_that_its_full_disk_ended_is_started_again_once_there_is_space() {
+    for disk in disks() {
+        let service = serve(&disk);
+        let kept = service.client.file("kept").await;
+        // Nothing is kept back.
+        let reserve = disk.path().join("data/reserve");
+        eventually("there is a reserve", async || fs::read_dir(&reserve).is_ok_and(|it| it.count() == 4)).await;
+        fs::remove_dir_all(&reserve).unwrap();
+        fs::write(&reserve, "").unwrap();
+        disk.fill("foreign");
+        service.kill_postmaster();
+        eventually("it is tried in vain", async || {
+            disk.fill("foreign");
+            service.restarts().await > 2
+        })
+        .await;
+        assert!(service.log().contains("No space left on device"), "{}", service.log());
+        fs::remove_file(disk.path().join("foreign")).unwrap();
+        eventually("the service recovers", async || service.is_ready().await).await;
+        assert_eq!(service.client.download(&kept).await, b"kept");
+
+        // The same where there is no space at the start already: it waits for that, and can be stopped meanwhile.
+        disk.fill("foreign");
+        service.stop();
+        disk.fill("foreign");
+        let data_dir = disk.path().join("data");
+        let log = log_of(&data_dir.with_extension("waiting"));
+        let mut waiting = program::command(&settings(&data_dir));
+        waiting.arg("serve").env("WINDLASS_LISTEN", "127.0.0.1:0").stderr(fs::File::create(&log).unwrap());
+        let mut waiting = waiting.spawn().unwrap();
+        let said = || fs::read_to_string(&log).unwrap();
+        eventually("it waits", async || {
+            disk.fill("foreign");
+            said().matches("started again after a pause").count() > 2
+        })
+        .await;
+        kill(Pid::from_raw(waiting.id().cast_signed()), Signal::SIGTERM).unwrap();
+        assert!(waiting.wait().unwrap().success(), "{}", said());
+        fs::remove_file(disk.path().join("foreign")).unwrap();
+        serve(&disk).stop();
+    }
+}

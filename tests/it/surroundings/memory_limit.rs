@@ -1,0 +1,92 @@
+//! A limit of memory, as containers have one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::embedded::{Embedded, log_of, settings};
+use crate::support::program::Program;
+use crate::support::{Client, eventually};
+
+const LIMIT: u64 = 300 * 1024 * 1024;
+
+/// A control group with a limit; it goes with this value, once nothing runs in it.
+struct Group(PathBuf);
+
+impl Group {
+    /// Makes one; nothing where that is not allowed.
+    fn new() -> Option<Self> {
+        let made = Self::v1().or_else(Self::v2);
+        if made.is_none() {
+            eprintln!("passed over: no control group with a limit of memory can be made");
+        }
+        made
+    }
+
+    fn v1() -> Option<Self> {
+        Self::below(Path::new("/sys/fs/cgroup/memory"), "memory.limit_in_bytes")
+    }
+
+    fn v2() -> Option<Self> {
+        Self::below(Path::new("/sys/fs/cgroup"), "memory.max")
+    }
+
+    fn below(root: &Path, limit: &str) -> Option<Self> {
+        let group = Self(root.join(format!("windlass-test-{}", std::process::id())));
+        fs::create_dir(&group.0).ok()?;
+        fs::write(group.0.join(limit), LIMIT.to_string()).ok()?;
+        Some(group)
+    }
+
+    fn file(&self, names: [&str; 2]) -> String {
+        names.iter().find_map(|it| fs::read_to_string(self.0.join(it)).ok()).unwrap()
+    }
+
+    /// How many processes were killed in it.
+    fn kills(&self) -> u64 {
+        let events = self.file(["memory.oom_control", "memory.events"]);
+        let line = events.lines().find_map(|it| it.strip_prefix("oom_kill "));
+        line.map_or(0, |it| it.parse().unwrap())
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        fs::remove_dir(&self.0).ok();
+    }
+}
+
+fn option(data_dir: &Path, name: &str) -> String {
+    let options = fs::read_to_string(data_dir.join("postgres/postmaster.opts")).unwrap();
+    options.split(&format!("{name}=")).nth(1).unwrap().split('"').next().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_of_300_mib_lives_through_a_load() {
+    let Some(group) = Group::new() else { return };
+    let outer = tempfile::tempdir().unwrap();
+    let data_dir = outer.path().join("data");
+    let enter = format!("echo $$ >{}/cgroup.procs && exec \"$0\" \"$@\"", group.0.display());
+    let enter = ["sh", "-c", &enter];
+    let program = Program::serve_under(&enter, &settings(&data_dir), &log_of(&data_dir));
+    let key = fs::read_to_string(data_dir.join("api-key")).unwrap();
+    let client = Client::new(&program.address, key.trim());
+    let service = Embedded { program, client, data_dir: data_dir.clone() };
+    assert_eq!(option(&data_dir, "shared_buffers"), "37MB");
+    assert!(service.log().contains("buffers_mib=75") && service.log().contains("memory_mib=300"), "{}", service.log());
+
+    let postmaster = service.postmaster();
+    let client = &service.client;
+    let uploads = (0..24_usize).map(|number| async move {
+        let bytes = vec![u8::try_from(number).unwrap(); 24 * 1024 * 1024];
+        let upload = client.upload(2 * bytes.len()).await;
+        let parts = [client.part(&upload, bytes.clone()).await, client.part(&upload, bytes).await];
+        client.complete(&upload, &[&parts[0], &parts[1]]).await.ok();
+        for _ in 0..40 {
+            client.file("a small one").await;
+        }
+    });
+    futures_util::future::join_all(uploads).await;
+    assert_eq!((group.kills(), service.postmaster()), (0, postmaster), "{}", service.log());
+    service.stop();
+    eventually("the group is empty", async || group.file(["cgroup.procs", "cgroup.procs"]).is_empty()).await;
+}
