@@ -108,7 +108,12 @@ pub async fn open_unlinked(config: &Config, database_url: &str) -> Result<Servic
 }
 
 async fn with_store(config: &Config, db: Db, if_missing: IfMissing) -> Result<Service, Error> {
-    let blobs = in_time(config, Blobs::open(&config.store, config.signing, if_missing)).await?;
+    let opened = Blobs::open(&config.store, &config.store_variables, if_missing);
+    let blobs = match &config.store {
+        Location::Directory(_) => in_time(config, opened).await?,
+        // It has a time limit of its own, and says what is waited for.
+        Location::Bucket(_) => opened.await?,
+    };
     Ok(Service::new(db, blobs, config.limits.clone(), Handle::current()).sparing(volumes(config)))
 }
 

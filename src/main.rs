@@ -17,6 +17,8 @@ use windlass::{app, http, signals, telemetry};
 /// The exit status of an fsck that has found something.
 const FOUND: u8 = 3;
 
+/// The exit status of an fsck that has found nothing, but could not look at everything.
+const NOT_ALL_SEEN: u8 = 4;
 /// The exit status where the command line or a setting cannot be used.
 const USAGE: u8 = 2;
 
@@ -164,9 +166,10 @@ async fn fsck(how: Fsck, service: Service) -> Result<ExitCode, Box<dyn Error>> {
         stdout::print(format_args!("{finding}{outcome}")).ok();
     };
     let report = service.fsck(options, say).await?;
-    let FsckReport { objects, rows, findings, repaired, refused } = report;
+    let FsckReport { objects, rows, findings, repaired, refused, half_done_unseen } = report;
+    let unseen = if half_done_unseen { ", not looked at: half-done multipart uploads" } else { "" };
     stdout::print(format_args!(
-        "objects: {objects}, stored parts: {rows}, findings: {findings}, repaired: {repaired}"
+        "objects: {objects}, stored parts: {rows}, findings: {findings}, repaired: {repaired}{unseen}"
     ))?;
     if let Some(refused) = refused {
         telemetry::say(&format!(
@@ -175,7 +178,11 @@ async fn fsck(how: Fsck, service: Service) -> Result<ExitCode, Box<dyn Error>> {
             refused.share()
         ));
     }
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
+    Ok(match (report.is_clean(), half_done_unseen) {
+        (false, _) => ExitCode::from(FOUND),
+        (true, true) => ExitCode::from(NOT_ALL_SEEN),
+        (true, false) => ExitCode::SUCCESS,
+    })
 }
 
 /// What the database and the store hold of each other, and links them where told to.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use sqlx::{Executor as _, PgPool};
 use tokio::runtime::{Handle, Runtime};
 use uuid::Uuid;
-use windlass::blobs::{Blobs, IfMissing, Location, Signing};
+use windlass::blobs::{Blobs, IfMissing, Location, Variables};
 use windlass::db::Db;
 use windlass::domain::{FileId, Limits, UploadId};
 use windlass::service::Service;
@@ -167,7 +167,7 @@ impl Ledger {
         let db = Db::connect(windlass.setting("DATABASE_URL"), 2, Duration::ZERO).await.unwrap();
         let store: Location = windlass.setting("WINDLASS_STORE").parse().unwrap();
         let limits = Limits { deletion_grace: Duration::ZERO, ..Limits::default() };
-        let blobs = Blobs::open(&store, Signing::Found, IfMissing::Fail).await.unwrap();
+        let blobs = Blobs::open(&store, &Variables::default(), IfMissing::Fail).await.unwrap();
         let sweeper = Service::new(db, blobs, limits, Handle::current());
         sweeper.link_store().await.unwrap();
         let began = Instant::now();

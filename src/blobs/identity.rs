@@ -23,6 +23,15 @@ pub enum Identity {
     Missing,
 }
 
+/// What to do about an identity that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfPresent {
+    /// Keep it.
+    Keep,
+    /// Replace it: an operator said so.
+    Replace,
+}
+
 impl Identity {
     pub(super) fn of(found: Option<StoreId>, expected: StoreId) -> Self {
         match found {

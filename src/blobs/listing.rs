@@ -1,13 +1,20 @@
 //! What a store holds below its prefix, as it says itself, one after another.
 
+use std::collections::HashSet;
 use std::fs::{self, DirEntry};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use object_store::ObjectMeta;
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use tokio::sync::mpsc;
 
 use super::{BlobKey, Error, Result};
+
+/// How many empty pages may follow one another in the list of a bucket.
+const MOST_EMPTY_PAGES: usize = 10_000;
 
 /// An object that is there.
 #[derive(Debug, Clone)]
@@ -37,6 +44,56 @@ pub struct Begun {
 
 /// What a listing gives, until it ends or fails.
 pub type Listing<T> = mpsc::Receiver<Result<T>>;
+
+/// Lists the objects of a bucket whose names begin with `prefix`, page after page.
+pub(super) struct ObjectPages {
+    lists: Arc<dyn PaginatedListStore>,
+    prefix: String,
+    token: Option<String>,
+    is_last: bool,
+    /// Where pages have begun: a list that comes back there has no end.
+    seen: HashSet<String>,
+    empty_pages: usize,
+}
+
+impl ObjectPages {
+    pub(super) fn new(lists: Arc<dyn PaginatedListStore>, prefix: String) -> Self {
+        Self { lists, prefix, token: None, is_last: false, seen: HashSet::new(), empty_pages: 0 }
+    }
+
+    /// Whether there is any: one request, whatever the store answers.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) async fn has_any(lists: &dyn PaginatedListStore, prefix: &str) -> object_store::Result<bool> {
+        let options = PaginatedListOptions { max_keys: Some(1), ..PaginatedListOptions::default() };
+        Ok(!lists.list_paginated(Some(prefix), options).await?.result.objects.is_empty())
+    }
+
+    /// The next page.
+    ///
+    /// # Errors
+    /// When the store fails, or its list leads nowhere.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<ObjectMeta>>> {
+        if self.is_last {
+            return Ok(None);
+        }
+        self.is_last = true;
+        let options = PaginatedListOptions { page_token: self.token.take(), ..PaginatedListOptions::default() };
+        let page = self.lists.list_paginated(Some(&self.prefix), options).await?;
+        self.empty_pages = if page.result.objects.is_empty() { self.empty_pages + 1 } else { 0 };
+        if let Some(token) = page.page_token.filter(|it| !it.is_empty()) {
+            if !self.seen.insert(token.clone()) || self.empty_pages > MOST_EMPTY_PAGES {
+                return Err(Error::EndlessList);
+            }
+            self.token = Some(token);
+            self.is_last = false;
+        }
+        // Some stores do not look at the prefix.
+        let ours = page.result.objects.into_iter().filter(|it| it.location.as_ref().starts_with(&self.prefix));
+        Ok(Some(ours.collect()))
+    }
+}
 
 /// Lists the files below a directory, in a thread that ends when nobody listens.
 pub(super) fn files(root: PathBuf, below: &'static str) -> Listing<Listed> {

@@ -4,9 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use object_store::path::Path;
+use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::Error;
+use super::SetupError;
 
 /// A place for objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,20 +17,89 @@ pub enum Location {
     Directory(PathBuf),
     /// `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`; endpoint and
     /// credentials come from the store's usual variables.
-    Bucket(Url),
+    Bucket(Bucket),
+}
+
+/// Whose API a bucket is reached by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    /// `s3://`: Amazon's, and that of the many stores that speak it.
+    S3,
+    /// `gs://`.
+    Google,
+    /// `az://`.
+    Azure,
+}
+
+/// A bucket (Azure: a container), and the prefix of every key below which this service writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bucket {
+    pub(super) provider: Provider,
+    pub(super) name: String,
+    /// The prefix as keys have it: percent-encoding in the location is decoded.
+    pub(super) prefix: Path,
+    /// The prefix that earlier versions made of the same text, where it is another: they kept the
+    /// percent-encoding, so `a b` and `é` became `a%20b` and `%C3%A9` in the keys.
+    pub(super) former_prefix: Option<Path>,
 }
 
 impl FromStr for Location {
-    type Err = Error;
+    type Err = SetupError;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let bad = || Error::NotALocation(text.to_owned());
-        let url = Url::parse(text).map_err(|_| bad())?;
-        match url.scheme() {
-            "file" => url.to_file_path().map(Self::Directory).map_err(|()| bad()),
-            "s3" | "gs" | "az" if url.host_str().is_some_and(|it| !it.is_empty()) => Ok(Self::Bucket(url)),
-            _ => Err(bad()),
+    fn from_str(text: &str) -> Result<Self, SetupError> {
+        let text = text.trim();
+        let bad = || SetupError::NotALocation(text.to_owned());
+        let (scheme, rest) = text.split_once(':').ok_or_else(bad)?;
+        let provider = match &*scheme.to_ascii_lowercase() {
+            "file" => {
+                let url = Url::parse(text).map_err(|_| bad())?;
+                return url.to_file_path().map(Self::Directory).map_err(|()| bad());
+            }
+            "s3" => Provider::S3,
+            "gs" => Provider::Google,
+            "az" => Provider::Azure,
+            _ => return Err(bad()),
+        };
+        let rest = rest.strip_prefix("//").ok_or_else(bad)?;
+        let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        if name.is_empty() {
+            return Err(bad());
         }
+        let unfit = |problem| SetupError::UnfitLocation { location: text.to_owned(), problem };
+        if !name.chars().all(|it| it.is_ascii_alphanumeric() || "-_.".contains(it)) {
+            return Err(unfit(
+                "a bucket's name has letters, digits, '-', '_' and '.' only; \
+                 host, port and credentials are set by variables, such as AWS_ENDPOINT_URL=http://host:9000",
+            ));
+        }
+        let prefix = decode(prefix).map_err(unfit)?;
+        let former = Url::parse(text).ok().and_then(|it| Path::parse(it.path().trim_matches('/')).ok());
+        let former_prefix = former.filter(|it| *it != prefix);
+        Ok(Self::Bucket(Bucket { provider, name: name.to_owned(), prefix, former_prefix }))
+    }
+}
+
+/// The prefix that keys have.
+fn decode(prefix: &str) -> Result<Path, &'static str> {
+    if prefix.contains(['?', '#']) {
+        return Err("write '?' as %3F and '#' as %23");
+    }
+    let prefix = percent_decode_str(prefix).decode_utf8().map_err(|_| "its percent-encoding is not UTF-8")?;
+    let prefix = prefix.trim_matches('/');
+    if prefix.contains("//") {
+        return Err("it has an empty segment ('//')");
+    }
+    Path::parse(prefix).map_err(|_| "a segment is '.' or '..', or has a control character")
+}
+
+impl fmt::Display for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.provider {
+            Provider::S3 => "s3",
+            Provider::Google => "gs",
+            Provider::Azure => "az",
+        };
+        write!(f, "{scheme}://{}", self.name)
     }
 }
 
@@ -46,12 +117,78 @@ impl fmt::Display for Location {
 mod tests {
     use super::*;
 
+    fn bucket(text: &str) -> Bucket {
+        match text.parse() {
+            Ok(Location::Bucket(it)) => it,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
     #[test]
     fn places_are_told_apart_by_their_scheme() {
         assert_eq!("file:///var/x".parse::<Location>().ok(), Some(Location::Directory("/var/x".into())));
-        assert!(matches!("s3://bucket/a/b".parse(), Ok(Location::Bucket(_))));
-        for text in ["", "/var/x", "s3://", "ftp://host/x", "file:x y"] {
-            assert!(matches!(text.parse::<Location>(), Err(Error::NotALocation(_))) || text == "file:x y", "{text}");
+        assert_eq!(bucket("s3://bucket/a/b").provider, Provider::S3);
+        assert_eq!(bucket("gs://bucket").provider, Provider::Google);
+        assert_eq!(bucket("az://container/").provider, Provider::Azure);
+        for text in ["", "/var/x", "s3://", "s3:///x", "s3:bucket", "ftp://host/x", "minio:9000"] {
+            assert!(matches!(text.parse::<Location>(), Err(SetupError::NotALocation(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_the_key_that_a_person_expects() {
+        for (text, key) in [
+            ("s3://b", ""),
+            ("s3://b/", ""),
+            ("s3://b/a/b/", "a/b"),
+            ("s3://b//a", "a"),
+            ("s3://b/a b", "a b"),
+            ("s3://b/a%20b", "a b"),
+            ("s3://b/é", "é"),
+            ("s3://b/%C3%A9", "é"),
+            ("s3://b/a+b", "a+b"),
+            ("s3://b/100%", "100%"),
+            ("s3://b/100%25", "100%"),
+            ("s3://b/a%3Fb%23c", "a?b#c"),
+            ("s3://b/a%2Fb", "a/b"),
+            ("s3://b/.hidden/v1.2", ".hidden/v1.2"),
+            ("s3://b/{a}|\"b\"", "{a}|\"b\""),
+            (" s3://b/a\n", "a"),
+        ] {
+            assert_eq!(bucket(text).prefix.as_ref(), key, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_former_spelling_is_remembered_where_it_was_another() {
+        for (text, former) in [
+            ("s3://b/a/b", None),
+            ("s3://b/a+b~c", None),
+            ("s3://b/a b", Some("a%20b")),
+            ("s3://b/a%20b", Some("a%20b")),
+            ("s3://b/é", Some("%C3%A9")),
+            ("s3://b/a%2Fb", Some("a%2Fb")),
+        ] {
+            assert_eq!(bucket(text).former_prefix.as_ref().map(AsRef::as_ref), former, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_place_says_what_would_be() {
+        for (text, hint) in [
+            ("s3://minio:9000/bucket", "AWS_ENDPOINT_URL"),
+            ("s3://key:secret@bucket/a", "AWS_ENDPOINT_URL"),
+            ("s3://a b/c", "letters, digits"),
+            ("s3://b/a?x=y", "%3F"),
+            ("s3://b/a#c", "%23"),
+            ("s3://b/a//b", "empty segment"),
+            ("s3://b/a/../b", "'..'"),
+            ("s3://b/%2e/b", "'.'"),
+            ("s3://b/a%0Ab", "control"),
+            ("s3://b/%ff", "UTF-8"),
+        ] {
+            let said = text.parse::<Location>().unwrap_err().to_string();
+            assert!(said.contains(hint), "{text}: {said}");
         }
     }
 }

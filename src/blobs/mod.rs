@@ -2,18 +2,26 @@
 
 mod blob_key;
 mod buffer;
+mod clients;
+mod deletion;
 mod direct;
 mod directory;
+mod explanation;
 mod identity;
 mod listing;
 mod location;
 mod multiparts;
 mod object_reader;
+mod opening;
 mod page_cache;
+mod profile;
 mod remote;
 mod root;
+mod setup_error;
+mod signed;
 mod stretch;
 mod transit;
+mod variables;
 
 use std::fmt;
 use std::io;
@@ -27,13 +35,14 @@ pub use self::blob_key::BlobKey;
 pub use self::buffer::Buffer;
 pub use self::directory::FileReader;
 use self::directory::{Directory, FileWriter};
-pub use self::identity::Identity;
+pub use self::identity::{Identity, IfPresent};
 pub use self::listing::{Begun, Listed, Listing};
 pub use self::location::Location;
 use self::object_reader::ObjectReader;
 use self::remote::{ObjectWriter, Remote};
+pub use self::setup_error::SetupError;
 pub use self::stretch::Stretch;
-pub use self::transit::Signing;
+pub use self::variables::Variables;
 use crate::domain::{Crc64, Crc64Digest, StoreId};
 
 /// What can go wrong with the store.
@@ -56,21 +65,24 @@ pub enum Error {
     /// The object store refused, or could not be reached.
     #[error("the object store failed")]
     Remote(#[from] object_store::Error),
-    /// The bucket's half-done multipart uploads could not be listed.
+    /// The bucket's half-done multipart uploads could not be listed now.
     #[error("the half-done multipart uploads could not be listed: {0}")]
     Listing(String),
-    /// The bucket is not there and could not be made.
-    #[error("the bucket is missing and could not be made: {0}")]
-    NoBucket(String),
     /// A directory that was linked with the ledger is not there.
     #[error("the store's directory {path} is missing; is its volume mounted?", path = .0.display())]
     Gone(PathBuf),
     /// The object with the store's identity holds something else.
     #[error("the store's identity, the object {}, cannot be read", identity::NAME)]
     BadIdentity,
-    /// The text is no place where objects can be kept.
-    #[error("'{0}' is no store; use file:///path, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix")]
-    NotALocation(String),
+    /// The store does not list half-done multipart uploads, or does it in a way that leads nowhere.
+    #[error("the store does not list half-done multipart uploads: {0}")]
+    Unlisted(String),
+    /// The list of objects comes back to where it was.
+    #[error("the store's list of objects has no end")]
+    EndlessList,
+    /// The place cannot be used as it is set up.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
 }
 
 impl Error {
@@ -104,15 +116,6 @@ pub enum IfMissing {
     Fail,
 }
 
-/// What to do about an identity that is there already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IfPresent {
-    /// Keep it.
-    Keep,
-    /// Replace it: an operator said so.
-    Replace,
-}
-
 /// An opened store.
 #[derive(Debug, Clone)]
 pub enum Blobs {
@@ -128,10 +131,10 @@ impl Blobs {
     ///
     /// # Errors
     /// When the store cannot be reached or made, or is missing and is not to be made.
-    pub async fn open(location: &Location, signing: Signing, if_missing: IfMissing) -> Result<Self> {
+    pub async fn open(location: &Location, variables: &Variables, if_missing: IfMissing) -> Result<Self> {
         match location {
             Location::Directory(path) => Ok(Self::Directory(Directory::open(path.clone(), if_missing).await?)),
-            Location::Bucket(url) => Ok(Self::Remote(Remote::open(url, signing, if_missing).await?)),
+            Location::Bucket(bucket) => Ok(Self::Remote(opening::open(bucket, variables, if_missing).await?)),
         }
     }
 

@@ -1,20 +1,22 @@
 //! Multipart uploads that a bucket holds half-done: found by listing, since an answer that was lost
-//! may have begun one whose id nobody knows. `object_store` has no call for it, only signatures.
+//! may have begun one whose id nobody knows.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::time::SystemTime;
 
+use bytes::Bytes;
 use chrono::DateTime;
-use object_store::aws::AmazonS3;
+use http::Method;
 use object_store::path::Path;
-use object_store::signer::{SignedUrlOptions, Signer as _};
-use reqwest::Method;
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
+use super::signed::{Request, Requests};
 use super::{Error, Result};
 
-/// How long one page of the list may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How many empty pages may follow one another.
+const MOST_EMPTY_PAGES: usize = 1000;
 
 /// A multipart upload that was begun, and neither completed nor aborted.
 #[derive(Debug, Clone, Deserialize)]
@@ -34,57 +36,101 @@ impl HalfDone {
     }
 }
 
+/// Where a page begins: after this key, and this upload of it.
+type Marker = (String, String);
+
 /// A page of `ListMultipartUploads`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-pub(super) struct HalfDonePage {
-    /// What is on it.
+struct Page {
     #[serde(rename = "Upload")]
-    pub uploads: Vec<HalfDone>,
+    uploads: Vec<HalfDone>,
     is_truncated: bool,
+    encoding_type: String,
     next_key_marker: String,
     next_upload_id_marker: String,
 }
 
-impl HalfDonePage {
-    /// Where the next page begins, if there is one.
-    fn next(&self) -> Option<(String, String)> {
-        self.is_truncated.then(|| (self.next_key_marker.clone(), self.next_upload_id_marker.clone()))
+impl Page {
+    fn parse(text: &str) -> Result<Self> {
+        let mut page: Self = quick_xml::de::from_str(text).map_err(|error| Error::Unlisted(error.to_string()))?;
+        if page.encoding_type.eq_ignore_ascii_case("url") {
+            page.next_key_marker = decode(&page.next_key_marker);
+            for upload in &mut page.uploads {
+                upload.key = decode(&upload.key);
+            }
+        }
+        Ok(page)
     }
+}
+
+/// A key as a store encodes it that was not asked to: a space is a plus then.
+fn decode(key: &str) -> String {
+    let key = if key.contains('+') { Cow::Owned(key.replace('+', " ")) } else { Cow::Borrowed(key) };
+    percent_decode_str(&key).decode_utf8_lossy().into_owned()
 }
 
 /// Lists what is half-done, of objects whose names begin with `prefix`, page after page.
 pub(super) struct Pages {
-    store: Arc<AmazonS3>,
-    http: reqwest::Client,
+    requests: Requests,
     prefix: String,
     /// Where the next page begins; nothing once the last was given.
-    from: Option<(String, String)>,
+    from: Option<Marker>,
+    /// Where pages have begun: a list that comes back there has no end.
+    seen: HashSet<Marker>,
+    empty_pages: usize,
+    /// Whether the last page that was given said that others follow, and not where.
+    broken: bool,
 }
 
 impl Pages {
-    pub(super) fn new(store: Arc<AmazonS3>, http: reqwest::Client, prefix: String) -> Self {
-        Self { store, http, prefix, from: Some(Default::default()) }
+    pub(super) fn new(requests: Requests, prefix: String) -> Self {
+        Self { requests, prefix, from: Some(Marker::default()), seen: HashSet::new(), empty_pages: 0, broken: false }
     }
 
     /// The next page.
     ///
     /// # Errors
-    /// When the store does not answer, or with something else.
+    /// [`Error::Unlisted`] where the store refuses, or its list leads nowhere; others where it does not answer,
+    /// and may later.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<HalfDone>>> {
-        let Some((key, upload)) = self.from.take() else { return Ok(None) };
+        if self.broken {
+            self.broken = false;
+            return Err(Error::Unlisted("its list is cut off and does not say where it goes on".to_owned()));
+        }
+        let Some(from) = self.from.take() else { return Ok(None) };
+        let page = self.ask(&from).await?;
+        self.go_on(from, &page);
+        // Some stores do not look at the prefix.
+        let ours = page.uploads.into_iter().filter(|it| it.key.starts_with(&self.prefix));
+        Ok(Some(ours.collect()))
+    }
+
+    async fn ask(&self, (key, upload): &Marker) -> Result<Page> {
         let mut query = vec![("uploads", String::new()), ("prefix", self.prefix.clone())];
         if !key.is_empty() {
-            query.extend([("key-marker", key), ("upload-id-marker", upload)]);
+            query.extend([("key-marker", key.clone()), ("upload-id-marker", upload.clone())]);
         }
-        let options = SignedUrlOptions::new().with_query(query);
-        let url = self.store.signed_url_opts(Method::GET, &Path::default(), 2 * PATIENCE, &options).await?;
-        let request = self.http.get(url).timeout(PATIENCE);
-        let answer = async { request.send().await?.error_for_status()?.text().await }.await;
-        let text = answer.map_err(|error| Error::Listing(error.without_url().to_string()))?;
-        let page: HalfDonePage = quick_xml::de::from_str(&text).map_err(|error| Error::Listing(error.to_string()))?;
-        self.from = page.next();
-        Ok(Some(page.uploads))
+        let (method, path) = (Method::GET, Path::default());
+        let answer = self.requests.send(Request { method, path, query, header: None, body: Bytes::new() }).await?;
+        if answer.status.is_success() {
+            Page::parse(&answer.body)
+        } else if answer.is_transient() {
+            Err(Error::Listing(answer.reason()))
+        } else {
+            Err(Error::Unlisted(answer.reason()))
+        }
+    }
+
+    fn go_on(&mut self, from: Marker, page: &Page) {
+        if !page.is_truncated {
+            return;
+        }
+        self.empty_pages = if page.uploads.is_empty() { self.empty_pages + 1 } else { 0 };
+        let next = (page.next_key_marker.clone(), page.next_upload_id_marker.clone());
+        self.seen.insert(from);
+        self.broken = next.0.is_empty() || self.seen.contains(&next) || self.empty_pages > MOST_EMPTY_PAGES;
+        self.from = (!self.broken).then_some(next);
     }
 }
 
@@ -94,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_page_is_read_with_and_without_uploads() {
-        let page: HalfDonePage = quick_xml::de::from_str(
+        let page = Page::parse(
             r#"<?xml version="1.0" encoding="UTF-8"?>
             <ListMultipartUploadsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
               <Bucket>b</Bucket><KeyMarker></KeyMarker><NextKeyMarker>k2</NextKeyMarker>
@@ -106,10 +152,22 @@ mod tests {
         .unwrap();
         assert_eq!(page.uploads.iter().map(|it| it.upload_id.as_str()).collect::<Vec<_>>(), ["u1", "u2"]);
         assert!(page.uploads[0].begun().is_some() && page.uploads[1].begun().is_none());
-        assert_eq!(page.next(), Some(("k2".to_owned(), "u2".to_owned())));
+        assert_eq!((page.next_key_marker.as_str(), page.next_upload_id_marker.as_str()), ("k2", "u2"));
 
         let empty = "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>";
-        let page: HalfDonePage = quick_xml::de::from_str(empty).unwrap();
-        assert!(page.uploads.is_empty() && page.next().is_none());
+        let page = Page::parse(empty).unwrap();
+        assert!(page.uploads.is_empty() && !page.is_truncated);
+    }
+
+    #[test]
+    fn keys_that_a_store_has_encoded_are_decoded() {
+        let page = Page::parse(
+            "<ListMultipartUploadsResult><EncodingType>url</EncodingType><NextKeyMarker>a%2Fc+d</NextKeyMarker>\
+             <Upload><Key>a%2Fb%2Bc+%C3%A9</Key><UploadId>u+1</UploadId></Upload></ListMultipartUploadsResult>",
+        )
+        .unwrap();
+        assert_eq!(page.uploads[0].key, "a/b+c é");
+        assert_eq!(page.uploads[0].upload_id, "u+1");
+        assert_eq!(page.next_key_marker, "a/c d");
     }
 }

@@ -4,35 +4,29 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use object_store::aws::{AmazonS3, AmazonS3Builder};
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
-use object_store::multipart::{MultipartStore, PartId as ChunkId};
+use object_store::ObjectStoreExt as _;
+use object_store::aws::AmazonS3;
+use object_store::list::PaginatedListStore;
+use object_store::multipart::{MultipartStore as _, PartId as ChunkId};
 use object_store::path::Path;
-use object_store::signer::Signer as _;
-use object_store::{ClientOptions, ObjectStore, ObjectStoreExt as _, PutMode, RetryConfig};
-use reqwest::Method;
+use object_store::{ObjectStore as _, PutMode};
 use tokio::sync::mpsc;
-use url::Url;
 
-use super::listing::{Begun, Listed, Listing};
+use super::clients::Client;
+use super::listing::{Begun, Listed, Listing, ObjectPages};
 use super::multiparts::{HalfDone, Pages};
 use super::object_reader::ObjectReader;
-use super::transit::{self, Signing};
-use super::{BlobKey, Buffer, Doomed, Error, IfMissing, IfPresent, Result, identity};
+use super::signed::Requests;
+use super::{BlobKey, Buffer, Doomed, Error, IfPresent, Result, deletion, identity};
 use crate::crash::CrashPoint;
 use crate::domain::StoreId;
 
 /// S3 takes no smaller chunk but the last; two of them are held per body.
 pub(super) const CHUNK_BYTES: usize = 5 * 1024 * 1024;
-
-/// How often the store is asked again where it fails. Whoever asked us tries again as well: a store that
-/// is away for longer is better said than waited for.
-const RETRIES: usize = 5;
 
 /// How many of the objects that are to go are asked about at once.
 const ABORTS_AT_ONCE: usize = 8;
@@ -40,19 +34,55 @@ const ABORTS_AT_ONCE: usize = 8;
 /// A bucket, and the prefix below which everything of ours is.
 #[derive(Clone)]
 pub struct Remote {
-    objects: Arc<dyn ObjectStore>,
-    multiparts: Arc<dyn MultipartStore>,
+    client: Client,
     s3: Option<S3>,
     prefix: Path,
+    /// Why half-done multipart uploads, which the store has, are not listed.
+    half_done_unseen: Option<&'static str>,
 }
 
 /// What only S3 is asked.
 #[derive(Clone)]
-struct S3 {
+pub(super) struct S3 {
     /// A client that asks once. A second try after an answer that was lost would begin a second
     /// multipart upload, and nobody would know the first.
     once: Arc<AmazonS3>,
-    http: reqwest::Client,
+    /// A client that deletes objects one by one.
+    pub(super) singly: Arc<AmazonS3>,
+    requests: Requests,
+    has_no_bulk_delete: Arc<AtomicBool>,
+    is_said_unlisted: Arc<AtomicBool>,
+}
+
+impl S3 {
+    pub(super) fn new(once: Arc<AmazonS3>, singly: Arc<AmazonS3>, requests: Requests) -> Self {
+        Self { once, singly, requests, has_no_bulk_delete: Arc::default(), is_said_unlisted: Arc::default() }
+    }
+
+    /// Whether the store was found to delete objects one by one only.
+    pub(super) fn has_no_bulk_delete(&self) -> bool {
+        self.has_no_bulk_delete.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that it does.
+    pub(super) fn learn_no_bulk_delete(&self, error: &object_store::Error) {
+        if !self.has_no_bulk_delete.swap(true, Ordering::Relaxed) {
+            let error: &dyn std::error::Error = error;
+            tracing::warn!(
+                error,
+                "the store refuses to delete many objects by one request: they are deleted one by one"
+            );
+        }
+    }
+
+    /// Says, once, that half-done multipart uploads are not listed.
+    fn say_unlisted(&self, error: &Error) {
+        if !self.is_said_unlisted.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "{error}: one whose id got lost stays; keep a lifecycle rule that aborts incomplete multipart uploads"
+            );
+        }
+    }
 }
 
 /// An object being written, as a multipart upload.
@@ -64,60 +94,9 @@ pub struct ObjectWriter {
 }
 
 impl Remote {
-    /// Opens a bucket. An S3 bucket that is missing can be made.
-    pub(super) async fn open(url: &Url, signing: Signing, if_missing: IfMissing) -> Result<Self> {
-        let prefix = Path::parse(url.path().trim_matches('/')).map_err(object_store::Error::from)?;
-        // Plain http is for endpoints that the operator named so, such as a store on this machine.
-        let client = ClientOptions::new().with_allow_http(true);
-        let retry = RetryConfig { max_retries: RETRIES, ..RetryConfig::default() };
-        match url.scheme() {
-            "gs" => {
-                let store = GoogleCloudStorageBuilder::from_env()
-                    .with_url(url.as_str())
-                    .with_client_options(client)
-                    .with_retry(retry)
-                    .build()?;
-                Self::reached(Arc::new(store), None, prefix).await
-            }
-            "az" => {
-                let store = MicrosoftAzureBuilder::from_env()
-                    .with_url(url.as_str())
-                    .with_client_options(client)
-                    .with_retry(retry)
-                    .build()?;
-                Self::reached(Arc::new(store), None, prefix).await
-            }
-            _ => {
-                let builder =
-                    AmazonS3Builder::from_env().with_url(url.as_str()).with_client_options(client).with_retry(retry);
-                Self::open_s3(builder, prefix, signing, if_missing).await
-            }
-        }
-    }
-
-    async fn open_s3(builder: AmazonS3Builder, prefix: Path, signing: Signing, if_missing: IfMissing) -> Result<Self> {
-        let http = reqwest::Client::new();
-        let store = Arc::new(builder.clone().build()?);
-        match Self::reached(Arc::clone(&store), None, prefix.clone()).await {
-            // S3's own code is only in the text of the answer.
-            Err(Error::Remote(error))
-                if if_missing == IfMissing::Make && error.to_string().contains("<Code>NoSuchBucket</Code>") =>
-            {
-                make_bucket(&store, &http).await?;
-            }
-            reached => drop(reached?),
-        }
-        let builder = transit::guard(builder, &http, &prefix, signing).await?;
-        let never = RetryConfig { max_retries: 0, ..RetryConfig::default() };
-        let once = Arc::new(builder.clone().with_retry(never).build()?);
-        Self::reached(Arc::new(builder.build()?), Some(S3 { once, http }), prefix).await
-    }
-
-    async fn reached<S: ObjectStore + MultipartStore>(store: Arc<S>, s3: Option<S3>, prefix: Path) -> Result<Self> {
-        let multiparts: Arc<dyn MultipartStore> = Arc::<S>::clone(&store);
-        let this = Self { objects: store, multiparts, s3, prefix };
-        this.ping().await?;
-        Ok(this)
+    /// A bucket that is there.
+    pub(super) fn new(client: Client, s3: Option<S3>, prefix: Path, half_done_unseen: Option<&'static str>) -> Self {
+        Self { client, s3, prefix, half_done_unseen }
     }
 
     pub(super) fn path(&self, key: BlobKey) -> Path {
@@ -127,7 +106,7 @@ impl Remote {
 
     pub(super) async fn identity(&self) -> Result<Option<StoreId>> {
         let path = self.prefix.clone().join(identity::NAME);
-        match self.objects.get(&path).await {
+        match self.client.objects.get(&path).await {
             Ok(found) => identity::decode(&found.bytes().await?).map(Some),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
@@ -138,18 +117,18 @@ impl Remote {
     pub(super) async fn write_identity(&self, id: StoreId, if_present: IfPresent) -> Result<()> {
         let path = self.prefix.clone().join(identity::NAME);
         if if_present == IfPresent::Keep {
-            match self.objects.put_opts(&path, identity::encode(id).into(), PutMode::Create.into()).await {
+            match self.client.objects.put_opts(&path, identity::encode(id).into(), PutMode::Create.into()).await {
                 Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => return Ok(()),
                 Err(error) => tracing::debug!(%error, "the store does not support conditional writes"),
             }
         }
-        self.objects.put(&path, identity::encode(id).into()).await?;
+        self.client.objects.put(&path, identity::encode(id).into()).await?;
         Ok(())
     }
 
     pub(super) async fn put(&self, key: BlobKey, whole: Buffer) -> Result<()> {
         let (bytes, _) = whole.share();
-        self.objects.put(&self.path(key), bytes.into()).await?;
+        self.client.objects.put(&self.path(key), bytes.into()).await?;
         CrashPoint::ChunkWritten.passed();
         Ok(())
     }
@@ -162,11 +141,11 @@ impl Remote {
     }
 
     pub(super) fn read(&self, key: BlobKey, bytes: u64) -> ObjectReader {
-        ObjectReader::new(Arc::clone(&self.objects), self.path(key), key, bytes)
+        ObjectReader::new(Arc::clone(&self.client.objects), self.path(key), key, bytes)
     }
 
     async fn begin_multipart(&self, path: &Path) -> Result<String> {
-        let Some(s3) = &self.s3 else { return Ok(self.multiparts.create_multipart(path).await?) };
+        let Some(s3) = &self.s3 else { return Ok(self.client.multiparts.create_multipart(path).await?) };
         if let Ok(id) = s3.once.create_multipart(path).await {
             return Ok(id);
         }
@@ -175,22 +154,31 @@ impl Remote {
     }
 
     pub(super) async fn abort(&self, path: &Path, multipart: &str) -> Result<()> {
-        match self.multiparts.abort_multipart(path, &multipart.to_owned()).await {
+        match self.client.multiparts.abort_multipart(path, &multipart.to_owned()).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Aborts every half-done multipart upload of an object, also those whose id nobody knows.
+    /// Aborts every half-done multipart upload of an object, also those whose id nobody knows. Where the store
+    /// does not list them, that is left to a rule of its own.
     async fn abort_unknown(&self, path: &Path) -> Result<()> {
         let Some(s3) = &self.s3 else { return Ok(()) };
-        let mut pages = Pages::new(Arc::clone(&s3.once), s3.http.clone(), path.to_string());
-        while let Some(page) = pages.next().await? {
+        let mut pages = Pages::new(s3.requests.clone(), path.to_string());
+        loop {
+            let page = match pages.next().await {
+                Ok(Some(page)) => page,
+                Ok(None) => return Ok(()),
+                Err(error @ Error::Unlisted(_)) => {
+                    s3.say_unlisted(&error);
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            };
             for HalfDone { upload_id, .. } in page.into_iter().filter(|it| it.key == path.as_ref()) {
                 self.abort(path, &upload_id).await?;
             }
         }
-        Ok(())
     }
 
     async fn abort_doomed(&self, doomed: &Doomed) -> Result<()> {
@@ -215,37 +203,32 @@ impl Remote {
         }
         drop(aborted);
         CrashPoint::MultipartAborted.passed();
-        let paths: Vec<_> = keys.keys().cloned().map(Ok).collect();
-        let mut outcomes = self.objects.delete_stream(stream::iter(paths).boxed());
-        let mut last_error = None;
-        while let Some(outcome) = outcomes.next().await {
-            match outcome {
-                Ok(path) => drop(keys.remove(&path)),
-                Err(object_store::Error::NotFound { path, .. }) => keys.retain(|it, _| it.as_ref() != path),
-                Err(error) => last_error = Some(error),
-            }
-        }
-        // The store does not say which object an error is about: all that it did not confirm have failed.
-        let reason = last_error.map_or_else(|| "not confirmed".to_owned(), |error| error.to_string());
-        failed.extend(keys.into_values().map(|key| {
-            let source = reason.clone().into();
-            (key, object_store::Error::Generic { store: "delete", source }.into())
-        }));
+        let paths = keys.keys().cloned().collect();
+        let refused = deletion::delete(&self.client.objects, self.s3.as_ref(), paths).await;
+        failed.extend(refused.into_iter().filter_map(|(path, error)| Some((keys.remove(&path)?, error.into()))));
         failed
+    }
+
+    /// What the names of our objects begin with. With the slash: a prefix `a` is not to touch what is below `ab`.
+    fn parts(&self) -> String {
+        format!("{}/", self.prefix.clone().join("parts"))
     }
 
     pub(super) fn list(&self) -> Listing<Listed> {
         let (out, listing) = mpsc::channel(256);
         let this = self.clone();
         tokio::spawn(async move {
-            let mut found = this.objects.list(Some(&this.prefix.clone().join("parts")));
-            while let Some(object) = found.next().await {
-                let listed = object.map_err(Error::from).map(|it| {
-                    let name = this.name(it.location.as_ref());
-                    let key = BlobKey::from_name(&name);
-                    Listed { name, key, bytes: it.size, modified: it.last_modified.into() }
+            let mut pages = ObjectPages::new(Arc::clone(&this.client.lists), this.parts());
+            while let Some(page) = pages.next().await.transpose() {
+                let listed = page.map(|it| {
+                    let listed = it.into_iter().map(|it| {
+                        let name = this.name(it.location.as_ref());
+                        let key = BlobKey::from_name(&name);
+                        Ok(Listed { name, key, bytes: it.size, modified: it.last_modified.into() })
+                    });
+                    listed.collect()
                 });
-                if out.send(listed).await.is_err() {
+                if !send_all(listed, &out).await {
                     return;
                 }
             }
@@ -255,18 +238,17 @@ impl Remote {
 
     pub(super) fn list_half_done(&self) -> Listing<Begun> {
         let (out, listing) = mpsc::channel(256);
-        let Some(s3) = self.s3.clone() else { return listing };
         let this = self.clone();
         tokio::spawn(async move {
-            // With the slash: a prefix `a` is not to touch what is below `ab`.
-            let prefix = format!("{}/", this.prefix.clone().join("parts"));
-            let mut pages = Pages::new(s3.once, s3.http, prefix);
+            if let Some(reason) = this.half_done_unseen {
+                out.send(Err(Error::Unlisted(reason.to_owned()))).await.ok();
+            }
+            let Some(s3) = &this.s3 else { return };
+            let mut pages = Pages::new(s3.requests.clone(), this.parts());
             while let Some(page) = pages.next().await.transpose() {
                 let page = page.map(|it| it.into_iter().map(|it| Ok(this.begun(it))).collect());
-                for begun in page.unwrap_or_else(|error| vec![Err(error)]) {
-                    if out.send(begun).await.is_err() {
-                        return;
-                    }
+                if !send_all(page, &out).await {
+                    return;
                 }
             }
         });
@@ -284,19 +266,18 @@ impl Remote {
     }
 
     pub(super) async fn size(&self, key: BlobKey) -> Result<Option<u64>> {
-        match self.objects.head(&self.path(key)).await {
+        match self.client.objects.head(&self.path(key)).await {
             Ok(about) => Ok(Some(about.size)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
+}
 
-    /// Whether the bucket answers to this client.
-    async fn ping(&self) -> Result<()> {
-        let probe = self.prefix.clone().join("parts").join("00");
-        self.objects.list(Some(&probe)).next().await.transpose()?;
-        Ok(())
-    }
+/// Asks a bucket for something that it can answer soon.
+pub(super) async fn reach(lists: &dyn PaginatedListStore, prefix: &Path) -> Result<()> {
+    ObjectPages::has_any(lists, &format!("{}/", prefix.clone().join("parts").join("00"))).await?;
+    Ok(())
 }
 
 impl ObjectWriter {
@@ -307,50 +288,44 @@ impl ObjectWriter {
     pub(super) async fn write(&mut self, chunk: Buffer) -> Result<Buffer> {
         let (bytes, shared) = chunk.share();
         let index = self.chunks.len();
-        self.chunks.push(self.store.multiparts.put_part(&self.path, &self.multipart, index, bytes.into()).await?);
+        self.chunks
+            .push(self.store.client.multiparts.put_part(&self.path, &self.multipart, index, bytes.into()).await?);
         Ok(shared.reclaim())
     }
 
     pub(super) async fn finish(self) -> Result<()> {
-        self.store.multiparts.complete_multipart(&self.path, &self.multipart, self.chunks).await?;
+        self.store.client.multiparts.complete_multipart(&self.path, &self.multipart, self.chunks).await?;
         Ok(())
     }
 
     pub(super) async fn abort(self) {
-        if let Err(error) = self.store.multiparts.abort_multipart(&self.path, &self.multipart).await {
+        if let Err(error) = self.store.client.multiparts.abort_multipart(&self.path, &self.multipart).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "a multipart upload was left for the sweeper");
         }
     }
 }
 
-/// Makes the bucket by a signed request of our own: `object_store` has no call for it.
-async fn make_bucket(store: &AmazonS3, http: &reqwest::Client) -> Result<()> {
-    let failed = |error: &dyn fmt::Display| Error::NoBucket(error.to_string());
-    let url = store.signed_url(Method::PUT, &Path::default(), Duration::from_mins(1)).await?;
-    let answer = http.put(url).send().await.map_err(|error| failed(&error.without_url()))?;
-    if answer.status().is_success() {
-        tracing::info!("made the bucket");
-        return Ok(());
+/// Gives what is on a page, or why there is none. Whether somebody still listens, and more may follow.
+async fn send_all<T>(page: Result<Vec<Result<T>>>, out: &mpsc::Sender<Result<T>>) -> bool {
+    let failed = page.is_err();
+    for item in page.unwrap_or_else(|error| vec![Err(error)]) {
+        if out.send(item).await.is_err() {
+            return false;
+        }
     }
-    let status = answer.status();
-    let body = answer.text().await.unwrap_or_default();
-    // Another replica may have made it in the same moment.
-    if body.contains("BucketAlreadyOwnedByYou") || body.contains("BucketAlreadyExists") {
-        return Ok(());
-    }
-    Err(failed(&format!("{status} {body}")))
+    !failed
 }
 
 impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.objects, self.prefix)
+        write!(f, "{}/{}", self.client.objects, self.prefix)
     }
 }
 
 impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Remote")
-            .field("store", &self.objects.to_string())
+            .field("store", &self.client.objects.to_string())
             .field("prefix", &self.prefix)
             .finish_non_exhaustive()
     }

@@ -5,19 +5,19 @@
 //! which do not fit theirs gets one with every chunk; where nobody else can write on the way, over TLS
 //! or within this machine, the signature leaves the bytes out then.
 
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue, InvalidHeaderValue};
+use http::{Method, StatusCode};
 use object_store::ObjectStoreExt as _;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 use object_store::path::Path;
-use object_store::signer::{SignedUrlOptions, Signer as _};
-use reqwest::header::{HeaderName, HeaderValue, InvalidHeaderValue};
-use reqwest::{Method, RequestBuilder, StatusCode};
 use url::{Host, Url};
 
 use super::Result;
+use super::clients::S3Setup;
+use super::signed::{Request, Requests};
 use crate::domain::Crc64Digest;
 
 /// The checksum's header.
@@ -26,45 +26,35 @@ const CHECKSUM: HeaderName = HeaderName::from_static("x-amz-checksum-crc64nvme")
 /// The object, below the prefix, with which the store is tried. A store that checks never makes it.
 const PROBE: &str = "checksum-probe";
 
-/// Who says whether the bytes are signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signing {
-    /// `AWS_UNSIGNED_PAYLOAD`.
-    Set,
-    /// What the store checks, and where it is.
-    Found,
-}
-
 /// Chooses, for a bucket that is there, how its store learns that a byte was changed. An operator who
-/// names a checksum himself has chosen.
+/// names a checksum has chosen.
 pub(super) async fn guard(
-    builder: AmazonS3Builder,
-    http: &reqwest::Client,
+    setup: &S3Setup,
+    store: &AmazonS3,
+    requests: &Requests,
     prefix: &Path,
-    signing: Signing,
 ) -> Result<AmazonS3Builder> {
+    let builder = setup.builder.clone();
     if builder.get_config_value(&AmazonS3ConfigKey::Checksum).is_some() {
         return Ok(builder);
     }
-    let store = builder.clone().build()?;
-    let path = prefix.clone().join(PROBE);
-    let checksum = checksum_of(b"as it was sent")?;
-    let options = SignedUrlOptions::new().with_signed_header(CHECKSUM, checksum.clone());
-    let url = store.signed_url_opts(Method::PUT, &path, Duration::from_mins(1), &options).await?;
-    let is_ours = is_our_own(&url);
-    if !is_checked(&store, &path, http.put(url).header(CHECKSUM, checksum).body("as it w@s sent")).await {
+    let (path, header) = (prefix.clone().join(PROBE), (CHECKSUM, checksum_of(b"as it was sent")?));
+    let body = Bytes::from_static(b"as it w@s sent");
+    let probe = Request { method: Method::PUT, path: path.clone(), query: Vec::new(), header: Some(header), body };
+    let is_ours = is_our_own(&requests.url(&probe).await?) && !setup.way_is_open;
+    if !is_checked(store, &path, requests, probe).await {
         tracing::info!("the store does not check CRC-64/NVME: what is sent to it is signed, if not set otherwise");
         return Ok(builder);
     }
     let builder = builder.with_checksum_algorithm(Checksum::CRC64NVME);
-    Ok(if is_ours && signing == Signing::Found { builder.with_unsigned_payload(true) } else { builder })
+    Ok(if is_ours && !setup.signing_is_set { builder.with_unsigned_payload(true) } else { builder })
 }
 
 /// Whether the store finds that what it is sent is not what its checksum is of, and says that as S3 does.
-async fn is_checked(store: &AmazonS3, path: &Path, probe: RequestBuilder) -> bool {
-    let Ok(answer) = probe.send().await else { return false };
-    match answer.status() {
-        StatusCode::BAD_REQUEST => answer.text().await.is_ok_and(|it| it.contains("<Code>BadDigest</Code>")),
+async fn is_checked(store: &AmazonS3, path: &Path, requests: &Requests, probe: Request) -> bool {
+    let Ok(answer) = requests.send(probe).await else { return false };
+    match answer.status {
+        StatusCode::BAD_REQUEST => answer.code() == Some("BadDigest"),
         status => {
             if status.is_success()
                 && let Err(error) = store.delete(path).await

@@ -17,7 +17,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use self::environment::{BadSetting, UnknownVariable, Unusable};
 pub use self::listen::{Listen, NotAnAddress};
 use self::values::{MOST_BYTES, duration, positive_duration, size};
-use crate::blobs::{Location, Signing};
+use crate::blobs::{Location, Variables};
 use crate::domain::{ApiKey, ByteCount, KeyId, Limits, MimePolicy};
 use crate::embedded;
 use crate::memory;
@@ -66,8 +66,9 @@ pub enum Command {
     Sweep,
     /// Hold the ledger and the store against each other, say what does not fit, and end.
     ///
-    /// The exit status is 0 if everything fits (or was repaired), 3 if not, and 1 if it could not be
-    /// found out.
+    /// The exit status is 0 if everything fits (or was repaired), 3 if not, 4 if everything fits that the
+    /// store lets us look at (it does not list half-done multipart uploads), and 1 if it could not be found
+    /// out.
     Fsck(Fsck),
     /// Move the private PostgreSQL's data to the newest version that is installed, and end.
     ///
@@ -266,8 +267,8 @@ pub struct Config {
     pub database_ca_file: Option<PathBuf>,
     /// Where the objects are.
     pub store: Location,
-    /// Who says whether what goes to a bucket is signed.
-    pub signing: Signing,
+    /// What the environment tells the client of a bucket.
+    pub store_variables: Variables,
     /// Where to listen.
     pub listen: Listen,
     /// An absolute path.
@@ -331,8 +332,6 @@ impl TryFrom<Options> for Config {
                 memory,
             }),
         };
-        let signing =
-            env::var_os("AWS_UNSIGNED_PAYLOAD").filter(|it| !it.is_empty()).map_or(Signing::Found, |_| Signing::Set);
         let limits = Limits {
             part_bytes: typed.max_part_bytes,
             ledger_part_bytes: typed.ledger_part_bytes,
@@ -355,7 +354,7 @@ impl TryFrom<Options> for Config {
             database_connections: typed.database_connections,
             database_ca_file: env::var_os("SSL_CERT_FILE").filter(|it| !it.is_empty()).map(PathBuf::from),
             store: typed.store.unwrap_or_else(|| Location::Directory(data_dir.join("objects"))),
-            signing,
+            store_variables: Variables::new(env::vars_os()),
             listen: typed.listen,
             data_dir,
             api_key: typed.api_key,

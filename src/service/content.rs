@@ -320,11 +320,11 @@ mod tests {
     async fn what_is_on_a_disk_only_is_waited_for() {
         use std::fs;
 
-        use crate::blobs::{Blobs, IfMissing, Location, Signing};
+        use crate::blobs::{Blobs, IfMissing, Location, Variables};
 
         let root = tempfile::tempdir().unwrap();
         let location = Location::Directory(root.path().to_owned());
-        let blobs = Blobs::open(&location, Signing::Found, IfMissing::Make).await.unwrap();
+        let blobs = Blobs::open(&location, &Variables::default(), IfMissing::Make).await.unwrap();
         blobs.prepare().await.unwrap();
         let key = BlobKey::from(PartId::generate());
         let bytes: Vec<u8> = (0..5_000_001_u32).map(|it| it.to_le_bytes()[it as usize % 3]).collect();

@@ -12,7 +12,7 @@ use futures_util::{StreamExt as _, stream};
 use uuid::Uuid;
 
 use super::{Error, Result, Service};
-use crate::blobs::{Begun, BlobKey, Doomed, Listed, Listing};
+use crate::blobs::{self, Begun, BlobKey, Doomed, Listed, Listing};
 use crate::db::parts;
 use crate::domain::{Part, PartId};
 
@@ -91,6 +91,8 @@ pub enum Finding {
     HalfDone(Begun),
     /// Something below our prefix has no name that we give.
     NotOurs(Listed),
+    /// The store does not list half-done multipart uploads: why. Nothing is wrong, but nothing is known either.
+    NotListed(blobs::Error),
 }
 
 /// How much was looked at and found.
@@ -106,6 +108,8 @@ pub struct FsckReport {
     pub repaired: u64,
     /// Why nothing was repaired, although that was wanted.
     pub refused: Option<Refused>,
+    /// Whether the store did not let us look at its half-done multipart uploads, or not at all of them.
+    pub half_done_unseen: bool,
 }
 
 impl FsckReport {
@@ -127,6 +131,7 @@ impl fmt::Display for Finding {
             Self::Unknown(object) => write!(f, "unknown: {}, {} bytes", object.name, object.bytes),
             Self::HalfDone(it) => write!(f, "half-done: {}, multipart upload {}", it.name, it.multipart),
             Self::NotOurs(object) => write!(f, "not ours: {}, {} bytes; left alone", object.name, object.bytes),
+            Self::NotListed(error) => write!(f, "not looked at: {error}"),
         }
     }
 }
@@ -145,7 +150,7 @@ impl Service {
             options.repair = report.refused.is_none();
         }
         let mut tell = |report: &mut FsckReport, finding: &Finding, repaired: bool| {
-            report.findings += 1;
+            report.findings += u64::from(!matches!(finding, Finding::NotListed(_)));
             report.repaired += u64::from(repaired);
             say(finding, repaired);
         };
@@ -221,7 +226,15 @@ impl Service {
         tell: &mut impl FnMut(&mut FsckReport, &Finding, bool),
     ) -> Result<()> {
         let mut listing = self.blobs.list_half_done();
-        while let Some(begun) = listing.recv().await.transpose()? {
+        while let Some(begun) = listing.recv().await {
+            let begun = match begun {
+                Err(error @ blobs::Error::Unlisted(_)) => {
+                    report.half_done_unseen = true;
+                    tell(report, &Finding::NotListed(error), false);
+                    continue;
+                }
+                begun => begun?,
+            };
             let Some(key) = begun.key else { continue };
             let waiting = parts::list_unfinished(&self.db, &[key.part()]).await?;
             if !waiting.is_empty() {

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::{Answer, TestApp};
 
-crate::on_both_stores! {
+crate::on_a_directory_and_s3! {
     no_key_and_a_wrong_key_are_401_before_anything_else;
     another_projects_things_do_not_exist;
     a_revoked_key_opens_nothing;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::support::TestApp;
 use crate::support::client::id;
 
-crate::on_both_stores! {
+crate::on_a_directory_and_s3! {
     every_mistake_is_named_and_changes_nothing;
     absurd_file_names_are_kept_or_refused_by_rule;
     a_body_that_is_cut_off_changes_nothing;

@@ -15,7 +15,7 @@ use crate::support::client::id;
 use crate::support::store::object_name;
 use crate::support::{Answer, TestApp};
 
-crate::on_both_stores! {
+crate::on_every_store! {
     a_download_is_an_attachment_of_plain_bytes;
     head_tells_what_get_would_send;
     ranges_across_parts_are_the_bytes_asked_for;

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::support::client::id;
 use crate::support::{TestApp, eventually};
 
-crate::on_both_stores! {
+crate::on_a_directory_and_s3! {
     an_upload_past_its_hour_is_expired_to_everyone_at_once;
     the_sweeper_expires_uploads_and_collects_their_parts(WINDLASS_DELETION_GRACE = "1m");
     a_file_past_its_time_is_gone_at_once;

@@ -7,7 +7,7 @@ use super::parts::noise;
 use crate::support::client::id;
 use crate::support::{TestApp, eventually};
 
-crate::on_both_stores! {
+crate::on_every_store! {
     a_file_in_one_request_comes_back_whole;
     a_file_is_answered_as_the_contract_has_it;
     a_file_larger_than_a_part_is_cut_into_parts (WINDLASS_MAX_PART_BYTES = "1000", WINDLASS_LEDGER_PART_BYTES = "0");

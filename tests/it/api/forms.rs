@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::support::client::id;
 use crate::support::{Answer, TestApp};
 
-crate::on_both_stores! {
+crate::on_every_store! {
     fields_may_come_in_any_order_with_or_without_a_length;
     a_boundary_may_be_quoted_and_odd;
     a_part_may_have_no_content_type_or_an_empty_one;

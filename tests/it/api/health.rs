@@ -2,7 +2,7 @@
 
 use crate::support::TestApp;
 
-crate::on_both_stores! {
+crate::on_a_directory_and_s3! {
     probes_need_no_key;
     unknown_paths_and_methods_are_answered_in_the_house_shape;
 }

@@ -5,7 +5,7 @@ use reqwest::Body;
 
 use crate::support::{Answer, TestApp};
 
-crate::on_both_stores! {
+crate::on_a_directory_and_s3! {
     whatever_the_content_looks_like_it_comes_back_as_it_was;
     a_boundary_split_at_every_place_is_still_one;
     space_after_a_boundary_means_nothing;

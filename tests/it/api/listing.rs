@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::client::id;
 use crate::support::{Client, TestApp};
 
-crate::on_both_stores! {
+crate::on_a_directory_and_s3! {
     pages_of_one_show_every_file_once_in_order;
     files_can_be_listed_by_purpose;
     a_client_that_deletes_while_it_pages_keeps_its_place;

@@ -9,7 +9,7 @@ use crate::support::audit::move_clock;
 use crate::support::client::{Answer, id};
 use crate::support::store::object_name;
 
-crate::on_both_stores! {
+crate::on_a_directory_and_s3! {
     objects only:
     parts_that_came_in_their_order_are_not_read_again;
     only_what_came_in_another_order_is_read;

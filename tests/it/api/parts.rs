@@ -8,7 +8,7 @@ use crate::support::{TestApp, eventually};
 
 const MIB: usize = 1024 * 1024;
 
-crate::on_both_stores! {
+crate::on_every_store! {
     parts_arrive_in_parallel_and_in_any_order;
     a_part_of_exactly_64_mib_is_taken_and_one_byte_more_is_refused;
     a_part_that_is_too_large_is_refused_as_it_passes (WINDLASS_MAX_PART_BYTES = "10");

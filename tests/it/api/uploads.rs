@@ -6,7 +6,7 @@ use crate::support::TestApp;
 use crate::support::audit::move_clock;
 use crate::support::client::id;
 
-crate::on_both_stores! {
+crate::on_every_store! {
     a_file_goes_up_in_parts_and_comes_back_in_the_listed_order;
     an_upload_is_answered_as_the_contract_has_it;
     uploads_created_at_the_same_time_are_each_what_was_asked_for;

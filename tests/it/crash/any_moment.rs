@@ -11,7 +11,7 @@ use crate::support::client::id;
 use crate::support::program::Program;
 use crate::support::{Client, TestApp, tools};
 
-crate::on_both_stores! {
+crate::on_a_directory_and_s3! {
     objects only:
     what_was_acknowledged_survives_deaths_at_any_moment;
     what_was_acknowledged_survives_in_the_ledger_and_in_the_store (WINDLASS_LEDGER_PART_BYTES = "20000");

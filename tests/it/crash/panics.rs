@@ -7,7 +7,7 @@ use super::operations::PART_LIMIT;
 use super::steps::{is_on_the_way, passed_by};
 use crate::support::{Client, TestApp, cluster, eventually, program};
 
-crate::on_both_stores! {
+crate::on_a_directory_and_s3! {
     objects only:
     a_panic_in_a_request_fails_that_request_and_leaves_what_a_death_leaves;
     a_panic_in_a_request_about_small_parts_fails_that_request_only (WINDLASS_LEDGER_PART_BYTES = "4096");

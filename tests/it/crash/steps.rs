@@ -10,7 +10,7 @@ use crate::support::client::id;
 use crate::support::program::Program;
 use crate::support::{Client, StoreKind, TestApp};
 
-crate::on_both_stores! {
+crate::on_a_directory_and_s3! {
     objects only:
     a_death_while_an_upload_is_created_leaves_all_or_nothing;
     a_death_while_a_part_is_added_leaves_all_or_nothing;
@@ -132,7 +132,9 @@ pub fn is_on_the_way(point: CrashPoint, kind: StoreKind) -> bool {
     use CrashPoint as P;
     match kind {
         StoreKind::Directory => !matches!(point, P::MultipartBegun | P::MultipartWritten | P::MultipartAborted),
-        StoreKind::Bucket => !matches!(point, P::FileCreated | P::FileSynced | P::FileRemoved),
+        StoreKind::Bucket | StoreKind::Moto | StoreKind::Azure | StoreKind::Google => {
+            !matches!(point, P::FileCreated | P::FileSynced | P::FileRemoved)
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::support::client::id;
 use crate::support::raw::chunked;
 use crate::support::{TestApp, eventually, tools};
 
-crate::on_both_stores! {
+crate::on_a_directory_and_s3! {
     objects only:
     a_part_that_is_cut_off_is_not_there_and_a_whole_one_may_be;
     a_part_for_the_ledger_that_is_cut_off_is_not_there_and_a_whole_one_may_be (WINDLASS_LEDGER_PART_BYTES = "4096");

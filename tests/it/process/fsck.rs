@@ -3,9 +3,9 @@
 use std::process::Output;
 
 use crate::support::audit::move_clock;
-use crate::support::{OBJECTS_ONLY, TestApp};
+use crate::support::{OBJECTS_ONLY, StoreKind, TestApp};
 
-crate::on_both_stores! {
+crate::on_every_store! {
     objects only:
     what_fits_is_clean_even_while_a_part_is_on_its_way;
     an_object_that_is_gone_is_missing;
@@ -21,7 +21,16 @@ crate::on_both_stores! {
 fn fsck(app: &TestApp, options: &[&str]) -> (i32, String) {
     let Output { status, stdout, stderr } = app.run(&[&["fsck"], options].concat());
     assert!(stderr.is_empty() || !String::from_utf8_lossy(&stderr).contains("panicked"), "{stderr:?}");
-    (status.code().unwrap(), String::from_utf8(stdout).unwrap())
+    let (status, said) = (status.code().unwrap(), String::from_utf8(stdout).unwrap());
+    if app.store.kind() != StoreKind::Google {
+        return (status, said);
+    }
+    // What is half-done there is not listed, and that is always said: by the status too, where nothing is amiss.
+    assert_ne!(status, 0, "{said}");
+    let unseen = "not looked at: the store does not list half-done multipart uploads: Google's are not listed here\n";
+    assert_eq!(said.matches(unseen).count(), 1, "{said}");
+    let said = said.replace(unseen, "").replace(", not looked at: half-done multipart uploads\n", "\n");
+    (if status == 4 { 0 } else { status }, said)
 }
 
 /// A File of one Part, and the name of its object.
@@ -158,7 +167,7 @@ async fn what_is_not_ours_and_what_lies_beside_our_prefix_is_left_alone(app: &Te
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_cannot_be_looked_through_is_no_clean_one() {
-    let Some(app) = TestApp::start(crate::support::StoreKind::Directory, &[OBJECTS_ONLY]).await else { return };
+    let Some(app) = TestApp::start(StoreKind::Directory, &[OBJECTS_ONLY]).await else { return };
     let (file, _) = file(&app, b"a file").await;
     let parts = app.store.directory().unwrap().join("parts");
     std::fs::rename(&parts, parts.with_extension("away")).unwrap();

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::support::program::Program;
 use crate::support::{TestApp, eventually};
 
-crate::on_both_stores! {
+crate::on_a_directory_and_s3! {
     objects only:
     a_part_that_is_under_way_is_finished_before_the_end;
     a_part_that_does_not_end_in_time_is_cut_off_and_leaves_nothing (WINDLASS_SHUTDOWN_PATIENCE = "1s", WINDLASS_BODY_IDLE = "1h");

@@ -10,7 +10,7 @@ use crate::support::audit::move_clock;
 use crate::support::client::id;
 use crate::support::{Answer, TestApp};
 
-crate::on_both_stores! {
+crate::on_a_directory_and_s3! {
     objects only:
     a_file_is_deleted_once;
     a_file_is_deleted_or_expires;

@@ -11,7 +11,7 @@ use crate::support::audit::move_clock;
 use crate::support::client::id;
 use crate::support::{Answer, TestApp};
 
-crate::on_both_stores! {
+crate::on_a_directory_and_s3! {
     objects only:
     completions_in_the_same_words_get_the_same_file;
     completions_in_other_words_have_one_winner;

@@ -14,7 +14,7 @@ use async_openai::types::uploads::{
 
 use crate::support::TestApp;
 
-crate::on_both_stores! {
+crate::on_a_directory_and_s3! {
     parts_in_parallel_are_completed_in_another_order;
     files_are_created_listed_retrieved_read_and_deleted;
     every_failure_is_a_typed_error;

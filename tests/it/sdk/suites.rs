@@ -6,7 +6,7 @@ use tokio::process::Command;
 
 use crate::support::{TestApp, tools};
 
-crate::on_both_stores! {
+crate::on_a_directory_and_s3! {
     the_newest_python_sdk_works;
     the_python_sdk_of_the_2_x_line_works;
     pythons_own_generated_tests_pass;

@@ -13,6 +13,7 @@ pub mod s3_faults;
 pub mod small_disk;
 pub mod standby;
 pub mod store;
+pub mod store_servers;
 pub mod tools;
 pub mod wire;
 
@@ -26,35 +27,51 @@ pub use store::StoreKind;
 /// many tests are about objects.
 pub const OBJECTS_ONLY: (&str, &str) = ("WINDLASS_LEDGER_PART_BYTES", "0");
 
-/// Runs each named test on a directory and on a real S3 server: `name(&TestApp)`, with settings
-/// (`NAME = "value"`) where it needs other ones. After `objects only:` small Parts are objects, too.
-/// Every one ends with the question of [`audit`].
+/// Runs each named test on every kind of store: `name(&TestApp)`, with settings (`NAME = "value"`) where it needs
+/// other ones. After `objects only:` small Parts are objects, too. Every one ends with the question of [`audit`].
 #[macro_export]
-macro_rules! on_both_stores {
-    (objects only: $($name:ident $(($($setting:ident = $value:expr),*))?;)*) => {
-        $crate::on_both_stores!(@kinds [$crate::support::OBJECTS_ONLY] $($name $(($($setting = $value),*))?;)*);
+macro_rules! on_every_store {
+    (objects only: $($tests:tt)*) => {
+        $crate::on_every_store!(@kinds [] [$crate::support::OBJECTS_ONLY] $($tests)*);
     };
-    (@kinds [$($common:expr)?] $($rest:tt)*) => {
-        $crate::on_both_stores!(@kind directory Directory [$($common)?] $($rest)*);
-        $crate::on_both_stores!(@kind bucket Bucket [$($common)?] $($rest)*);
+    (@kinds [$($attribute:meta)?] $common:tt $($tests:tt)*) => {
+        $crate::on_every_store!(@kind [] directory Directory $common $($tests)*);
+        $crate::on_every_store!(@kind [] bucket Bucket $common $($tests)*);
+        $crate::on_every_store!(@kind [$($attribute)?] moto Moto $common $($tests)*);
+        $crate::on_every_store!(@kind [$($attribute)?] azure Azure $common $($tests)*);
+        $crate::on_every_store!(@kind [$($attribute)?] google Google $common $($tests)*);
     };
-    (@kind $module:ident $kind:ident $common:tt $($name:ident $(($($setting:ident = $value:expr),*))?;)*) => {
+    (@kind $attributes:tt $module:ident $kind:ident $common:tt $($name:ident $(($($setting:ident = $value:expr),*))?;)*) => {
         mod $module {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $name() {
-                    let common: &[(&str, &str)] = &$common;
-                    let settings: &[(&str, &str)] = &[$($((stringify!($setting), $value)),*)?];
-                    let settings = [common, settings].concat();
-                    let Some(app) = $crate::support::TestApp::start($crate::support::StoreKind::$kind, &settings).await else { return };
-                    super::$name(&app).await;
-                    app.nothing_is_lost_and_nothing_is_left().await;
-                }
-            )*
+            $($crate::on_every_store!(@test $attributes $kind $common $name [$($($setting = $value),*)?]);)*
         }
     };
-    ($($name:ident $(($($setting:ident = $value:expr),*))?;)*) => {
-        $crate::on_both_stores!(@kinds [] $($name $(($($setting = $value),*))?;)*);
+    (@test [$($attribute:meta)?] $kind:ident $common:tt $name:ident [$($setting:ident = $value:expr),*]) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        $(#[$attribute])?
+        async fn $name() {
+            let common: &[(&str, &str)] = &$common;
+            let settings: &[(&str, &str)] = &[$((stringify!($setting), $value)),*];
+            let settings = [common, settings].concat();
+            let Some(app) = $crate::support::TestApp::start($crate::support::StoreKind::$kind, &settings).await else { return };
+            super::$name(&app).await;
+            app.nothing_is_lost_and_nothing_is_left().await;
+        }
+    };
+    ($($tests:tt)*) => {
+        $crate::on_every_store!(@kinds [] [] $($tests)*);
+    };
+}
+
+/// The same on the two kinds that most installations have, a directory and an S3 server; on the others where
+/// `./dev stores` asks for it.
+#[macro_export]
+macro_rules! on_a_directory_and_s3 {
+    (objects only: $($tests:tt)*) => {
+        $crate::on_every_store!(@kinds [ignore = "./dev stores runs it"] [$crate::support::OBJECTS_ONLY] $($tests)*);
+    };
+    ($($tests:tt)*) => {
+        $crate::on_every_store!(@kinds [ignore = "./dev stores runs it"] [] $($tests)*);
     };
 }
 

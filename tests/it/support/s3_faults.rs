@@ -1,14 +1,17 @@
 //! A real S3 server whose answers go wrong: what is asked is passed on as it is, signature and all, but
-//! for the requests that a rule is about.
+//! for the requests that a rule is about. It is a proxy for plain HTTP as well, to that server only.
 
+use std::convert::Infallible;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use actix_web::body::SizedStream;
 use actix_web::http::StatusCode;
 use actix_web::web::{self, Bytes, Data, PayloadConfig};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
+use futures_util::stream;
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy)]
@@ -19,8 +22,14 @@ pub enum Fault {
     DoesItAndFails,
     /// The server does nothing, and says 200 with an error in the body.
     FailsWith200,
-    /// The server says that it deleted nothing, in a body that says so object by object.
+    /// The server says that it deleted nothing, in a body that says so object by object, with a failure of its own.
     DeletesNothing,
+    /// The same because the objects may not be deleted.
+    Locks,
+    /// The server says that it could not delete an object that nobody has named.
+    NamesAnother,
+    /// The server gives this body for an answer, with 200.
+    Answers(&'static str),
     /// It takes its time.
     IsLate(Duration),
     /// A byte of what is sent is another when it arrives.
@@ -54,7 +63,7 @@ pub struct FaultyS3 {
 
 struct Shared {
     target: String,
-    rule: Mutex<Option<Rule>>,
+    rules: Mutex<Vec<Rule>>,
     /// The digest of the bytes that were sent last, as their signature has it.
     digest: Mutex<String>,
     http: reqwest::Client,
@@ -66,7 +75,7 @@ impl FaultyS3 {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let (target, http) = (target.to_owned(), reqwest::Client::new());
-        let shared = Arc::new(Shared { target, rule: Mutex::default(), digest: Mutex::default(), http });
+        let shared = Arc::new(Shared { target, rules: Mutex::default(), digest: Mutex::default(), http });
         let (data, (ready, begun)) = (Data::from(Arc::clone(&shared)), mpsc::channel());
         thread::spawn(move || {
             actix_web::rt::System::new().block_on(async {
@@ -92,24 +101,27 @@ impl FaultyS3 {
 
     /// From now on this happens, and nothing else.
     pub fn set(&self, rule: Rule) {
-        *self.shared.rule.lock().unwrap() = Some(rule);
+        *self.shared.rules.lock().unwrap() = vec![rule];
+    }
+
+    /// From now on this happens as well.
+    pub fn add(&self, rule: Rule) {
+        self.shared.rules.lock().unwrap().push(rule);
     }
 
     /// From now on all goes well. Whether something had gone wrong as often as it was to.
     pub fn heal(&self) -> bool {
-        self.shared.rule.lock().unwrap().take().is_none_or(|it| it.times == 0)
+        std::mem::take(&mut *self.shared.rules.lock().unwrap()).iter().all(|it| it.times == 0)
     }
 }
 
 impl Shared {
     /// What happens to this request.
     fn fault(&self, request: &HttpRequest) -> Option<Fault> {
-        let mut rule = self.rule.lock().unwrap();
-        let rule = rule.as_mut()?;
+        let mut rules = self.rules.lock().unwrap();
         let asked = request.uri().to_string();
-        if request.method() != rule.method || !asked.contains(rule.about) || rule.times == 0 {
-            return None;
-        }
+        let rule =
+            rules.iter_mut().find(|it| request.method() == it.method && asked.contains(it.about) && it.times > 0)?;
         if rule.after > 0 {
             rule.after -= 1;
             return None;
@@ -123,16 +135,24 @@ async fn pass_on(shared: Data<Shared>, request: HttpRequest, mut body: Bytes) ->
     if let Some(digest) = request.headers().get("x-amz-content-sha256").filter(|_| request.method() == "PUT") {
         digest.to_str().unwrap().clone_into(&mut shared.digest.lock().unwrap());
     }
+    if request.method() == "PUT" && !request.headers().contains_key("content-length") {
+        return error(StatusCode::LENGTH_REQUIRED, "MissingContentLength");
+    }
     let fault = shared.fault(&request);
     match fault {
         Some(Fault::Refuses(status, code)) => return error(StatusCode::from_u16(status).unwrap(), code),
         Some(Fault::FailsWith200) => return error(StatusCode::OK, "InternalError"),
-        Some(Fault::DeletesNothing) => return deletes_nothing(&String::from_utf8_lossy(&body)),
+        Some(Fault::DeletesNothing) => return deletes_nothing(&String::from_utf8_lossy(&body), "InternalError"),
+        Some(Fault::Locks) => return deletes_nothing(&String::from_utf8_lossy(&body), "AccessDenied"),
+        Some(Fault::NamesAnother) => return deletes_nothing("<Key>another</Key>", "AccessDenied"),
+        Some(Fault::Answers(body)) => return HttpResponse::Ok().content_type("application/xml").body(body),
         Some(Fault::IsLate(by)) => actix_web::rt::time::sleep(by).await,
         Some(Fault::FlipsASentByte) => body = [&[body[0] ^ 1], &body[1..]].concat().into(),
         Some(Fault::DoesItAndFails | Fault::FlipsAByte | Fault::LosesAByte | Fault::GainsAByte) | None => {}
     }
-    let url = format!("{}{}", shared.target, request.uri());
+    // Of a request to a proxy, the host goes.
+    let asked = request.uri().path_and_query().map_or("/", |it| it.as_str());
+    let url = format!("{}{asked}", shared.target);
     let mut passed = shared.http.request(request.method().as_str().parse().unwrap(), url).body(body);
     for (name, value) in request.headers() {
         if name != "connection" && name != "content-length" {
@@ -157,7 +177,9 @@ async fn pass_on(shared: Data<Shared>, request: HttpRequest, mut body: Bytes) ->
         Some(_) | None => {}
     }
     match length {
-        Some(length) if is_head => response.no_chunking(length).finish(),
+        Some(length) if is_head => {
+            response.body(SizedStream::new(length, stream::empty::<Result<Bytes, Infallible>>()))
+        }
         Some(_) | None => response.body(body),
     }
 }
@@ -170,10 +192,10 @@ fn error(status: StatusCode, code: &str) -> HttpResponse {
 }
 
 /// The answer of `DeleteObjects` that names every object as one that could not be deleted.
-fn deletes_nothing(asked: &str) -> HttpResponse {
+fn deletes_nothing(asked: &str, code: &str) -> HttpResponse {
     let keys = asked.split("<Key>").skip(1).map(|it| it.split("</Key>").next().unwrap());
     let errors: Vec<_> = keys
-        .map(|key| format!("<Error><Key>{key}</Key><Code>InternalError</Code><Message>a fault</Message></Error>"))
+        .map(|key| format!("<Error><Key>{key}</Key><Code>{code}</Code><Message>a fault</Message></Error>"))
         .collect();
     HttpResponse::Ok().content_type("application/xml").body(format!("<DeleteResult>{}</DeleteResult>", errors.concat()))
 }

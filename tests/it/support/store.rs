@@ -1,27 +1,30 @@
-//! The two kinds of store, and what is in them.
+//! The kinds of store, and what is in them.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::sync::{Arc, OnceLock};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::multipart::MultipartStore as _;
 use object_store::signer::{SignedUrlOptions, Signer as _};
-use object_store::{ObjectStore as _, ObjectStoreExt as _, path};
+use object_store::{ObjectStore, ObjectStoreExt as _, path};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::tools;
+use super::store_servers::{azurite, moto, seaweedfs};
 
-const KEY: &str = "testkey";
-const SECRET: &str = "testsecret";
-const BUCKET: &str = "uploads";
+pub const KEY: &str = "testkey";
+pub const SECRET: &str = "testsecret";
+pub const BUCKET: &str = "uploads";
+pub const GOOGLE_BUCKET: &str = "googleuploads";
+
+/// The account of Azurite, and its key: the same everywhere.
+pub const AZURE_ACCOUNT: &str = "devstoreaccount1";
+pub const AZURE_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
 /// The object with the store's identity.
 pub const IDENTITY: &str = "windlass-store.json";
@@ -30,13 +33,28 @@ pub const IDENTITY: &str = "windlass-store.json";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreKind {
     Directory,
+    /// An S3 bucket on SeaweedFS.
     Bucket,
+    /// An S3 bucket on moto.
+    Moto,
+    /// A container on Azurite.
+    Azure,
+    /// A bucket that is reached by Google's client. Its server is moto, whose S3 is what Google calls its XML API:
+    /// of the emulators of Google's store that can be had, gcp-storage-emulator 2026.7.19 answers that API's lists
+    /// and multipart uploads with 501, and fake-gcs-server 1.54 its writes with 400.
+    Google,
 }
 
 /// A store of one test's own.
 pub enum Store {
     Directory(TempDir),
-    Bucket { endpoint: String, prefix: String, objects: Arc<AmazonS3> },
+    Bucket {
+        kind: StoreKind,
+        settings: Vec<(String, String)>,
+        prefix: String,
+        objects: Arc<dyn ObjectStore>,
+        s3: Option<Arc<AmazonS3>>,
+    },
 }
 
 /// An object that is there: its name and size.
@@ -50,21 +68,80 @@ pub fn object_name(part: &str) -> String {
 impl Store {
     /// A new store; nothing where what it needs is not installed.
     pub fn new(kind: StoreKind) -> Option<Self> {
-        match kind {
-            StoreKind::Directory => Some(Self::Directory(tempfile::tempdir().unwrap())),
-            StoreKind::Bucket => {
-                let endpoint = seaweedfs()?.to_owned();
-                let prefix = format!("test-{}", Uuid::now_v7().simple());
-                let objects = AmazonS3Builder::new()
-                    .with_endpoint(&endpoint)
-                    .with_allow_http(true)
-                    .with_bucket_name(BUCKET)
-                    .with_access_key_id(KEY)
-                    .with_secret_access_key(SECRET)
-                    .build()
-                    .unwrap();
-                Some(Self::Bucket { endpoint, prefix, objects: Arc::new(objects) })
-            }
+        let prefix = format!("test-{}", Uuid::now_v7().simple());
+        Some(match kind {
+            StoreKind::Directory => Self::Directory(tempfile::tempdir().unwrap()),
+            StoreKind::Bucket => Self::s3(kind, seaweedfs()?, prefix),
+            StoreKind::Moto => Self::s3(kind, moto()?, prefix),
+            StoreKind::Google => Self::google(moto()?, prefix),
+            StoreKind::Azure => Self::azure(azurite()?, prefix),
+        })
+    }
+
+    fn s3(kind: StoreKind, endpoint: &str, prefix: String) -> Self {
+        let objects = Arc::new(s3_client(endpoint));
+        let settings = [
+            ("WINDLASS_STORE", &*format!("s3://{BUCKET}/{prefix}")),
+            ("AWS_ENDPOINT_URL", endpoint),
+            ("AWS_ACCESS_KEY_ID", KEY),
+            ("AWS_SECRET_ACCESS_KEY", SECRET),
+            ("AWS_REGION", "us-east-1"),
+        ];
+        Self::Bucket {
+            kind,
+            settings: owned(&settings),
+            prefix,
+            objects: Arc::<AmazonS3>::clone(&objects),
+            s3: Some(objects),
+        }
+    }
+
+    fn google(endpoint: &str, prefix: String) -> Self {
+        // Lists alone would do without a key.
+        let account = format!(
+            r#"{{"gcs_base_url":"{endpoint}","disable_oauth":true,"client_email":"","private_key":"","private_key_id":""}}"#
+        );
+        let objects = GoogleCloudStorageBuilder::new()
+            .with_service_account_key(&account)
+            .with_bucket_name(GOOGLE_BUCKET)
+            .build()
+            .unwrap();
+        let settings = [
+            ("WINDLASS_STORE", &*format!("gs://{GOOGLE_BUCKET}/{prefix}")),
+            ("GOOGLE_SERVICE_ACCOUNT_KEY", &account),
+            ("GOOGLE_BASE_URL", endpoint),
+        ];
+        Self::Bucket {
+            kind: StoreKind::Google,
+            settings: owned(&settings),
+            prefix,
+            objects: Arc::new(objects),
+            s3: None,
+        }
+    }
+
+    fn azure(endpoint: &str, prefix: String) -> Self {
+        let account = format!("{endpoint}/{AZURE_ACCOUNT}");
+        let objects = MicrosoftAzureBuilder::new()
+            .with_account(AZURE_ACCOUNT)
+            .with_access_key(AZURE_KEY)
+            .with_endpoint(account.clone())
+            .with_allow_http(true)
+            .with_container_name(BUCKET)
+            .build()
+            .unwrap();
+        let settings = [
+            ("WINDLASS_STORE", &*format!("az://{BUCKET}/{prefix}")),
+            ("AZURE_STORAGE_ACCOUNT_NAME", AZURE_ACCOUNT),
+            ("AZURE_STORAGE_USE_EMULATOR", "true"),
+            ("AZURITE_BLOB_STORAGE_URL", endpoint),
+        ];
+        Self::Bucket {
+            kind: StoreKind::Azure,
+            settings: owned(&settings),
+            prefix,
+            objects: Arc::new(objects),
+            s3: None,
         }
     }
 
@@ -72,13 +149,7 @@ impl Store {
     pub fn settings(&self) -> Vec<(String, String)> {
         match self {
             Self::Directory(root) => vec![("WINDLASS_STORE".into(), format!("file://{}", root.path().display()))],
-            Self::Bucket { endpoint, prefix, .. } => vec![
-                ("WINDLASS_STORE".into(), format!("s3://{BUCKET}/{prefix}")),
-                ("AWS_ENDPOINT_URL".into(), endpoint.clone()),
-                ("AWS_ACCESS_KEY_ID".into(), KEY.into()),
-                ("AWS_SECRET_ACCESS_KEY".into(), SECRET.into()),
-                ("AWS_REGION".into(), "us-east-1".into()),
-            ],
+            Self::Bucket { settings, .. } => settings.clone(),
         }
     }
 
@@ -111,13 +182,20 @@ impl Store {
         }
     }
 
-    /// How many multipart uploads are half-done below our prefix.
+    /// How many multipart uploads are half-done below our prefix. Azure has no such thing: what is not committed is
+    /// nowhere, and gone after a week.
     pub async fn half_done(&self) -> usize {
-        let Self::Bucket { prefix, objects, .. } = self else { return 0 };
-        let options = SignedUrlOptions::new().with_query([("uploads", "")]);
-        let root = path::Path::default();
-        let url =
-            objects.signed_url_opts("GET".parse().unwrap(), &root, Duration::from_mins(1), &options).await.unwrap();
+        let Self::Bucket { prefix, settings, s3, kind, .. } = self else { return 0 };
+        let url = match (kind, s3) {
+            (_, Some(objects)) => {
+                let options = SignedUrlOptions::new().with_query([("uploads", "")]);
+                let root = path::Path::default();
+                let method = "GET".parse().unwrap();
+                objects.signed_url_opts(method, &root, Duration::from_mins(1), &options).await.unwrap().to_string()
+            }
+            (StoreKind::Google, None) => format!("{}/{GOOGLE_BUCKET}?uploads", settings[2].1),
+            (_, None) => return 0,
+        };
         let answer = reqwest::get(url).await.unwrap();
         assert!(answer.status().is_success(), "{answer:?}");
         answer.text().await.unwrap().matches(&format!("<Key>{prefix}/")).count()
@@ -168,17 +246,17 @@ impl Store {
         }
     }
 
-    /// Begins a multipart upload past the service. Whether there is such a thing.
+    /// Begins a multipart upload past the service. Whether there is such a thing that is listed.
     pub async fn begin_multipart(&self, name: &str) -> bool {
-        let Self::Bucket { prefix, objects, .. } = self else { return false };
-        objects.create_multipart(&format!("{prefix}/{name}").into()).await.is_ok()
+        let Self::Bucket { prefix, s3: Some(s3), .. } = self else { return false };
+        s3.create_multipart(&format!("{prefix}/{name}").into()).await.is_ok()
     }
 
     /// Which kind it is.
     pub fn kind(&self) -> StoreKind {
         match self {
             Self::Directory(_) => StoreKind::Directory,
-            Self::Bucket { .. } => StoreKind::Bucket,
+            Self::Bucket { kind, .. } => *kind,
         }
     }
 
@@ -189,6 +267,22 @@ impl Store {
             Self::Bucket { .. } => None,
         }
     }
+}
+
+/// A client of an S3 server of the tests, past the service.
+pub fn s3_client(endpoint: &str) -> AmazonS3 {
+    AmazonS3Builder::new()
+        .with_endpoint(endpoint)
+        .with_allow_http(true)
+        .with_bucket_name(BUCKET)
+        .with_access_key_id(KEY)
+        .with_secret_access_key(SECRET)
+        .build()
+        .unwrap()
+}
+
+fn owned(settings: &[(&str, &str)]) -> Vec<(String, String)> {
+    settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 fn beside(root: &TempDir) -> PathBuf {
@@ -214,62 +308,4 @@ fn files_below(root: &Path, directory: &Path) -> Vec<Listed> {
         }
     }
     found
-}
-
-/// The endpoint of one real SeaweedFS for the run; it ends with this process.
-fn seaweedfs() -> Option<&'static str> {
-    static SERVER: OnceLock<Option<String>> = OnceLock::new();
-    SERVER
-        .get_or_init(|| {
-            let weed = tools::tool("venv/bin/weed")?;
-            let (ready, endpoint) = mpsc::channel();
-            thread::spawn(move || {
-                let (endpoint, mut server) = start_seaweedfs(&weed);
-                ready.send(endpoint).unwrap();
-                // The server's life hangs on the thread that started it: this one never ends before it.
-                server.wait().unwrap();
-            });
-            Some(endpoint.recv().unwrap())
-        })
-        .as_deref()
-}
-
-fn start_seaweedfs(weed: &PathBuf) -> (String, Child) {
-    let directory = tools::scratch().join("seaweedfs");
-    fs::create_dir_all(&directory).unwrap();
-    let port = free_ports();
-    let log = fs::File::create(directory.join("log")).unwrap();
-    let server = Command::new("setpriv")
-        .args(["--pdeathsig", "KILL"])
-        .arg(weed)
-        .args(["mini", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-admin.ui=false", "-webdav=false"])
-        .args(["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"])
-        .arg(format!("-dir={}", directory.display()))
-        .args([format!("-s3.port={port}"), format!("-master.port={}", port + 1), format!("-volume.port={}", port + 2)])
-        .args([format!("-filer.port={}", port + 3), format!("-admin.port={}", port + 4)])
-        .envs([("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET), ("GOMEMLIMIT", "600MiB"), ("GOGC", "50")])
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap();
-    let began = Instant::now();
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(began.elapsed() < Duration::from_mins(1), "SeaweedFS does not start: see {}", directory.display());
-        thread::sleep(Duration::from_millis(50));
-    }
-    // It listens before it can keep anything.
-    thread::sleep(Duration::from_secs(2));
-    (format!("http://127.0.0.1:{port}"), server)
-}
-
-/// The first of five ports that are free, as are those ten thousand above (SeaweedFS uses both).
-fn free_ports() -> u16 {
-    let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    loop {
-        let first = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() % 20_000 + 20_000;
-        if (first..first + 5).all(|port| free(port) && free(port + 10_000)) {
-            return first;
-        }
-    }
 }

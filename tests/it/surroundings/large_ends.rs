@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Executor as _, PgPool};
 use tokio::runtime::Handle;
 use uuid::Uuid;
-use windlass::blobs::{Blobs, IfMissing, Location, Signing};
+use windlass::blobs::{Blobs, IfMissing, Location, Variables};
 use windlass::db::{self, Db};
 use windlass::domain::Limits;
 use windlass::service::{Service, SweepReport};
@@ -60,7 +60,7 @@ async fn sweeper(url: &str, folder: &tempfile::TempDir) -> Service {
     let server = db::Server { url: url.to_owned(), patience: PATIENCE, ca_file: None };
     let db = Db::connect(server, 4, Duration::ZERO).await.unwrap();
     let location = Location::Directory(folder.path().to_owned());
-    let blobs = Blobs::open(&location, Signing::Found, IfMissing::Make).await.unwrap();
+    let blobs = Blobs::open(&location, &Variables::default(), IfMissing::Make).await.unwrap();
     let limits = Limits { ledger_patience: PATIENCE, ..Limits::default() };
     let service = Service::new(db, blobs, limits, Handle::current());
     service.link_store().await.unwrap();

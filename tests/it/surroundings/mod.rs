@@ -1,6 +1,11 @@
 //! What happens around the process: its outputs, disk, memory, database, store and orchestrator.
 
 mod addresses;
+mod bucket_addresses;
+mod bucket_permissions;
+mod bucket_settings;
+mod bucket_start;
+mod bucket_tls;
 mod data_directory;
 mod failover;
 mod full_disk;

@@ -14,7 +14,7 @@ use crate::support::program::Program;
 use crate::support::store::{IDENTITY, Store};
 use crate::support::{Client, OBJECTS_ONLY, StoreKind, TestApp, eventually, program};
 
-crate::on_both_stores! {
+crate::on_every_store! {
     objects only:
     a_store_of_another_ledger_is_refused_by_every_command_that_uses_it;
     a_store_that_lost_its_identity_is_refused_until_it_has_it_again;

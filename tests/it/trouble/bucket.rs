@@ -207,10 +207,12 @@ async fn a_deletion_that_fails_is_written_down_and_tried_again_with_growing_paus
     app.let_time_pass("2 hours").await;
     let mut pauses = Vec::new();
     // A 200 with an error in it is asked again by the store's client, a few times.
-    for (times, fault) in
-        [(6, Fault::DeletesNothing), (1, Fault::Refuses(403, "AccessDenied")), (6, Fault::Refuses(503, "SlowDown"))]
-    {
-        faults.set(rule("POST", "?delete", times, fault));
+    for (method, about, times, fault) in [
+        ("POST", "?delete", 6, Fault::DeletesNothing),
+        ("POST", "?delete", 1, Fault::Locks),
+        ("POST", "?delete", 6, Fault::Refuses(503, "SlowDown")),
+    ] {
+        faults.set(rule(method, about, times, fault));
         let said = String::from_utf8(sweep().stdout).unwrap();
         assert!(faults.heal(), "{fault:?} was not met");
         assert!(said.contains("objects deleted: 0, objects failed: 1"), "{fault:?}: {said}");

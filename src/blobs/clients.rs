@@ -1,0 +1,294 @@
+//! The clients of a bucket, set up by the store's usual variables.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::client::{HttpClient, HttpConnector as _, ReqwestConnector};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::list::PaginatedListStore;
+use object_store::multipart::MultipartStore;
+use object_store::{ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
+use url::{Host, Url};
+
+use super::location::Bucket;
+use super::profile::Profile;
+use super::variables::{Variables, check, server, unfit, without_slash};
+use super::{Error, Result, SetupError};
+
+/// How often a request is sent again where the store fails. The client that asked us retries as well: a store
+/// that is away for longer is better reported than waited for.
+const RETRIES: usize = 5;
+
+/// Where Amazon's instances ask for their keys.
+const METADATA: &str = "http://169.254.169.254";
+
+/// Variables by their names.
+type Set = BTreeMap<String, String>;
+
+/// What a bucket is asked by.
+#[derive(Clone)]
+pub(super) struct Client {
+    pub objects: Arc<dyn ObjectStore>,
+    pub multiparts: Arc<dyn MultipartStore>,
+    pub lists: Arc<dyn PaginatedListStore>,
+}
+
+impl Client {
+    pub(super) fn of<S: ObjectStore + MultipartStore + PaginatedListStore>(store: Arc<S>) -> Self {
+        Self { objects: Arc::<S>::clone(&store), multiparts: Arc::<S>::clone(&store), lists: store }
+    }
+}
+
+/// How a bucket is reached, as messages say it.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// Such as `s3://uploads at 127.0.0.1:9000`.
+    pub name: String,
+    /// Where the keys come from.
+    pub credentials: String,
+    /// The region that requests are signed for; S3 only.
+    pub region: Option<String>,
+}
+
+impl Place {
+    fn new(bucket: &Bucket, server: &str, proxy: Option<&String>, credentials: String) -> Self {
+        // A proxy's URL may have a password: only its host is said.
+        let proxy = proxy.map(|it| Url::parse(it).map_or_else(|_| String::new(), |it| address(&it)));
+        let through = proxy.map_or_else(String::new, |it| format!(" through the proxy {it}"));
+        Self { name: format!("{bucket} at {server}{through}"), credentials, region: None }
+    }
+}
+
+/// An S3 bucket, before it is asked for anything.
+pub(super) struct S3Setup {
+    pub builder: AmazonS3Builder,
+    pub http: HttpClient,
+    /// Whether requests are not signed.
+    pub anonymous: bool,
+    /// Whether `AWS_UNSIGNED_PAYLOAD` says if bytes are signed.
+    pub signing_is_set: bool,
+    /// Whether somebody else may read and write on the way, even of https: a proxy, or unchecked certificates.
+    pub way_is_open: bool,
+    pub region: String,
+    pub place: Place,
+}
+
+pub(super) fn retry() -> RetryConfig {
+    RetryConfig { max_retries: RETRIES, ..RetryConfig::default() }
+}
+
+/// Sets up a bucket of S3.
+pub(super) fn s3(bucket: &Bucket, variables: &Variables) -> Result<S3Setup> {
+    let mut set = variables.with_prefix("AWS_")?;
+    let credentials = find_keys(&mut set, variables)?;
+    let region = set.get("AWS_REGION").or(set.get("AWS_DEFAULT_REGION")).map_or("us-east-1", String::as_str).to_owned();
+    let server = address_bucket(&mut set, bucket, &region)?;
+    let as_client = |it| if let AmazonS3ConfigKey::Client(key) = it { Some(key) } else { None };
+    let build = |base: AmazonS3Builder, set: &Set| {
+        let options = client_options(set, as_client);
+        with(base, set, |builder, key, value| builder.with_config(key, value)).with_client_options(options)
+    };
+    let builder = build(AmazonS3Builder::new(), &set).with_bucket_name(&bucket.name).with_retry(retry());
+    let base = AmazonS3Builder::new().with_bucket_name("b").with_access_key_id("k").with_secret_access_key("s");
+    builder.clone().build().map_err(|error| blame(&set, error, |it| build(base.clone(), it).build().map(drop)))?;
+    let http = ReqwestConnector::default().connect(&client_options(&set, as_client))?;
+    let mut place = Place::new(bucket, &server, set.get("AWS_PROXY_URL"), credentials);
+    place.region = Some(region.clone());
+    Ok(S3Setup {
+        builder,
+        http,
+        anonymous: is_on(&set, "AWS_SKIP_SIGNATURE"),
+        signing_is_set: set.contains_key("AWS_UNSIGNED_PAYLOAD"),
+        way_is_open: variables.name_a_proxy("AWS_") || is_on(&set, "AWS_ALLOW_INVALID_CERTIFICATES"),
+        region,
+        place,
+    })
+}
+
+/// Sets up a bucket of Google's.
+pub(super) fn google(bucket: &Bucket, variables: &Variables) -> Result<(Client, Place)> {
+    let mut set = variables.with_prefix("GOOGLE_")?;
+    if let Some(path) = variables.get("SERVICE_ACCOUNT") {
+        set.entry("GOOGLE_SERVICE_ACCOUNT".to_owned()).or_insert_with(|| path.to_owned());
+    }
+    let as_client = |it| if let GoogleConfigKey::Client(key) = it { Some(key) } else { None };
+    let build = |base: GoogleCloudStorageBuilder, set: &Set| {
+        let options = client_options(set, as_client);
+        with(base, set, |builder, key, value| builder.with_config(key, value)).with_client_options(options)
+    };
+    let builder = build(GoogleCloudStorageBuilder::new(), &set).with_bucket_name(&bucket.name).with_retry(retry());
+    let base = GoogleCloudStorageBuilder::new().with_bucket_name("b").with_skip_signature(true);
+    let store = builder.build().map_err(|error| blame(&set, error, |it| build(base.clone(), it).build().map(drop)))?;
+    let server = set.get("GOOGLE_BASE_URL").map_or("https://storage.googleapis.com", String::as_str);
+    let server = server_address("GOOGLE_BASE_URL", server)?;
+    let named = set.keys().filter(|it| it.contains("ACCOUNT") || it.contains("CREDENTIALS") || it.contains("BEARER"));
+    let credentials = named.cloned().collect::<Vec<_>>().join(", ");
+    let place = Place::new(bucket, &server, set.get("GOOGLE_PROXY_URL"), credentials);
+    Ok((Client::of(Arc::new(store)), place))
+}
+
+/// Sets up a container of Azure's.
+pub(super) fn azure(bucket: &Bucket, variables: &Variables) -> Result<(Client, Place)> {
+    let mut set = variables.with_prefix("AZURE_")?;
+    set.extend(variables.with_prefix("AZURITE_")?);
+    if let Some(url) = variables.get("IDENTITY_ENDPOINT") {
+        set.entry("AZURE_IDENTITY_ENDPOINT".to_owned()).or_insert(check("AZURE_IDENTITY_ENDPOINT", url)?);
+    }
+    let emulated = is_on(&set, "AZURE_STORAGE_USE_EMULATOR");
+    let account = set.get("AZURE_STORAGE_ACCOUNT_NAME").cloned();
+    let Some(account) = account.or_else(|| emulated.then(|| "devstoreaccount1".to_owned())) else {
+        return Err(unfit("AZURE_STORAGE_ACCOUNT_NAME", "", "it is not set").into());
+    };
+    if !account.chars().all(|it| it.is_ascii_alphanumeric() || it == '-') {
+        return Err(
+            unfit("AZURE_STORAGE_ACCOUNT_NAME", &account, "an account's name has letters and digits only").into()
+        );
+    }
+    let as_client = |it| if let AzureConfigKey::Client(key) = it { Some(key) } else { None };
+    let build = |base: MicrosoftAzureBuilder, set: &Set| {
+        let options = client_options(set, as_client);
+        with(base, set, |builder, key, value| builder.with_config(key, value)).with_client_options(options)
+    };
+    let builder = build(MicrosoftAzureBuilder::new(), &set).with_container_name(&bucket.name).with_retry(retry());
+    let base = MicrosoftAzureBuilder::new().with_account("a").with_container_name("c").with_access_key("AAAA");
+    let store = builder.build().map_err(|error| blame(&set, error, |it| build(base.clone(), it).build().map(drop)))?;
+    let endpoint = set.get("AZURE_STORAGE_ENDPOINT").or(set.get("AZURE_ENDPOINT"));
+    let server = match (emulated, set.get("AZURITE_BLOB_STORAGE_URL"), endpoint) {
+        (true, Some(url), _) | (false, _, Some(url)) => url.clone(),
+        (true, None, _) => "http://127.0.0.1:10000".to_owned(),
+        (false, _, None) => format!("https://{account}.blob.core.windows.net"),
+    };
+    let server = server_address("AZURE_STORAGE_ENDPOINT", &server)?;
+    let named = set.keys().filter(|it| ["KEY", "TOKEN", "CLIENT", "MSI", "SAS"].iter().any(|part| it.contains(part)));
+    let credentials = named.cloned().collect::<Vec<_>>().join(", ");
+    Ok((Client::of(Arc::new(store)), Place::new(bucket, &server, set.get("AZURE_PROXY_URL"), credentials)))
+}
+
+/// Sets what the client knows of these variables; the others are not for it.
+fn with<B, K: FromStr>(builder: B, set: &Set, put: impl Fn(B, K, &str) -> B) -> B {
+    set.iter().fold(builder, |builder, (name, value)| match name.to_ascii_lowercase().parse() {
+        Ok(key) => put(builder, key, value),
+        Err(_) => builder,
+    })
+}
+
+/// What all requests have in common. Plain http is for endpoints that the operator named so.
+fn client_options<K: FromStr>(set: &Set, as_client: impl Fn(K) -> Option<ClientConfigKey>) -> ClientOptions {
+    with(ClientOptions::new().with_allow_http(true), set, |options, key, value| match as_client(key) {
+        Some(key) => options.with_config(key, value),
+        None => options,
+    })
+}
+
+/// Names the variable that a client cannot be built with, where it is one alone.
+fn blame(set: &Set, error: object_store::Error, build_with: impl Fn(&Set) -> object_store::Result<()>) -> Error {
+    let alone = set.iter().find_map(|(name, value)| {
+        let alone = Set::from([(name.clone(), value.clone())]);
+        Some((name, value, build_with(&alone).err()?))
+    });
+    let Some((name, value, error)) = alone else { return error.into() };
+    let text = error.to_string();
+    let right = [
+        ("as boolean", "it has to be true or false"),
+        ("as Duration", "it has to be a time, such as 30s or 2m"),
+        ("as usize", "it has to be a whole number"),
+        ("as u32", "it has to be a whole number"),
+    ];
+    match right.iter().find(|it| text.contains(it.0)) {
+        Some((_, right)) => unfit(name, value, right).into(),
+        None => unfit(name, value, &format!("the store's client does not take it: {}", innermost(&error))).into(),
+    }
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), innermost)
+}
+
+fn is_on(set: &Set, name: &str) -> bool {
+    set.get(name).is_some_and(|it| ["1", "true", "on", "yes", "y"].contains(&it.to_ascii_lowercase().as_str()))
+}
+
+fn is_off(set: &Set, name: &str) -> bool {
+    set.get(name).is_some_and(|it| ["0", "false", "off", "no", "n"].contains(&it.to_ascii_lowercase().as_str()))
+}
+
+/// Where the keys come from: the environment, then what a platform offers, then a profile of the shared files.
+fn find_keys(set: &mut Set, variables: &Variables) -> Result<String, SetupError> {
+    let (id, secret) = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
+    match (set.contains_key(id), set.contains_key(secret)) {
+        (true, true) => return Ok(id.to_owned()),
+        (true, false) => return Err(unfit(secret, "", "it is not set, though AWS_ACCESS_KEY_ID is")),
+        (false, true) => return Err(unfit(id, "", "it is not set, though AWS_SECRET_ACCESS_KEY is")),
+        (false, false) => {}
+    }
+    if is_on(set, "AWS_SKIP_SIGNATURE") {
+        return Ok("nowhere (AWS_SKIP_SIGNATURE)".to_owned());
+    }
+    let has = |name: &str| set.contains_key(name);
+    if has("AWS_WEB_IDENTITY_TOKEN_FILE") && has("AWS_ROLE_ARN") {
+        return Ok("AWS_WEB_IDENTITY_TOKEN_FILE".to_owned());
+    }
+    if has("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") {
+        return Ok("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI".to_owned());
+    }
+    if has("AWS_CONTAINER_CREDENTIALS_FULL_URI") && has("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") {
+        return Ok("AWS_CONTAINER_CREDENTIALS_FULL_URI".to_owned());
+    }
+    let Some(profile) = Profile::read(variables)? else {
+        let service = set.get("AWS_METADATA_ENDPOINT").map_or(METADATA, String::as_str);
+        return Ok(format!("the instance metadata service at {service}"));
+    };
+    let (knows_region, knows_endpoint) = (
+        has("AWS_REGION") || has("AWS_DEFAULT_REGION"),
+        has("AWS_ENDPOINT") || has("AWS_ENDPOINT_URL") || has("AWS_ENDPOINT_URL_S3"),
+    );
+    for (name, value) in &profile.set {
+        let is_known = *name == "AWS_REGION" && knows_region || *name == "AWS_ENDPOINT_URL" && knows_endpoint;
+        if !is_known {
+            set.insert((*name).to_owned(), check(name, value)?);
+        }
+    }
+    Ok(profile.source)
+}
+
+/// Where requests go. A bucket that is addressed by its host name is put before the endpoint's, as Amazon's
+/// own clients do; `object_store` wants it there already.
+fn address_bucket(set: &mut Set, bucket: &Bucket, region: &str) -> Result<String, SetupError> {
+    let by_host = is_on(set, "AWS_VIRTUAL_HOSTED_STYLE_REQUEST");
+    let named =
+        ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"].into_iter().find(|it| set.contains_key(*it));
+    let Some(name) = named else {
+        let bucket = if by_host { format!("{}.", bucket.name) } else { String::new() };
+        return Ok(format!("{bucket}s3.{region}.amazonaws.com"));
+    };
+    let mut url = server(name, &set[name])?;
+    if url.scheme() == "http" && is_off(set, "AWS_ALLOW_HTTP") {
+        return Err(unfit(name, &set[name], "it is plain http, which AWS_ALLOW_HTTP forbids"));
+    }
+    if by_host {
+        let Some(Host::Domain(host)) = url.host() else {
+            let problem =
+                "AWS_VIRTUAL_HOSTED_STYLE_REQUEST puts the bucket before a host's name, and this is an address";
+            return Err(unfit(name, &set[name], problem));
+        };
+        if !host.starts_with(&format!("{}.", bucket.name.to_ascii_lowercase())) {
+            let host = format!("{}.{host}", bucket.name);
+            url.set_host(Some(&host)).map_err(|_| unfit(name, &host, "this is no host's name"))?;
+        }
+        set.insert("AWS_ENDPOINT_URL_S3".to_owned(), without_slash(&url));
+    }
+    Ok(address(&url))
+}
+
+fn server_address(name: &str, url: &str) -> Result<String, SetupError> {
+    server(name, url).map(|it| address(&it))
+}
+
+/// Host and port.
+fn address(url: &Url) -> String {
+    let port = url.port_or_known_default().unwrap_or_default();
+    format!("{}:{port}", url.host_str().unwrap_or_default())
+}

@@ -1,0 +1,143 @@
+//! Deleting objects of a bucket: many by one request where the store has that, else one by one.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, stream};
+use object_store::path::Path;
+use object_store::{Error, ObjectStore};
+
+use super::explanation::chain;
+use super::remote::S3;
+
+/// What could not be deleted, and why.
+pub(super) type Failures = Vec<(Path, Error)>;
+
+/// Deletes objects; what is not there counts as deleted.
+pub(super) async fn delete(objects: &Arc<dyn ObjectStore>, s3: Option<&S3>, paths: Vec<Path>) -> Failures {
+    let Some(s3) = s3 else { return at_once(Arc::clone(objects), paths).await.into_failures() };
+    if s3.has_no_bulk_delete() {
+        return one_by_one(&*s3.singly, paths).await;
+    }
+    // The client panics where a store names an object that it was not asked about.
+    let many = tokio::spawn(at_once(Arc::clone(objects), paths.clone())).await;
+    let Outcome { left, mut failed, error } = many.unwrap_or_else(|_| Outcome {
+        left: paths.into_iter().collect(),
+        failed: Failures::new(),
+        error: Some(Error::Generic { store: "S3", source: "the answer to DeleteObjects makes no sense".into() }),
+    });
+    match error {
+        Some(error) if !left.is_empty() && is_refusal(&error) => {
+            let asked = left.len();
+            let singly = one_by_one(&*s3.singly, left.into_iter().collect()).await;
+            if singly.len() < asked {
+                s3.learn_no_bulk_delete(&error);
+            }
+            failed.extend(singly);
+            failed
+        }
+        error => Outcome { left, failed, error }.into_failures(),
+    }
+}
+
+/// What came of a request about many objects.
+struct Outcome {
+    /// What the store said nothing about.
+    left: HashSet<Path>,
+    /// What it named, with its reason.
+    failed: Failures,
+    /// Why the request as a whole failed.
+    error: Option<Error>,
+}
+
+impl Outcome {
+    fn into_failures(self) -> Failures {
+        let reason = self.error.map_or_else(|| "not confirmed".to_owned(), |it| chain(&it));
+        let left = self.left.into_iter().map(|it| {
+            let source = reason.clone().into();
+            (it, Error::Generic { store: "delete", source })
+        });
+        self.failed.into_iter().chain(left).collect()
+    }
+}
+
+async fn at_once(objects: Arc<dyn ObjectStore>, paths: Vec<Path>) -> Outcome {
+    let mut outcome = Outcome { left: paths.iter().cloned().collect(), failed: Failures::new(), error: None };
+    let mut answers = objects.delete_stream(stream::iter(paths.into_iter().map(Ok)).boxed());
+    while let Some(answer) = answers.next().await {
+        match answer {
+            Ok(path) => drop(outcome.left.remove(&path)),
+            Err(Error::NotFound { path, .. }) if outcome.left.contains(&Path::from(path.as_str())) => {
+                outcome.left.remove(&Path::from(path));
+            }
+            Err(error) => match named(&error).filter(|it| outcome.left.remove(it)) {
+                Some(path) => outcome.failed.push((path, error)),
+                None => outcome.error = Some(error),
+            },
+        }
+    }
+    outcome
+}
+
+async fn one_by_one(store: &dyn ObjectStore, paths: Vec<Path>) -> Failures {
+    let answers = store.delete_stream(stream::iter(paths.clone().into_iter().map(Ok)).boxed());
+    // They come in the order that was asked in.
+    let answers = stream::iter(paths).zip(answers);
+    answers
+        .filter_map(async |(path, answer)| match answer {
+            Ok(_) | Err(Error::NotFound { .. }) => None,
+            Err(error) => Some((path, error)),
+        })
+        .collect()
+        .await
+}
+
+/// The object that an error in an answer about many is about: only its text has it.
+fn named(error: &Error) -> Option<Path> {
+    let text = error.to_string();
+    let (_, rest) = text.split_once("failed for key ")?;
+    Path::parse(rest.split_once(": ")?.0).ok()
+}
+
+/// Whether asking the same again will be answered the same.
+fn is_refusal(error: &Error) -> bool {
+    let text = chain(error);
+    let status = text.split_once("status code: ").and_then(|(_, it)| it.get(..3)?.parse::<u16>().ok());
+    match status {
+        Some(501) => true,
+        Some(status) => (400..500).contains(&status) && !matches!(status, 408 | 429),
+        None => text.contains("invalid DeleteObjects response") || text.contains("makes no sense"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> Error {
+        Error::Generic { store: "S3", source: text.to_owned().into() }
+    }
+
+    #[test]
+    fn a_refusal_is_told_from_what_may_pass() {
+        for (text, expected) in [
+            ("Server returned non-2xx status code: 501 Not Implemented: ", true),
+            ("Server returned non-2xx status code: 403 Forbidden: ", true),
+            ("Server returned non-2xx status code: 405 Method Not Allowed: ", true),
+            ("Got invalid DeleteObjects response: x", true),
+            ("Server returned non-2xx status code: 503 Service Unavailable: ", false),
+            ("Server returned non-2xx status code: 429 Too Many Requests: ", false),
+            ("HTTP error: connection refused", false),
+        ] {
+            assert_eq!(is_refusal(&error(text)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_object_is_found_that_an_error_is_about() {
+        let said =
+            error("DeleteObjects request failed for key a b/parts/00/part_1: Locked: by law (code: AccessDenied)");
+        assert_eq!(named(&said), Path::parse("a b/parts/00/part_1").ok());
+        assert_eq!(named(&error("something else")), None);
+    }
+}

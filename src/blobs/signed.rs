@@ -1,0 +1,143 @@
+//! Requests to S3 that `object_store` has no call for: it signs them, and a client with the same
+//! settings (proxy, certificates, timeouts) sends them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::TryStreamExt as _;
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use object_store::aws::AmazonS3;
+use object_store::client::{HttpClient, HttpRequest};
+use object_store::path::Path;
+use object_store::signer::{SignedUrlOptions, Signer as _};
+use tokio::time::timeout;
+use url::Url;
+
+use super::{Error, Result};
+
+/// How long one request may take, and how long its signature is good for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The longest answer that is read: 60 times a full page of what is usual.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
+
+/// Sends what it is given, once.
+#[derive(Debug, Clone)]
+pub(super) struct Requests {
+    store: Arc<AmazonS3>,
+    http: HttpClient,
+    /// Whether the store is asked without a signature (`AWS_SKIP_SIGNATURE`).
+    anonymous: bool,
+}
+
+/// One request about the bucket, or an object in it.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub method: Method,
+    /// Nothing for the bucket itself.
+    pub path: Path,
+    pub query: Vec<(&'static str, String)>,
+    /// A header that the signature covers.
+    pub header: Option<(HeaderName, HeaderValue)>,
+    pub body: Bytes,
+}
+
+/// What the store answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+impl Requests {
+    /// `store` has keys of some kind even where it is asked anonymously: signing needs them.
+    pub(super) fn new(store: Arc<AmazonS3>, http: HttpClient, anonymous: bool) -> Self {
+        Self { store, http, anonymous }
+    }
+
+    /// Where a request goes, signature and all.
+    pub(super) async fn url(&self, request: &Request) -> Result<Url> {
+        let mut options = SignedUrlOptions::new().with_query(request.query.iter().map(|it| (it.0, it.1.as_str())));
+        if let Some((name, value)) = &request.header {
+            options = options.with_signed_header(name.clone(), value.clone());
+        }
+        let url = self.store.signed_url_opts(request.method.clone(), &request.path, 2 * PATIENCE, &options).await?;
+        Ok(if self.anonymous { without_signature(url) } else { url })
+    }
+
+    /// Sends a request.
+    ///
+    /// # Errors
+    /// When no whole answer comes in time. An answer that refuses is an answer.
+    pub(super) async fn send(&self, request: Request) -> Result<Answer> {
+        let url = self.url(&request).await?;
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| {
+            Error::Remote(object_store::Error::Generic { store: "S3", source })
+        };
+        // Without a length, a body that is empty is refused by some servers (411).
+        let mut built = HttpRequest::new(request.body.clone().into());
+        *built.method_mut() = request.method;
+        *built.uri_mut() = url.as_str().parse().map_err(|error| failed(Box::<http::uri::InvalidUri>::new(error)))?;
+        built.headers_mut().insert(CONTENT_LENGTH, request.body.len().into());
+        built.headers_mut().extend(request.header);
+        let exchange = async {
+            let (head, body) = self.http.execute(built).await?.into_parts();
+            let body = body.bytes_stream().try_fold(BytesMut::new(), async |mut all, more| {
+                let room = MOST_BYTES.saturating_sub(all.len()).min(more.len());
+                all.extend_from_slice(&more[..room]);
+                Ok(all)
+            });
+            Ok(Answer {
+                status: head.status,
+                headers: head.headers,
+                body: String::from_utf8_lossy(&body.await?).into(),
+            })
+        };
+        match timeout(PATIENCE, exchange).await {
+            Ok(answer) => answer.map_err(|error: object_store::client::HttpError| failed(Box::new(error))),
+            Err(elapsed) => Err(failed(Box::new(elapsed))),
+        }
+    }
+}
+
+impl Answer {
+    /// S3's own code for what went wrong.
+    pub(super) fn code(&self) -> Option<&str> {
+        element(&self.body, "Code")
+    }
+
+    /// Status, code and message, for people.
+    pub(super) fn reason(&self) -> String {
+        let (code, message) = (self.code(), element(&self.body, "Message"));
+        let parts = [Some(self.status.as_str()), code, message];
+        parts.into_iter().flatten().filter(|it| !it.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Whether asking again might be answered otherwise.
+    pub(super) fn is_transient(&self) -> bool {
+        matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
+            || self.status.is_server_error() && self.status != StatusCode::NOT_IMPLEMENTED
+    }
+}
+
+/// What stands in the first element of this name.
+pub(super) fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = xml.split_once(&format!("<{name}>"))?;
+    Some(rest.split_once("</")?.0.trim())
+}
+
+fn without_signature(mut url: Url) -> Url {
+    let kept: Vec<_> = url
+        .query_pairs()
+        .filter(|it| !it.0.starts_with("X-Amz-"))
+        .map(|it| (it.0.into_owned(), it.1.into_owned()))
+        .collect();
+    url.set_query(None);
+    if !kept.is_empty() {
+        url.query_pairs_mut().extend_pairs(kept);
+    }
+    url
+}

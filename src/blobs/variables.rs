@@ -1,0 +1,200 @@
+//! The store's usual variables (`AWS_…`, `GOOGLE_…`, `AZURE_…`), as the environment has them.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use url::Url;
+
+use super::SetupError;
+
+type Result<T> = std::result::Result<T, SetupError>;
+
+/// The prefixes of what the clients of stores are told by the environment.
+const PREFIXES: [&str; 4] = ["AWS_", "GOOGLE_", "AZURE_", "AZURITE_"];
+
+/// What else matters to them.
+const OTHERS: [&str; 7] =
+    ["SERVICE_ACCOUNT", "IDENTITY_ENDPOINT", "HOME", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+
+/// Variables whose value is the URL of a server.
+const URLS: [&str; 14] = [
+    "AWS_ENDPOINT",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL_STS",
+    "AWS_METADATA_ENDPOINT",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "GOOGLE_BASE_URL",
+    "AZURE_ENDPOINT",
+    "AZURE_STORAGE_ENDPOINT",
+    "AZURE_AUTHORITY_HOST",
+    "AZURE_STORAGE_AUTHORITY_HOST",
+    "AZURE_MSI_ENDPOINT",
+    "AZURE_IDENTITY_ENDPOINT",
+    "AZURITE_BLOB_STORAGE_URL",
+];
+
+/// What the environment tells the client of a store. A variable that is empty counts as not set, and
+/// whitespace around a value, such as the newline at the end of a mounted secret, is no part of it.
+#[derive(Clone, Default)]
+pub struct Variables(BTreeMap<String, String>);
+
+impl Variables {
+    /// Picks out of an environment what is meant for a store.
+    pub fn new(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let ours = |name: &str| OTHERS.contains(&name) || PREFIXES.iter().any(|it| name.starts_with(it));
+        let text = |(name, value): (OsString, OsString)| {
+            Some((name.into_string().ok()?, value.to_string_lossy().trim().to_owned()))
+        };
+        Self(environment.into_iter().filter_map(text).filter(|it| ours(&it.0) && !it.1.is_empty()).collect())
+    }
+
+    /// A variable's value, if it is set.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// The home directory.
+    pub(super) fn home(&self) -> Option<PathBuf> {
+        self.get("HOME").map(PathBuf::from)
+    }
+
+    /// Whether requests may go through a proxy.
+    pub(super) fn name_a_proxy(&self, prefix: &str) -> bool {
+        let own = format!("{prefix}PROXY_URL");
+        [own.as_str(), "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"].iter().any(|it| self.get(it).is_some())
+    }
+
+    /// Those whose names begin so.
+    ///
+    /// # Errors
+    /// When a value cannot be sent, or is not the URL that it has to be: a client that is given it panics.
+    pub(super) fn with_prefix(&self, prefix: &str) -> Result<BTreeMap<String, String>> {
+        let mut found = BTreeMap::new();
+        for (name, value) in self.0.range(prefix.to_owned()..).take_while(|it| it.0.starts_with(prefix)) {
+            found.insert(name.clone(), check(name, value)?);
+        }
+        Ok(found)
+    }
+}
+
+/// The names only: values may be secrets.
+impl fmt::Debug for Variables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// The value as a client can take it.
+pub(super) fn check(name: &str, value: &str) -> Result<String> {
+    let is_text = |it: char| !it.is_control() && it != char::REPLACEMENT_CHARACTER;
+    let has_lines = name.ends_with("PROXY_CA_CERTIFICATE") || name.ends_with("SERVICE_ACCOUNT_KEY");
+    if !has_lines && !value.chars().all(is_text) {
+        return Err(unfit(name, value, "it has a control character, or is not UTF-8"));
+    }
+    let is_in_a_header = ["ACCESS_KEY_ID", "TOKEN", "REGION"].iter().any(|it| name.ends_with(it));
+    if is_in_a_header && !value.chars().all(|it| it.is_ascii_graphic()) {
+        return Err(unfit(name, value, "it can have ASCII letters, digits and punctuation only, and no space"));
+    }
+    if name.ends_with("REGION") && !value.chars().all(|it| it.is_ascii_alphanumeric() || "-_.".contains(it)) {
+        return Err(unfit(name, value, "a region's name is such as eu-central-1"));
+    }
+    if name.ends_with("PROXY_CA_CERTIFICATE") && !value.contains("-----BEGIN CERTIFICATE-----") {
+        return Err(unfit(name, value, "it has to be the certificate itself, as PEM (-----BEGIN CERTIFICATE-----…)"));
+    }
+    if name == "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
+        && !(value.starts_with('/') && value.chars().all(|it| it.is_ascii_graphic()))
+    {
+        return Err(unfit(name, value, "it has to begin with a slash, such as /v2/credentials/…"));
+    }
+    if URLS.contains(&name) { server(name, value).map(|it| without_slash(&it)) } else { Ok(value.to_owned()) }
+}
+
+/// A URL as a client wants it: the paths that it adds begin with a slash.
+pub(super) fn without_slash(url: &Url) -> String {
+    url.as_str().trim_end_matches('/').to_owned()
+}
+
+/// The URL of a server.
+pub(super) fn server(name: &str, value: &str) -> Result<Url> {
+    let right = "write it with its scheme, such as http://127.0.0.1:9000 or https://s3.example.com";
+    let url = Url::parse(value).map_err(|_| unfit(name, value, right))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
+        return Err(unfit(name, value, right));
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        // The value is not shown: it may have a password.
+        return Err(unfit(&format!("{name}'s URL"), "", "it cannot have credentials, a query or a fragment"));
+    }
+    Ok(url)
+}
+
+/// What is wrong with a variable; its value is said unless it may be a secret.
+pub(super) fn unfit(name: &str, value: &str, problem: &str) -> SetupError {
+    let is_secret = ["KEY", "SECRET", "TOKEN", "SAS", "PROXY_URL", "CERTIFICATE"].iter().any(|it| name.contains(it));
+    let value = if is_secret || value.is_empty() { String::new() } else { format!(" ({})", value.escape_debug()) };
+    SetupError::Variable { name: name.to_owned(), value, problem: problem.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(set: &[(&str, &str)]) -> Variables {
+        Variables::new(set.iter().map(|it| (it.0.into(), it.1.into())))
+    }
+
+    #[test]
+    fn only_what_is_set_and_meant_for_a_store_is_kept() {
+        let found = variables(&[("AWS_REGION", "eu-1\n"), ("AWS_TOKEN", ""), ("PATH", "/bin"), ("AWS_UNKNOWN", "é")]);
+        assert_eq!(found.get("AWS_REGION"), Some("eu-1"));
+        assert_eq!(found.get("AWS_TOKEN"), None);
+        assert_eq!(format!("{found:?}"), r#"{"AWS_REGION", "AWS_UNKNOWN"}"#);
+        assert_eq!(found.with_prefix("AWS_").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_value_that_a_client_cannot_take_is_refused_by_name() {
+        for (name, value) in [
+            ("AWS_ENDPOINT_URL", "minio:9000"),
+            ("AWS_ENDPOINT_URL", "http://"),
+            ("AWS_ENDPOINT_URL", "http://a b:9000"),
+            ("AWS_ENDPOINT_URL", "http://host:99999"),
+            ("AWS_ENDPOINT_URL", "//host"),
+            ("AWS_ENDPOINT_URL", "ftp://host"),
+            ("AWS_ENDPOINT_URL", "http://host?x"),
+            ("AWS_ENDPOINT_URL", "localhost"),
+            ("AWS_METADATA_ENDPOINT", "metadata"),
+            ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "v2"),
+            ("AWS_ACCESS_KEY_ID", "a\nb"),
+            ("AWS_ACCESS_KEY_ID", "schlüssel"),
+            ("AWS_SESSION_TOKEN", "a\u{7f}b"),
+            ("AWS_REGION", "eu central 1"),
+            ("AWS_REGION", "eu/1"),
+            ("AWS_PROXY_CA_CERTIFICATE", "/etc/ca.pem"),
+            ("AZURE_STORAGE_ENDPOINT", "host"),
+            ("GOOGLE_BASE_URL", "host:1"),
+        ] {
+            let said = check(name, value).unwrap_err().to_string();
+            assert!(said.contains(name), "{said}");
+            assert!(!name.contains("KEY") || !said.contains(value), "{said}");
+        }
+        let said = check("AWS_ENDPOINT_URL", "http://key:secret@host").unwrap_err().to_string();
+        assert!(said.contains("credentials") && !said.contains("secret"), "{said}");
+    }
+
+    #[test]
+    fn an_endpoint_is_taken_as_people_write_it() {
+        for (written, taken) in [
+            ("http://minio:9000/", "http://minio:9000"),
+            ("HTTP://Minio:9000", "http://minio:9000"),
+            ("http://[::1]:9000", "http://[::1]:9000"),
+            ("https://host/storage/v1/s3/", "https://host/storage/v1/s3"),
+            ("https://bücher.example", "https://xn--bcher-kva.example"),
+        ] {
+            assert_eq!(check("AWS_ENDPOINT_URL", written).unwrap(), taken);
+        }
+    }
+}

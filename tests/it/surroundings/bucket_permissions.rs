@@ -1,0 +1,165 @@
+//! A bucket that does not allow, or does not have, all that the service asks for.
+
+use std::process::Output;
+
+use crate::support::s3_faults::{Fault, FaultyS3, Rule};
+use crate::support::{OBJECTS_ONLY, StoreKind, TestApp};
+
+const ALWAYS: usize = usize::MAX;
+
+/// A multipart upload of three chunks.
+const LARGE: usize = 11 * 1024 * 1024;
+
+const UNKNOWN: &str = "parts/b5/part_0192f0c1a2b37c4d8e5f60718293a4b5";
+
+/// A Windlass whose S3 server is behind one that makes faults; nothing where there is none.
+async fn app_before_faults() -> Option<(TestApp, FaultyS3)> {
+    let app = TestApp::start(StoreKind::Bucket, &[OBJECTS_ONLY]).await?;
+    let faults = FaultyS3::before(app.setting("AWS_ENDPOINT_URL"));
+    app.restart_with(&[("AWS_ENDPOINT_URL", &faults.endpoint)]);
+    Some((app, faults))
+}
+
+const fn always(method: &'static str, about: &'static str, fault: Fault) -> Rule {
+    Rule { method, about, after: 0, times: ALWAYS, fault }
+}
+
+/// Runs a command on the store that makes faults: its status, what it said, and what it logged.
+fn run(app: &TestApp, faults: &FaultyS3, arguments: &[&str]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = app.run_with(&[("AWS_ENDPOINT_URL", &faults.endpoint)], arguments);
+    let log = String::from_utf8(stderr).unwrap();
+    assert!(!log.contains("panicked"), "{log}");
+    (status.code().unwrap(), String::from_utf8(stdout).unwrap(), log)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_fsck_that_may_not_list_multipart_uploads_checks_all_else_and_says_so() {
+    let Some((app, faults)) = app_before_faults().await else { return };
+    app.client.file("a file").await;
+    for (status, code) in
+        [(403, "AccessDenied"), (501, "NotImplemented"), (405, "MethodNotAllowed"), (404, "NoSuchKey"), (400, "Odd")]
+    {
+        faults.set(always("GET", "?uploads=", Fault::Refuses(status, code)));
+        let (exit, said, _) = run(&app, &faults, &["fsck", "--deep"]);
+        assert_eq!(exit, 4, "{code}: {said}");
+        assert_eq!(said.matches("not looked at: the store does not list").count(), 1, "{said}");
+        assert!(said.contains(&format!("{status} {code}")), "it says why: {said}");
+        assert!(said.ends_with("findings: 0, repaired: 0, not looked at: half-done multipart uploads\n"), "{said}");
+    }
+    app.store.put(UNKNOWN, "left over").await;
+    let (exit, said, _) = run(&app, &faults, &["fsck"]);
+    assert_eq!(exit, 3, "what is wrong counts more than what is not known: {said}");
+    let (exit, said, _) = run(&app, &faults, &["fsck", "--repair", "--older-than=0s"]);
+    assert_eq!(exit, 4, "{said}");
+    assert!(said.contains(&format!("unknown: {UNKNOWN}, 9 bytes; deleted")), "{said}");
+    // What may pass is not taken for a refusal.
+    faults.set(always("GET", "?uploads=", Fault::Refuses(503, "SlowDown")));
+    assert_eq!(run(&app, &faults, &["fsck"]).0, 1);
+    faults.heal();
+    assert_eq!(run(&app, &faults, &["fsck"]).0, 0);
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writing_and_collecting_do_not_need_the_list_of_multipart_uploads() {
+    let Some((app, faults)) = app_before_faults().await else { return };
+    let refused = always("GET", "?uploads=", Fault::Refuses(403, "AccessDenied"));
+    let once = |method, about, fault| Rule { method, about, after: 0, times: 1, fault };
+    // The answer that begins it is lost, and what was begun cannot be looked for.
+    let upload = app.client.upload(LARGE).await;
+    faults.set(refused);
+    faults.add(once("POST", "?uploads", Fault::Refuses(500, "InternalError")));
+    app.client.part(&upload, vec![b'x'; LARGE]).await;
+    assert!(app.log().contains("keep a lifecycle rule"), "{}", app.log());
+    // A writer fails, and its own abort as well: two rows of what was not whole are left.
+    for _ in 0..2 {
+        faults.set(refused);
+        faults.add(once("PUT", "partNumber=2", Fault::Refuses(403, "AccessDenied")));
+        faults.add(once("DELETE", "uploadId=", Fault::Refuses(403, "AccessDenied")));
+        app.client.add_part(&upload, vec![b'y'; LARGE]).await.error(503, None);
+    }
+    assert_eq!(app.store.half_done().await, 2, "both are left, by ids that are known");
+    app.let_time_pass("2 hours").await;
+    faults.set(refused);
+    run(&app, &faults, &["sweep"]);
+    app.let_time_pass("2 hours").await;
+    let (exit, said, log) = run(&app, &faults, &["sweep"]);
+    assert_eq!(exit, 0, "{log}");
+    assert!(said.contains("objects failed: 0"), "{said}{log}");
+    assert!(log.matches("keep a lifecycle rule").count() <= 1, "once, not for every object: {log}");
+    assert_eq!(app.store.half_done().await, 0);
+    faults.heal();
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_leads_nowhere_ends() {
+    let Some((app, faults)) = app_before_faults().await else { return };
+    const NO_MARKERS: &str = "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated></ListMultipartUploadsResult>";
+    const NO_ADVANCE: &str = "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker>\
+         <NextUploadIdMarker>u</NextUploadIdMarker></ListMultipartUploadsResult>";
+    const NO_XML: &str = "<html>a proxy's page</html";
+    for answer in [NO_MARKERS, NO_ADVANCE, NO_XML] {
+        faults.set(always("GET", "?uploads=", Fault::Answers(answer)));
+        let (exit, said, _) = run(&app, &faults, &["fsck"]);
+        assert_eq!(exit, 4, "{answer}: {said}");
+    }
+    // Neither what another prefix has, nor what is encoded without having been asked for, is ours.
+    const OF_OTHERS: &str = "<ListMultipartUploadsResult><EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>\
+         <Upload><Key>other%2Fparts%2Fb5%2Fpart_0192f0c1a2b37c4d8e5f60718293a4b5</Key><UploadId>u</UploadId></Upload>\
+         <Upload><Key>parts/b5/part_0192f0c1a2b37c4d8e5f60718293a4b5</Key><UploadId>v</UploadId></Upload>\
+         </ListMultipartUploadsResult>";
+    faults.set(always("GET", "?uploads=", Fault::Answers(OF_OTHERS)));
+    let (exit, said, _) = run(&app, &faults, &["fsck"]);
+    assert_eq!(exit, 0, "{said}");
+    const NO_END: &str = "<ListBucketResult><IsTruncated>true</IsTruncated><KeyCount>0</KeyCount>\
+         <NextContinuationToken>again</NextContinuationToken></ListBucketResult>";
+    faults.set(always("GET", "list-type=2", Fault::Answers(NO_END)));
+    let (exit, _, log) = run(&app, &faults, &["fsck"]);
+    assert_eq!(exit, 1, "what is there cannot be found out");
+    assert!(log.contains("has no end"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_are_deleted_one_by_one_where_they_cannot_be_at_once() {
+    let Some((app, faults)) = app_before_faults().await else { return };
+    for fault in [
+        Fault::Refuses(501, "NotImplemented"),
+        Fault::Refuses(403, "AccessDenied"),
+        Fault::Refuses(405, "MethodNotAllowed"),
+        Fault::NamesAnother,
+        Fault::Answers("no XML"),
+    ] {
+        for _ in 0..3 {
+            let file = app.client.file("soon gone").await;
+            app.client.delete(&format!("/v1/files/{file}")).await.ok();
+        }
+        app.let_time_pass("2 hours").await;
+        faults.set(always("POST", "?delete", fault));
+        let Output { status, stdout, stderr } = app.run_with(&[("AWS_ENDPOINT_URL", &faults.endpoint)], &["sweep"]);
+        let (said, log) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+        assert!(status.success() && said.contains("objects deleted: 3, objects failed: 0"), "{fault:?}: {said}{log}");
+        assert!(log.contains("one by one"), "{fault:?}: {log}");
+    }
+    // One that may not be deleted stays written down, and does not keep the others.
+    for _ in 0..3 {
+        let file = app.client.file("soon gone").await;
+        app.client.delete(&format!("/v1/files/{file}")).await.ok();
+    }
+    app.let_time_pass("2 hours").await;
+    faults.set(always("POST", "?delete", Fault::Refuses(501, "NotImplemented")));
+    faults.add(Rule {
+        method: "DELETE",
+        about: "parts/",
+        after: 1,
+        times: 1,
+        fault: Fault::Refuses(403, "AccessDenied"),
+    });
+    let (_, said, _) = run(&app, &faults, &["sweep"]);
+    assert!(said.contains("objects deleted: 2, objects failed: 1"), "{said}");
+    let why: String =
+        sqlx::query_scalar("select last_error from part where state = 'garbage'").fetch_one(&app.pool).await.unwrap();
+    assert!(why.contains("AccessDenied"), "{why}");
+    faults.heal();
+    app.nothing_is_lost_and_nothing_is_left().await;
+}

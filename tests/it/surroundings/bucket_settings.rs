@@ -1,0 +1,139 @@
+//! The store's usual variables, as people set them: each does what it says, or is refused by name.
+
+use std::fs;
+use std::process::Output;
+
+use crate::support::s3_faults::FaultyS3;
+use crate::support::store::{KEY, SECRET};
+use crate::support::{OBJECTS_ONLY, StoreKind, TestApp, program};
+
+/// Runs a sweep with these settings instead of the app's own (an empty one takes it away): whether it went well,
+/// and what it logged.
+fn sweep(app: &TestApp, instead: &[(&str, &str)]) -> (bool, String) {
+    let kept = app.settings.iter().filter(|it| instead.iter().all(|(name, _)| *name != it.0)).cloned();
+    let instead = instead.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let Output { status, stderr, .. } = program::run(&kept.chain(instead).collect::<Vec<_>>(), &["sweep"]);
+    let log = String::from_utf8(stderr).unwrap();
+    assert!(!log.contains("panicked"), "{instead:?}: {log}", instead = log.lines().last());
+    (status.success(), log)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_cannot_be_used_is_refused_at_the_start_by_name() {
+    let Some(app) = TestApp::start(StoreKind::Bucket, &[]).await else { return };
+    for (name, value, right) in [
+        ("AWS_ENDPOINT_URL", "minio:9000", "http://"),
+        ("AWS_ENDPOINT_URL", "localhost", "http://"),
+        ("AWS_ENDPOINT_URL", "http://", "http://"),
+        ("AWS_ENDPOINT_URL", "http://a b", "http://"),
+        ("AWS_ENDPOINT_URL_S3", "//host", "http://"),
+        ("AWS_METADATA_ENDPOINT", "metadata", "http://"),
+        ("AWS_CONNECT_TIMEOUT", "5", "30s"),
+        ("AWS_TIMEOUT", "soon", "30s"),
+        ("AWS_POOL_IDLE_TIMEOUT", "-1s", "30s"),
+        ("AWS_POOL_MAX_IDLE_PER_HOST", "many", "whole number"),
+        ("AWS_ALLOW_INVALID_CERTIFICATES", "maybe", "true or false"),
+        ("AWS_ALLOW_HTTP", "2", "true or false"),
+        ("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "path", "true or false"),
+        ("AWS_CHECKSUM_ALGORITHM", "md5", "AWS_CHECKSUM_ALGORITHM"),
+        ("AWS_PROXY_CA_CERTIFICATE", "/etc/ssl/ca.pem", "PEM"),
+        ("AWS_PROXY_URL", "http://[", "AWS_PROXY_URL"),
+        ("AWS_USER_AGENT", "a\u{1}b", "control character"),
+        ("AWS_REGION", "eu central 1", "no space"),
+        ("AWS_ACCESS_KEY_ID", "a\nb", "AWS_ACCESS_KEY_ID"),
+        ("AWS_ACCESS_KEY_ID", "", "though AWS_SECRET_ACCESS_KEY is"),
+        ("AWS_SECRET_ACCESS_KEY", "", "though AWS_ACCESS_KEY_ID is"),
+        ("AWS_SESSION_TOKEN", "é", "ASCII"),
+        ("WINDLASS_STORE", "s3://minio:9000/uploads", "AWS_ENDPOINT_URL"),
+        ("WINDLASS_STORE", "s3://uploads/a?b", "%3F"),
+        ("WINDLASS_STORE", "az://uploads/a", "AZURE_STORAGE_ACCOUNT_NAME"),
+    ] {
+        let (went_well, log) = sweep(&app, &[(name, value)]);
+        assert!(!went_well, "{name}={value}");
+        assert!(log.contains(right), "{name}={value}: {log}");
+        assert!(log.contains(name) || name == "WINDLASS_STORE", "{name}={value}: {log}");
+    }
+    let (name, secret) = ("AWS_ACCESS_KEY_ID", "top\u{7f}secret");
+    assert!(!sweep(&app, &[(name, secret)]).1.contains("secret\n"), "a secret is not said");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_empty_or_unknown_or_has_whitespace_around_it_is_no_error() {
+    let Some(app) = TestApp::start(StoreKind::Bucket, &[]).await else { return };
+    let endpoint = format!(" {}/ \n", app.setting("AWS_ENDPOINT_URL"));
+    let secret = format!("{SECRET}\n");
+    let settings = [
+        ("AWS_ENDPOINT_URL", &*endpoint),
+        ("AWS_SECRET_ACCESS_KEY", &*secret),
+        ("AWS_SESSION_TOKEN", ""),
+        ("AWS_TIMEOUT", ""),
+        ("AWS_ALLOW_HTTP", ""),
+        ("AWS_PAGER", "less"),
+        ("AWS_EXECUTION_ENV", "é"),
+    ];
+    let (went_well, log) = sweep(&app, &settings);
+    assert!(went_well, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_goes_through_the_proxy_that_is_named() {
+    let Some(app) = TestApp::start(StoreKind::Bucket, &[OBJECTS_ONLY]).await else { return };
+    let proxy = FaultyS3::before(app.setting("AWS_ENDPOINT_URL"));
+    // Nobody but the proxy can reach it; the bucket is made, written, listed and read.
+    let bucket = format!("s3://made-{}/a", fastrand::u64(..));
+    let through = [
+        ("AWS_ENDPOINT_URL", "http://s3.invalid:9000"),
+        ("AWS_PROXY_URL", &*proxy.endpoint),
+        ("WINDLASS_STORE", &*bucket),
+    ];
+    app.restart_with(&through);
+    assert!(app.log().contains("the bucket was missing and is made"), "{}", app.log());
+    let large = vec![b'x'; 11 * 1024 * 1024];
+    let file = app.client.file(large.clone()).await;
+    assert!(app.client.download(&file).await == large);
+    assert!(proxy.were_signed(), "a proxy on plain http may change bytes");
+    let checked = app.run_with(&through, &["fsck", "--deep"]);
+    assert!(checked.status.success(), "{checked:?}");
+    app.client.delete(&format!("/v1/files/{file}")).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_of_the_shared_files_is_used_where_the_environment_has_no_keys() {
+    let Some(app) = TestApp::start(StoreKind::Bucket, &[]).await else { return };
+    let home = tempfile::tempdir().unwrap();
+    fs::create_dir(home.path().join(".aws")).unwrap();
+    let credentials = format!(
+        "[default]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n\n\
+         [wrong]\naws_access_key_id = {KEY}\naws_secret_access_key = wrong\n"
+    );
+    fs::write(home.path().join(".aws/credentials"), credentials).unwrap();
+    fs::write(home.path().join(".aws/config"), "[profile sso]\nsso_session = work\n").unwrap();
+    let without = [("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", ""), ("HOME", home.path().to_str().unwrap())];
+    let with = |profile| sweep(&app, &[&without[..], &[("AWS_PROFILE", profile)]].concat());
+    assert!(with("").0, "{}", with("").1);
+    for (profile, said) in [
+        ("wrong", "the signature does not match"),
+        ("wrong", "the profile 'wrong' of"),
+        ("sso", "sso_session, which is not supported"),
+        ("nobody", "which is not in"),
+    ] {
+        let (went_well, log) = with(profile);
+        assert!(!went_well && log.contains(said), "{profile}: {log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_any_keys_it_is_said_what_was_looked_for() {
+    let Some(app) = TestApp::start(StoreKind::Bucket, &[]).await else { return };
+    let without = [
+        ("AWS_ACCESS_KEY_ID", ""),
+        ("AWS_SECRET_ACCESS_KEY", ""),
+        ("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1"),
+        ("AWS_CONNECT_TIMEOUT", "1s"),
+    ];
+    let (went_well, log) = sweep(&app, &without);
+    assert!(!went_well);
+    for part in ["no keys were found", "AWS_ACCESS_KEY_ID", "~/.aws/credentials", "metadata service"] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+}
