@@ -73,6 +73,9 @@
 //! **Invariant: the sweeper needs to be told nothing.** Every pass looks at what is
 //! ([`service::Service::sweep`]), and any number of processes may sweep at once.
 //!
+//! **Invariant: nothing leaves the process half alive.** A panic ends a request, a pass of the sweeper or the
+//! process (`telemetry/panics.rs`); no output can stop it ([`telemetry`]), and no signal ends it by accident ([`signals`]).
+//!
 //! **Invariant: only [`http`] knows status codes.**
 //!
 //! # Start reading at

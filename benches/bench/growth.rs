@@ -205,7 +205,8 @@ impl Ledger {
             for _ in 0..PASSES {
                 times.push((OPERATIONS.len() - 1, pass(&self.sweeper).await));
             }
-            self.sweeper.clone().sweep_all().await;
+            let report = self.sweeper.clone().sweep_all().await;
+            assert!(report.failed_steps.is_empty(), "{report:?}");
         });
         times
     }
@@ -242,6 +243,7 @@ fn visit(client: &mut Client, known: Uuid, unwanted: Uuid) -> [Duration; OPERATI
 async fn pass(sweeper: &Service) -> Duration {
     let began = Instant::now();
     let report = sweeper.clone().sweep().await;
+    assert!(report.failed_steps.is_empty(), "{report:?}");
     let took = began.elapsed();
     let batch = u64::from(sweeper.limits().sweep_batch);
     let counts = [report.uploads_expired, report.files_expired, report.objects_deleted, report.rows_forgotten];

@@ -53,12 +53,12 @@ pub(super) struct ObjectPages {
     is_last: bool,
     /// Where pages have begun: a list that comes back there has no end.
     seen: HashSet<String>,
-    empty_pages: usize,
+    empty_in_a_row: usize,
 }
 
 impl ObjectPages {
     pub(super) fn new(lists: Arc<dyn PaginatedListStore>, prefix: String) -> Self {
-        Self { lists, prefix, token: None, is_last: false, seen: HashSet::new(), empty_pages: 0 }
+        Self { lists, prefix, token: None, is_last: false, seen: HashSet::new(), empty_in_a_row: 0 }
     }
 
     /// Whether there is any: one request, whatever the store answers.
@@ -81,9 +81,9 @@ impl ObjectPages {
         self.is_last = true;
         let options = PaginatedListOptions { page_token: self.token.take(), ..PaginatedListOptions::default() };
         let page = self.lists.list_paginated(Some(&self.prefix), options).await?;
-        self.empty_pages = if page.result.objects.is_empty() { self.empty_pages + 1 } else { 0 };
+        self.empty_in_a_row = if page.result.objects.is_empty() { self.empty_in_a_row + 1 } else { 0 };
         if let Some(token) = page.page_token.filter(|it| !it.is_empty()) {
-            if !self.seen.insert(token.clone()) || self.empty_pages > MOST_EMPTY_PAGES {
+            if !self.seen.insert(token.clone()) || self.empty_in_a_row > MOST_EMPTY_PAGES {
                 return Err(Error::EndlessList);
             }
             self.token = Some(token);

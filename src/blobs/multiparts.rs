@@ -78,14 +78,14 @@ pub(super) struct Pages {
     from: Option<Marker>,
     /// Where pages have begun: a list that comes back there has no end.
     seen: HashSet<Marker>,
-    empty_pages: usize,
+    empty_in_a_row: usize,
     /// Whether the last page that was given said that others follow, and not where.
     broken: bool,
 }
 
 impl Pages {
     pub(super) fn new(requests: Requests, prefix: String) -> Self {
-        Self { requests, prefix, from: Some(Marker::default()), seen: HashSet::new(), empty_pages: 0, broken: false }
+        Self { requests, prefix, from: Some(Marker::default()), seen: HashSet::new(), empty_in_a_row: 0, broken: false }
     }
 
     /// The next page.
@@ -112,7 +112,9 @@ impl Pages {
             query.extend([("key-marker", key.clone()), ("upload-id-marker", upload.clone())]);
         }
         let (method, path) = (Method::GET, Path::default());
-        let answer = self.requests.send(Request { method, path, query, header: None, body: Bytes::new() }).await?;
+        let request = Request { method, path, query, header: None, body: Bytes::new() };
+        // Boxed: what sweeps has this among much else.
+        let answer = Box::pin(self.requests.send(request)).await?;
         if answer.status.is_success() {
             Page::parse(&answer.body)
         } else if answer.is_transient() {
@@ -126,10 +128,10 @@ impl Pages {
         if !page.is_truncated {
             return;
         }
-        self.empty_pages = if page.uploads.is_empty() { self.empty_pages + 1 } else { 0 };
+        self.empty_in_a_row = if page.uploads.is_empty() { self.empty_in_a_row + 1 } else { 0 };
         let next = (page.next_key_marker.clone(), page.next_upload_id_marker.clone());
         self.seen.insert(from);
-        self.broken = next.0.is_empty() || self.seen.contains(&next) || self.empty_pages > MOST_EMPTY_PAGES;
+        self.broken = next.0.is_empty() || self.seen.contains(&next) || self.empty_in_a_row > MOST_EMPTY_PAGES;
         self.from = (!self.broken).then_some(next);
     }
 }

@@ -35,14 +35,13 @@ const ABORTS_AT_ONCE: usize = 8;
 #[derive(Clone)]
 pub struct Remote {
     client: Client,
-    s3: Option<S3>,
+    s3: Option<Arc<S3>>,
     prefix: Path,
     /// Why half-done multipart uploads, which the store has, are not listed.
     half_done_unseen: Option<&'static str>,
 }
 
 /// What only S3 is asked.
-#[derive(Clone)]
 pub(super) struct S3 {
     /// A client that asks once. A second try after an answer that was lost would begin a second
     /// multipart upload, and nobody would know the first.
@@ -50,13 +49,14 @@ pub(super) struct S3 {
     /// A client that deletes objects one by one.
     pub(super) singly: Arc<AmazonS3>,
     requests: Requests,
-    has_no_bulk_delete: Arc<AtomicBool>,
-    is_said_unlisted: Arc<AtomicBool>,
+    has_no_bulk_delete: AtomicBool,
+    is_said_unlisted: AtomicBool,
 }
 
 impl S3 {
     pub(super) fn new(once: Arc<AmazonS3>, singly: Arc<AmazonS3>, requests: Requests) -> Self {
-        Self { once, singly, requests, has_no_bulk_delete: Arc::default(), is_said_unlisted: Arc::default() }
+        let (has_no_bulk_delete, is_said_unlisted) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { once, singly, requests, has_no_bulk_delete, is_said_unlisted }
     }
 
     /// Whether the store was found to delete objects one by one only.
@@ -96,7 +96,7 @@ pub struct ObjectWriter {
 impl Remote {
     /// A bucket that is there.
     pub(super) fn new(client: Client, s3: Option<S3>, prefix: Path, half_done_unseen: Option<&'static str>) -> Self {
-        Self { client, s3, prefix, half_done_unseen }
+        Self { client, s3: s3.map(Arc::new), prefix, half_done_unseen }
     }
 
     pub(super) fn path(&self, key: BlobKey) -> Path {
@@ -204,7 +204,7 @@ impl Remote {
         drop(aborted);
         CrashPoint::MultipartAborted.passed();
         let paths = keys.keys().cloned().collect();
-        let refused = deletion::delete(&self.client.objects, self.s3.as_ref(), paths).await;
+        let refused = deletion::delete(&self.client.objects, self.s3.as_deref(), paths).await;
         failed.extend(refused.into_iter().filter_map(|(path, error)| Some((keys.remove(&path)?, error.into()))));
         failed
     }

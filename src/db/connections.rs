@@ -77,7 +77,8 @@ impl managed::Manager for Connector {
     async fn create(&self) -> Result<Connection, sqlx::Error> {
         let made_at = Instant::now();
         let raw = loop {
-            match self.0.open().await {
+            // Boxed: it is large, rare, and part of whatever may need a connection.
+            match Box::pin(self.0.open()).await {
                 // Whoever waits for the connection bounds this.
                 Err(error) if errors::is_of_the_moment(&error) => sleep(PAUSE).await,
                 outcome => break outcome?,

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use sqlx::PgExecutor;
+
 use super::{Result, Tx, seconds};
 use crate::domain::UploadId;
 
@@ -51,6 +53,12 @@ pub async fn discard(tx: &mut Tx, uploads: &[UploadId], how: Discard) -> Result<
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// Whether any Upload is in the queue.
+pub async fn any_queued(db: impl PgExecutor<'_>) -> Result<bool> {
+    let row = sqlx::query!(r#"select exists (select from unfinished_discard) as "any!""#).fetch_one(db).await?;
+    Ok(row.any)
 }
 
 /// Locks the oldest Uploads of the queue; passes over those in other hands.

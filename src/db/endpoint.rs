@@ -192,7 +192,7 @@ fn is_of_one_address(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(error) => {
             let kinds = [ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut];
-            kinds.contains(&error.kind()) || error.get_ref().is_some_and(|it| it.is::<ReadOnly>())
+            kinds.contains(&error.kind()) || errors::is_read_only(error)
         }
         _ => false,
     }

@@ -1,6 +1,9 @@
 //! What sqlx's errors mean: for whoever asked, for the connection, and for whoever waits for a server to come up.
 
+use std::borrow::Cow;
 use std::io;
+
+use sqlx::error::DatabaseError;
 
 /// A server that takes no writes: a standby, or one that was set so.
 #[derive(Debug, thiserror::Error)]
@@ -13,9 +16,14 @@ impl From<ReadOnly> for sqlx::Error {
     }
 }
 
+/// Whether it is that.
+pub(super) fn is_read_only(error: &io::Error) -> bool {
+    error.get_ref().and_then(|it| it.downcast_ref::<ReadOnly>()).is_some()
+}
+
 /// SQLSTATE, where the server said one.
 pub(super) fn code(error: &sqlx::Error) -> Option<String> {
-    error.as_database_error().and_then(|it| it.code()).map(|it| it.into_owned())
+    error.as_database_error().and_then(DatabaseError::code).map(Cow::into_owned)
 }
 
 /// Whether it says nothing about what was asked for: the same may well be done in a moment.
@@ -79,7 +87,6 @@ pub(super) fn is_not_there_yet(error: &sqlx::Error) -> bool {
 
 fn is_not_there_yet_io(error: &io::Error) -> bool {
     use io::ErrorKind as K;
-    let is_read_only = error.get_ref().is_some_and(|it| it.is::<ReadOnly>());
     // What the resolver says has no kind of its own; a name server that is away says this.
     let is_resolver_away = error.to_string().contains("Temporary failure in name resolution");
     // A socket that is missing is made by a server that starts.
@@ -96,7 +103,7 @@ fn is_not_there_yet_io(error: &io::Error) -> bool {
         K::TimedOut,
         K::NotFound,
     ];
-    is_read_only || is_resolver_away || kinds.contains(&error.kind())
+    is_read_only(error) || is_resolver_away || kinds.contains(&error.kind())
 }
 
 /// Whether a new connection is better tried again at once, within the patience of whoever waits for it: a server

@@ -56,7 +56,7 @@ pub async fn take(tx: &mut Tx, lock: Lock, patience: Duration) -> Result<()> {
             return Err(Error::Locked { what: lock.what(), holder: holder(tx, lock).await?, waited });
         }
         if waited >= say_after {
-            let (holder, seconds_left) = (holder(tx, lock).await?, (patience - waited).as_secs());
+            let (holder, seconds_left) = (holder(tx, lock).await?, patience.saturating_sub(waited).as_secs());
             tracing::info!(holder, seconds_left, "waiting for the lock of {}", lock.what());
             say_after += SAID_EVERY;
         }

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use super::{Error, Settings, guard, identity::Identity};
+use super::{Error, Settings, guard, identity::Identity, server::of_shared_memory};
 
 /// `initdb --no-instructions` came with it.
 pub const OLDEST_MAJOR: u32 = 14;
@@ -91,9 +91,11 @@ impl Binaries {
     /// What makes a cluster, under the guard.
     pub fn initdb_command(&self, guard: &Path, identity: Identity) -> Command {
         let mut command = guard::command(guard, identity, &self.dir.join("initdb"));
-        // It tries out a server, which shall not take huge pages either. Older versions cannot be told so.
+        // It runs a server, which needs the same of the machine. Older versions cannot be told so.
         if self.version.major >= 16 {
-            command.args(["--set", "huge_pages=off"]);
+            for setting in of_shared_memory().into_iter().chain(["huge_pages=off"]) {
+                command.args(["--set", setting]);
+            }
         }
         command
     }

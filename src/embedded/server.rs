@@ -22,6 +22,8 @@ const DROPPED_WITHIN: Duration = Duration::from_secs(10);
 const CONNECTIONS_BESIDE: u32 = 48;
 
 const MIB: u64 = 1024 * 1024;
+/// What Postgres's processes share beside its pages, with some room.
+const SHARED_MEMORY: u64 = 16 * MIB;
 
 /// A server that is ours to stop.
 pub struct Server {
@@ -47,6 +49,9 @@ impl Server {
         postgres.args(["-c", "unix_socket_directories="]);
         postgres.args(["-c", &format!("max_connections={}", settings.connections.saturating_add(CONNECTIONS_BESIDE))]);
         for setting in of_memory(settings.memory).into_iter().chain(of_disk(Disk::of(cluster).ok())) {
+            postgres.arg("-c").arg(setting);
+        }
+        if let Some(setting) = of_shared_memory() {
             postgres.arg("-c").arg(setting);
         }
         // The log is a lock: the server has to write it itself.
@@ -119,6 +124,12 @@ fn of_memory(bytes: u64) -> Vec<String> {
         // Where the machine has huge pages but the container may have none, touching one is a bus error.
         "huge_pages=off".to_owned(),
     ]
+}
+
+/// Containers may have no shared memory, or too little of it: the cluster's directory does as well.
+pub fn of_shared_memory() -> Option<&'static str> {
+    let available = Disk::of(Path::new("/dev/shm")).map_or(0, |it| it.available);
+    (cfg!(target_os = "linux") && available < SHARED_MEMORY).then_some("dynamic_shared_memory_type=mmap")
 }
 
 /// How much log Postgres keeps between two checkpoints: its own 1 GB, or a sixteenth of a small disk.

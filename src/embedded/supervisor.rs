@@ -77,7 +77,8 @@ impl Supervisor {
                 (port, ports) = (free_port()?, ports + 1);
                 continue;
             }
-            if !told && !(self.waits_for_space && cause == Cause::NoSpace) {
+            let may_help = told || (self.waits_for_space && cause == Cause::NoSpace);
+            if !may_help {
                 return Err(error);
             }
             metrics::counter!("windlass_postgres_restarts_total").increment(1);

@@ -198,12 +198,11 @@ impl Service {
     /// Goes on with what ends have left over. The queue's rows are locked by a statement of their own: the next one
     /// then sees what their last owner has done.
     async fn continue_discards(&self) -> Result<Discarded> {
-        let mut tx = self.db.begin().await?;
-        let queued = discards::lock_oldest(&mut tx, self.limits.sweep_batch).await?;
-        if queued.is_empty() {
-            db::rollback(tx).await?;
+        if !discards::any_queued(&self.db).await? {
             return Ok(Discarded::default());
         }
+        let mut tx = self.db.begin().await?;
+        let queued = discards::lock_oldest(&mut tx, self.limits.sweep_batch).await?;
         let parts = discards::continue_batch(&mut tx, &queued, self.discard()).await?;
         CrashPoint::DiscardContinued.passed();
         db::commit(tx).await?;

@@ -29,6 +29,10 @@ struct State {
     waiting_bytes: usize,
     /// Whether the thread has taken a line and is not done with it.
     is_writing: bool,
+    /// Whether the thread sleeps: to wake it is a system call, which most lines save.
+    is_asleep: bool,
+    /// How many threads wait for the end of what is to be written.
+    flushing: usize,
     /// Lines dropped since the last report.
     unreported: u64,
 }
@@ -61,7 +65,9 @@ impl LineQueue {
         if state.waiting_bytes + line.len() <= MAX_BYTES {
             state.waiting_bytes += line.len();
             state.waiting.push_back(line.into());
-            self.0.changed.notify_all();
+            if mem::take(&mut state.is_asleep) {
+                self.0.changed.notify_all();
+            }
         } else {
             state.unreported += 1;
             drop(state);
@@ -72,7 +78,10 @@ impl LineQueue {
     /// Waits until nothing is left to write, but no longer than `within`.
     pub fn flush(&self, within: Duration) {
         let is_busy = |state: &mut State| state.is_writing || !state.waiting.is_empty();
-        drop(self.0.changed.wait_timeout_while(self.0.lock(), within, is_busy));
+        let mut state = self.0.lock();
+        state.flushing += 1;
+        let waited = self.0.changed.wait_timeout_while(state, within, is_busy);
+        waited.unwrap_or_else(PoisonError::into_inner).0.flushing -= 1;
     }
 }
 
@@ -85,7 +94,6 @@ impl Shared {
         loop {
             let written = writer.write(&self.next());
             let mut state = self.lock();
-            state.is_writing = false;
             if written.is_err() {
                 state.unreported += 1;
             }
@@ -99,18 +107,23 @@ impl Shared {
             if lost > 0 {
                 (self.on_drop.report)(lost);
             }
-            self.changed.notify_all();
         }
     }
 
+    /// The next line, once the one before is done with.
     fn next(&self) -> Box<[u8]> {
         let mut state = self.lock();
+        state.is_writing = false;
+        if state.flushing > 0 {
+            self.changed.notify_all();
+        }
         loop {
             if let Some(line) = state.waiting.pop_front() {
                 state.waiting_bytes -= line.len();
                 state.is_writing = true;
                 return line;
             }
+            state.is_asleep = true;
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }

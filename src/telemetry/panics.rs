@@ -18,11 +18,15 @@ pub(super) fn install() {
         let thread = thread::current();
         let name = thread.name().unwrap_or("unnamed");
         log(panic, name);
-        if !CONTAINED.iter().any(|it| name.starts_with(it)) {
+        if ends_the_process(name) {
             super::flush();
             process::exit(STATUS);
         }
     }));
+}
+
+fn ends_the_process(thread: &str) -> bool {
+    !CONTAINED.iter().any(|it| thread.starts_with(it))
 }
 
 fn log(panic: &PanicHookInfo<'_>, thread: &str) {
@@ -32,4 +36,20 @@ fn log(panic: &PanicHookInfo<'_>, thread: &str) {
     let backtrace = Backtrace::capture();
     let backtrace = (backtrace.status() == BacktraceStatus::Captured).then_some(backtrace);
     tracing::error!(thread, place, backtrace = backtrace.map(tracing::field::display), "panicked: {message}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `crash::panics` holds that these are the threads of the running service.
+    #[test]
+    fn a_panic_ends_the_process_where_nobody_takes_over_the_threads_duty() {
+        for thread in ["tokio-rt-worker", "actix-server worker 0", "actix-server worker 17"] {
+            assert!(!ends_the_process(thread), "{thread}");
+        }
+        for thread in ["main", "actix-server acceptor", "log", "ignored signals", "announcement", "unnamed"] {
+            assert!(ends_the_process(thread), "{thread}");
+        }
+    }
 }

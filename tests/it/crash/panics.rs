@@ -1,5 +1,7 @@
 //! A panic at every step: it ends the request in which it happens, or the process, and leaves neither half alive.
 
+use std::collections::BTreeSet;
+
 use windlass::crash::CrashPoint;
 
 use super::operations::Operation::{self, *};
@@ -12,6 +14,7 @@ crate::on_a_directory_and_s3! {
     a_panic_in_a_request_fails_that_request_and_leaves_what_a_death_leaves;
     a_panic_in_a_request_about_small_parts_fails_that_request_only (WINDLASS_LEDGER_PART_BYTES = "4096");
     a_panic_in_a_sweep_costs_a_pass_of_the_service_and_fails_the_command;
+    every_thread_is_one_of_which_it_is_decided_what_a_panic_does;
 }
 
 async fn a_panic_in_a_request_fails_that_request_and_leaves_what_a_death_leaves(app: &TestApp) {
@@ -71,6 +74,17 @@ async fn a_panic_in_a_sweep_costs_a_pass_of_the_service_and_fails_the_command(ap
     .await;
     assert!(app.log().contains("panicked"));
     app.restart_with(&[]);
+}
+
+/// The kernel keeps 15 bytes of a name; `telemetry/panics.rs` decides.
+async fn every_thread_is_one_of_which_it_is_decided_what_a_panic_does(app: &TestApp) {
+    app.client.file("so that every thread has begun").await;
+    let threads = std::fs::read_dir(format!("/proc/{}/task", app.program(|it| it.pid()))).unwrap();
+    let names = threads.filter_map(|it| std::fs::read_to_string(it.unwrap().path().join("comm")).ok());
+    let names: BTreeSet<String> = names.map(|it| it.trim().to_owned()).collect();
+    let decided = ["windlass", "tokio-rt-worker", "actix-server wo", "actix-server ac", "log", "ignored signals"];
+    assert!(decided.iter().all(|it| names.contains(*it)), "{names:?}");
+    assert!(names.iter().all(|it| decided.contains(&&**it)), "{names:?}");
 }
 
 /// Nobody would take over the duty of the main thread.

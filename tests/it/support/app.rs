@@ -1,7 +1,9 @@
 //! A test's own Windlass: its process, its database, its store, and clients of two projects.
 
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use sqlx::PgPool;
 use tempfile::TempDir;
 
@@ -107,8 +109,22 @@ impl TestApp {
         *program = Program::serve(&settings, &self.data_dir.path().join("log"), false);
     }
 
-    /// What the program has logged.
+    /// What the program has logged, to the last line: it writes them a moment later, in their order, and a signal that
+    /// it ignores is logged after them.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.data_dir.path().join("log")).unwrap()
+        let read = || std::fs::read_to_string(self.data_dir.path().join("log")).unwrap();
+        let marks = || read().matches("SIGUSR2").count();
+        let before = marks();
+        self.program(|it| {
+            if it.is_running() {
+                it.signal(Signal::SIGUSR2);
+                let began = Instant::now();
+                while it.is_running() && marks() == before {
+                    assert!(began.elapsed() < Duration::from_mins(1), "it does not log a signal");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        });
+        read()
     }
 }

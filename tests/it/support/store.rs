@@ -97,19 +97,18 @@ impl Store {
     }
 
     fn google(endpoint: &str, prefix: String) -> Self {
-        // Lists alone would do without a key.
-        let account = format!(
-            r#"{{"gcs_base_url":"{endpoint}","disable_oauth":true,"client_email":"","private_key":"","private_key_id":""}}"#
-        );
+        // moto finds the service that is meant in the header with the signature.
+        let token = "Credential=key/20260101/us-east-1/s3/aws4_request";
         let objects = GoogleCloudStorageBuilder::new()
-            .with_service_account_key(&account)
+            .with_base_url(endpoint)
+            .with_bearer_token(token)
             .with_bucket_name(GOOGLE_BUCKET)
             .build()
             .unwrap();
         let settings = [
             ("WINDLASS_STORE", &*format!("gs://{GOOGLE_BUCKET}/{prefix}")),
-            ("GOOGLE_SERVICE_ACCOUNT_KEY", &account),
             ("GOOGLE_BASE_URL", endpoint),
+            ("GOOGLE_BEARER_TOKEN", token),
         ];
         Self::Bucket {
             kind: StoreKind::Google,
@@ -193,7 +192,7 @@ impl Store {
                 let method = "GET".parse().unwrap();
                 objects.signed_url_opts(method, &root, Duration::from_mins(1), &options).await.unwrap().to_string()
             }
-            (StoreKind::Google, None) => format!("{}/{GOOGLE_BUCKET}?uploads", settings[2].1),
+            (StoreKind::Google, None) => format!("{}/{GOOGLE_BUCKET}?uploads", settings[1].1),
             (_, None) => return 0,
         };
         let answer = reqwest::get(url).await.unwrap();

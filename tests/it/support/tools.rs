@@ -4,7 +4,8 @@
 use std::env;
 use std::ffi::OsString;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The folder of the machine's own tools, made by `./dev`.
 pub fn dev_dir() -> PathBuf {
@@ -15,6 +16,13 @@ pub fn dev_dir() -> PathBuf {
 /// The directory of PostgreSQL's programs, where one is asked for.
 pub fn pg_bin() -> Option<PathBuf> {
     env::var_os("WINDLASS_PG_BIN").filter(|it| !it.is_empty()).map(PathBuf::from)
+}
+
+/// The major version of PostgreSQL whose programs are in a directory.
+pub fn pg_major(dir: &Path) -> Option<u32> {
+    let said = Command::new(dir.join("postgres")).arg("--version").output().ok()?;
+    let said = String::from_utf8(said.stdout).ok()?;
+    said.split("(PostgreSQL) ").nth(1)?.split('.').next()?.trim().parse().ok()
 }
 
 /// The search path.

@@ -12,6 +12,20 @@ const LARGE: usize = 11 * 1024 * 1024;
 
 const UNKNOWN: &str = "parts/b5/part_0192f0c1a2b37c4d8e5f60718293a4b5";
 
+/// Pages that say that others follow, and not where; and none at all.
+const NO_MARKERS: &str = "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated></ListMultipartUploadsResult>";
+const NO_ADVANCE: &str = "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker>\
+     <NextUploadIdMarker>u</NextUploadIdMarker></ListMultipartUploadsResult>";
+const NO_XML: &str = "<html>a proxy's page</html";
+/// Uploads of other prefixes.
+const OF_OTHERS: &str = "<ListMultipartUploadsResult><EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>\
+     <Upload><Key>other%2Fparts%2Fb5%2Fpart_0192f0c1a2b37c4d8e5f60718293a4b5</Key><UploadId>u</UploadId></Upload>\
+     <Upload><Key>parts/b5/part_0192f0c1a2b37c4d8e5f60718293a4b5</Key><UploadId>v</UploadId></Upload>\
+     </ListMultipartUploadsResult>";
+/// A page of objects after which it comes again.
+const NO_END: &str = "<ListBucketResult><IsTruncated>true</IsTruncated><KeyCount>0</KeyCount>\
+     <NextContinuationToken>again</NextContinuationToken></ListBucketResult>";
+
 /// A Windlass whose S3 server is behind one that makes faults; nothing where there is none.
 async fn app_before_faults() -> Option<(TestApp, FaultyS3)> {
     let app = TestApp::start(StoreKind::Bucket, &[OBJECTS_ONLY]).await?;
@@ -95,25 +109,15 @@ async fn writing_and_collecting_do_not_need_the_list_of_multipart_uploads() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_leads_nowhere_ends() {
     let Some((app, faults)) = app_before_faults().await else { return };
-    const NO_MARKERS: &str = "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated></ListMultipartUploadsResult>";
-    const NO_ADVANCE: &str = "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker>\
-         <NextUploadIdMarker>u</NextUploadIdMarker></ListMultipartUploadsResult>";
-    const NO_XML: &str = "<html>a proxy's page</html";
     for answer in [NO_MARKERS, NO_ADVANCE, NO_XML] {
         faults.set(always("GET", "?uploads=", Fault::Answers(answer)));
         let (exit, said, _) = run(&app, &faults, &["fsck"]);
         assert_eq!(exit, 4, "{answer}: {said}");
     }
     // Neither what another prefix has, nor what is encoded without having been asked for, is ours.
-    const OF_OTHERS: &str = "<ListMultipartUploadsResult><EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>\
-         <Upload><Key>other%2Fparts%2Fb5%2Fpart_0192f0c1a2b37c4d8e5f60718293a4b5</Key><UploadId>u</UploadId></Upload>\
-         <Upload><Key>parts/b5/part_0192f0c1a2b37c4d8e5f60718293a4b5</Key><UploadId>v</UploadId></Upload>\
-         </ListMultipartUploadsResult>";
     faults.set(always("GET", "?uploads=", Fault::Answers(OF_OTHERS)));
     let (exit, said, _) = run(&app, &faults, &["fsck"]);
     assert_eq!(exit, 0, "{said}");
-    const NO_END: &str = "<ListBucketResult><IsTruncated>true</IsTruncated><KeyCount>0</KeyCount>\
-         <NextContinuationToken>again</NextContinuationToken></ListBucketResult>";
     faults.set(always("GET", "list-type=2", Fault::Answers(NO_END)));
     let (exit, _, log) = run(&app, &faults, &["fsck"]);
     assert_eq!(exit, 1, "what is there cannot be found out");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::embedded::{Embedded, log_of, settings};
 use crate::support::program::Program;
-use crate::support::{Client, eventually};
+use crate::support::{Client, eventually, tools};
 
 const LIMIT: u64 = 300 * 1024 * 1024;
 
@@ -89,4 +89,25 @@ async fn a_container_of_300_mib_lives_through_a_load() {
     assert_eq!((group.kills(), service.postmaster()), (0, postmaster), "{}", service.log());
     service.stop();
     eventually("the group is empty", async || group.file(["cgroup.procs", "cgroup.procs"]).is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_without_shared_memory_is_enough() {
+    // Older ones' `initdb` cannot do without.
+    let is_new = tools::pg_bin().and_then(|it| tools::pg_major(&it)).is_some_and(|it| it >= 16);
+    if !nix::unistd::geteuid().is_root() || !is_new {
+        return;
+    }
+    for shared in ["size=64k", "size=64k,mode=0000"] {
+        let outer = tempfile::tempdir().unwrap();
+        let data_dir = outer.path().join("data");
+        let enter = format!("mount -t tmpfs -o {shared} tmpfs /dev/shm && exec \"$0\" \"$@\"");
+        let enter = ["unshare", "--mount", "sh", "-c", &enter];
+        let program = Program::serve_under(&enter, &settings(&data_dir), &log_of(&data_dir));
+        let key = fs::read_to_string(data_dir.join("api-key")).unwrap();
+        let client = Client::new(&program.address, key.trim());
+        let file = client.file("kept").await;
+        assert_eq!(client.download(&file).await, b"kept");
+        Embedded { program, client, data_dir }.stop();
+    }
 }

@@ -25,6 +25,7 @@ pub(super) const EXPECTED: &[Expected] = &[
     any("select pg_try_advisory_xact_lock", &[]),
     any("from pg_locks", &[]),
     any("select exists (select from api_key)", &[]),
+    any("select exists (select from unfinished_discard)", &[]),
     any("from unfinished_discard order by created_at", &[]),
     any("insert into project", &[]),
     any("insert into api_key", &[]),
