@@ -9,6 +9,16 @@ use super::{Error, Result, SetupError};
 /// What is found in an error's text, and what that means.
 const MEANINGS: &[(&[&str], &str)] = &[
     (
+        &["/computeMetadata/"],
+        "no keys were found: GOOGLE_SERVICE_ACCOUNT (a file), GOOGLE_SERVICE_ACCOUNT_KEY and the application default \
+         credentials were looked for, and the instance metadata service gives none",
+    ),
+    (
+        &["/metadata/identity"],
+        "no keys were found: AZURE_STORAGE_ACCOUNT_KEY, a SAS token and a client secret were looked for, and the \
+         managed identity service gives none",
+    ),
+    (
         &["<Code>InvalidAccessKeyId<"],
         "the store does not know the access key: check where the keys come from, and that they belong to this endpoint",
     ),
@@ -154,6 +164,8 @@ mod tests {
             ("received corrupt message of type InvalidContentType", "http://"),
             ("PUT http://169.254.169.254/latest/api/token", "no keys were found"),
             ("tcp connect error: Connection refused (os error 111)", "nothing listens"),
+            ("GET http://metadata/computeMetadata/v1/x: Connection refused", "GOOGLE_SERVICE_ACCOUNT"),
+            ("GET http://169.254.169.254/metadata/identity/oauth2/token", "AZURE_STORAGE_ACCOUNT_KEY"),
             ("something new", "cannot be used"),
         ] {
             let said = said(answer);

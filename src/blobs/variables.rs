@@ -133,7 +133,7 @@ pub(super) fn server(name: &str, value: &str) -> Result<Url> {
 
 /// What is wrong with a variable; its value is said unless it may be a secret.
 pub(super) fn unfit(name: &str, value: &str, problem: &str) -> SetupError {
-    let is_secret = ["KEY", "SECRET", "TOKEN", "SAS", "PROXY_URL", "CERTIFICATE"].iter().any(|it| name.contains(it));
+    let is_secret = ["KEY", "SECRET", "TOKEN", "SAS", "PROXY_URL", "CA_CERTIFICATE"].iter().any(|it| name.contains(it));
     let value = if is_secret || value.is_empty() { String::new() } else { format!(" ({})", value.escape_debug()) };
     SetupError::Variable { name: name.to_owned(), value, problem: problem.to_owned() }
 }

@@ -17,7 +17,7 @@
 //! `postmaster.pid` is stale, without guessing from process ids, which are soon used again in a container.
 //!
 //! **Invariant:** the server does not outlive windlass, even after `kill -9`: see [`guard`]. Linux ties its life to the
-//! *thread* that started it, so each server has a thread of its own, which supervises it: see [`supervisor`].
+//! *thread* that started it, so each server has a thread of its own, which supervises it (`supervisor.rs`).
 //!
 //! Everything here blocks.
 

@@ -58,6 +58,27 @@ async fn a_value_that_cannot_be_used_is_refused_at_the_start_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_variables_of_azure_and_google_are_looked_at_as_well() {
+    let Some(app) = TestApp::start(StoreKind::Directory, &[]).await else { return };
+    let azure = ("WINDLASS_STORE", "az://uploads/a");
+    let account = ("AZURE_STORAGE_ACCOUNT_NAME", "account");
+    let google = ("WINDLASS_STORE", "gs://uploads/a");
+    for (settings, said) in [
+        (vec![azure, account, ("AZURE_CONNECT_TIMEOUT", "5")], "AZURE_CONNECT_TIMEOUT (5)"),
+        (vec![azure, account, ("AZURE_STORAGE_ENDPOINT", "host:10000")], "AZURE_STORAGE_ENDPOINT (host:10000)"),
+        (vec![azure, ("AZURE_STORAGE_ACCOUNT_NAME", "an account")], "AZURE_STORAGE_ACCOUNT_NAME"),
+        (vec![azure, account, ("AZURE_STORAGE_ACCOUNT_KEY", "no base64!")], "AZURE_STORAGE_ACCOUNT_KEY cannot be used"),
+        (vec![google, ("GOOGLE_ALLOW_INVALID_CERTIFICATES", "maybe")], "GOOGLE_ALLOW_INVALID_CERTIFICATES (maybe)"),
+        (vec![google, ("GOOGLE_BASE_URL", "host:1")], "GOOGLE_BASE_URL (host:1)"),
+        (vec![google, ("GOOGLE_SERVICE_ACCOUNT", "/nowhere/key.json")], "GOOGLE_SERVICE_ACCOUNT"),
+        (vec![google, ("GOOGLE_SERVICE_ACCOUNT_KEY", "no JSON")], "GOOGLE_SERVICE_ACCOUNT_KEY cannot be used"),
+    ] {
+        let (went_well, log) = sweep(&app, &settings);
+        assert!(!went_well && log.contains(said), "{settings:?}: {log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_empty_or_unknown_or_has_whitespace_around_it_is_no_error() {
     let Some(app) = TestApp::start(StoreKind::Bucket, &[]).await else { return };
     let endpoint = format!(" {}/ \n", app.setting("AWS_ENDPOINT_URL"));

@@ -137,8 +137,11 @@ async fn a_postgres_that_its_full_disk_ended_is_started_again_once_there_is_spac
         // Nothing is kept back.
         let reserve = disk.path().join("data/reserve");
         eventually("there is a reserve", async || fs::read_dir(&reserve).is_ok_and(|it| it.count() == 4)).await;
-        fs::remove_dir_all(&reserve).unwrap();
-        fs::write(&reserve, "").unwrap();
+        eventually("it cannot be made again", async || {
+            fs::remove_dir_all(&reserve).ok();
+            fs::write(&reserve, "").is_ok()
+        })
+        .await;
         disk.fill("foreign");
         service.kill_postmaster();
         eventually("it is tried in vain", async || {

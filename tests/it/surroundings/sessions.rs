@@ -79,6 +79,13 @@ async fn at_work(pool: &PgPool) -> i64 {
     .unwrap()
 }
 
+/// Whether one of them waits for a lock.
+async fn one_waits(pool: &PgPool) -> bool {
+    let waiting = "select count(*) from pg_stat_activity
+                   where datname = current_database() and application_name = 'windlass' and wait_event_type = 'Lock'";
+    sqlx::query_scalar::<_, i64>(waiting).fetch_one(pool).await.unwrap() > 0
+}
+
 #[track_caller]
 fn is_away(answer: &Answer) {
     answer.error(503, None);
@@ -121,7 +128,7 @@ async fn a_statement_does_not_outlive_the_process_that_sent_it() {
     let mut other = app.pool.begin().await.unwrap();
     other.execute("lock table part in access exclusive mode").await.unwrap();
     let mut sweep = program::command(&app.settings).arg("sweep").spawn().unwrap();
-    eventually("the sweep waits", async || at_work(&app.pool).await > 0).await;
+    eventually("the sweep waits", async || one_waits(&app.pool).await).await;
     sweep.kill().unwrap();
     sweep.wait().unwrap();
     eventually("Postgres has noticed that it is gone", async || at_work(&app.pool).await == 0).await;
@@ -135,7 +142,8 @@ async fn a_client_that_goes_away_leaves_no_statement_behind() {
     let mut other = app.pool.begin().await.unwrap();
     other.execute("lock table upload in access exclusive mode").await.unwrap();
     let request = app.client.request(Method::GET, "/v1/uploads").timeout(Duration::from_millis(200));
-    request.send().await.unwrap_err();
+    let (gone, ()) = tokio::join!(request.send(), eventually("the request waits", async || one_waits(&app.pool).await));
+    gone.unwrap_err();
     eventually("nothing of it waits in Postgres", async || at_work(&app.pool).await == 0).await;
     other.rollback().await.unwrap();
     app.nothing_is_lost_and_nothing_is_left().await;
