@@ -109,21 +109,3 @@ fn nothing_is_put_off_and_nothing_is_a_drawer() {
         }
     }
 }
-
-#[test]
-fn what_the_table_of_events_is_shown_by_is_there() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = fs::read_to_string(root.join("docs/operations.md")).unwrap();
-    let rows = text.lines().skip_while(|it| !it.starts_with("| event |")).skip(2).take_while(|it| it.starts_with('|'));
-    let mut suites = 0;
-    for row in rows {
-        let cells: Vec<_> = row.trim_matches('|').split(" | ").collect();
-        assert_eq!(cells.len(), 4, "{row}");
-        for suite in cells[3].split('`').skip(1).step_by(2).filter(|it| it.contains("::")) {
-            let path = root.join("tests/it").join(suite.replace("::", "/")).with_extension("rs");
-            assert!(path.exists(), "{} is not there, but shows: {row}", path.display());
-            suites += 1;
-        }
-    }
-    assert!(suites > 20, "{suites}");
-}
