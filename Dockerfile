@@ -27,5 +27,5 @@ ENV WINDLASS_LISTEN=0.0.0.0:8080 WINDLASS_DATA_DIR=/var/lib/windlass
 VOLUME /var/lib/windlass
 EXPOSE 8080
 # There is no curl in the image; bash speaks enough HTTP.
-HEALTHCHECK --interval=5s --timeout=3s --start-period=90s CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/${WINDLASS_LISTEN##*:} && printf 'GET /livez HTTP/1.0\\r\\n\\r\\n' >&3 && read -r status <&3 && [[ $status == *' 200 '* ]]"]
+HEALTHCHECK --interval=5s --timeout=3s --start-period=90s CMD ["bash", "-c", "port=${WINDLASS_LISTEN##*:} && exec 3<>/dev/tcp/127.0.0.1/${port:-8080} && printf 'GET /livez HTTP/1.0\\r\\n\\r\\n' >&3 && read -r status <&3 && [[ $status == *' 200 '* ]]"]
 ENTRYPOINT ["windlass"]

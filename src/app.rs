@@ -99,12 +99,12 @@ pub async fn open(config: &Config, database_url: &str) -> Result<Service, Error>
     Ok(service)
 }
 
-/// Opens ledger and store, whether they belong together or not. The store is made if it is missing.
+/// Opens ledger and store, whether they belong together or not.
 ///
 /// # Errors
 /// When one of them cannot be used.
-pub async fn open_unlinked(config: &Config, database_url: &str) -> Result<Service, Error> {
-    with_store(config, open_db(config, database_url, config.database_connections).await?, IfMissing::Make).await
+pub async fn open_unlinked(config: &Config, database_url: &str, if_missing: IfMissing) -> Result<Service, Error> {
+    with_store(config, open_db(config, database_url, config.database_connections).await?, if_missing).await
 }
 
 async fn with_store(config: &Config, db: Db, if_missing: IfMissing) -> Result<Service, Error> {

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use tokio_util::sync::CancellationToken;
+use windlass::blobs::IfMissing;
 use windlass::config::{
     Command, CommandLine, Config, Database, Fsck, KeysCommand, StoreCommand, Unusable, UpgradePostgres,
 };
@@ -150,7 +151,11 @@ async fn run(command: Command, config: Config, url: &str, stop: CancellationToke
             }
         }
         Command::Fsck(how) => return fsck(how, app::open(&config, url).await?).await,
-        Command::Store(command) => store(&command, &app::open_unlinked(&config, url).await?).await?,
+        Command::Store(command) => {
+            let may_make = matches!(command, StoreCommand::Link { yes: true });
+            let if_missing = if may_make { IfMissing::Make } else { IfMissing::Fail };
+            store(&command, &app::open_unlinked(&config, url, if_missing).await?).await?;
+        }
         Command::Keys(command) => keys(command, &Keys::new(app::open_db(&config, url, 2).await?)).await?,
     }
     Ok(ExitCode::SUCCESS)

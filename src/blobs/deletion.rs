@@ -67,9 +67,8 @@ async fn at_once(objects: Arc<dyn ObjectStore>, paths: Vec<Path>) -> Outcome {
     while let Some(answer) = answers.next().await {
         match answer {
             Ok(path) => drop(outcome.left.remove(&path)),
-            Err(Error::NotFound { path, .. }) if outcome.left.contains(&Path::from(path.as_str())) => {
-                outcome.left.remove(&Path::from(path));
-            }
+            // As a key, which is not to be encoded once more.
+            Err(Error::NotFound { path, .. }) if Path::parse(&path).is_ok_and(|it| outcome.left.remove(&it)) => {}
             Err(error) => match named(&error).filter(|it| outcome.left.remove(it)) {
                 Some(path) => outcome.failed.push((path, error)),
                 None => outcome.error = Some(error),

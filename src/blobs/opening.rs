@@ -71,7 +71,7 @@ pub(super) async fn open(bucket: &Bucket, variables: &Variables, if_missing: IfM
     let start = Start::with(&place);
     let reached = start.step("a list of its objects", reach(&*client.lists, &bucket.prefix)).await?;
     reached.map_err(|error| explain(error, &place, None))?;
-    let prefix = start.step("a look for objects below the prefix", find_prefix(&client, bucket)).await?;
+    let prefix = start.step("a look for objects below the prefix", find_prefix(&client, bucket)).await??;
     // Azure deletes what was never committed by itself, after a week.
     let half_done_unseen = (bucket.provider == Provider::Google).then_some("Google's are not listed here");
     Ok(Remote::new(client, None, prefix, half_done_unseen))
@@ -97,8 +97,9 @@ async fn open_s3(bucket: &Bucket, setup: S3Setup, if_missing: IfMissing) -> Resu
         let region = if redirected { start.step("its region", find_region(&requests)).await? } else { None };
         return Err(explain(error, place, region.as_deref()));
     }
-    let prefix =
-        start.step("a look for objects below the prefix", find_prefix(&Client::of(Arc::clone(&store)), bucket)).await?;
+    let prefix = start
+        .step("a look for objects below the prefix", find_prefix(&Client::of(Arc::clone(&store)), bucket))
+        .await??;
     let guard = transit::guard(&setup, &store, &requests, &prefix);
     let builder = start.step("a try of whether it checks what it is sent", guard).await??;
     let never = RetryConfig { max_retries: 0, ..RetryConfig::default() };
@@ -109,24 +110,33 @@ async fn open_s3(bucket: &Bucket, setup: S3Setup, if_missing: IfMissing) -> Resu
 }
 
 /// The prefix as it is written, unless the objects are below the spelling that earlier versions made of it.
-async fn find_prefix(client: &Client, bucket: &Bucket) -> Path {
-    let Some(former) = &bucket.former_prefix else { return bucket.prefix.clone() };
-    if is_in_use(client, &bucket.prefix).await || !is_in_use(client, former).await {
-        return bucket.prefix.clone();
+async fn find_prefix(client: &Client, bucket: &Bucket) -> Result<Path> {
+    let Some(former) = &bucket.former_prefix else { return Ok(bucket.prefix.clone()) };
+    if is_in_use(client, &bucket.prefix).await? || !is_in_use(client, former).await? {
+        return Ok(bucket.prefix.clone());
     }
     tracing::warn!(
         "the objects are below '{former}', which an earlier version made of the prefix '{}': it is used on; \
          to get rid of it, copy them and start with the copies",
         bucket.prefix
     );
-    former.clone()
+    Ok(former.clone())
 }
 
 /// Whether a service has kept something below this prefix. Where that may not be asked, it has not.
-async fn is_in_use(client: &Client, prefix: &Path) -> bool {
+async fn is_in_use(client: &Client, prefix: &Path) -> Result<bool> {
+    use object_store::Error::{NotFound, PermissionDenied, Unauthenticated};
     let parts = format!("{}/", prefix.clone().join("parts"));
-    ObjectPages::has_any(&*client.lists, &parts).await.unwrap_or_default()
-        || client.objects.head(&prefix.clone().join(identity::NAME)).await.is_ok()
+    match ObjectPages::has_any(&*client.lists, &parts).await {
+        Ok(true) => return Ok(true),
+        Ok(false) | Err(NotFound { .. } | PermissionDenied { .. } | Unauthenticated { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match client.objects.head(&prefix.clone().join(identity::NAME)).await {
+        Ok(_) => Ok(true),
+        Err(NotFound { .. } | PermissionDenied { .. } | Unauthenticated { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Makes the bucket: `object_store` has no call for it.

@@ -53,8 +53,15 @@ impl Root {
         };
         let before = inode()?;
         let found = self.identity().map(|it| Identity::of(it, expected));
-        let is_verified = matches!(found, Ok(Identity::Expected)) && before == inode()?;
-        *self.verified.lock().unwrap_or_else(PoisonError::into_inner) = before.filter(|_| is_verified);
+        let after = inode()?;
+        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_verified = match found {
+            Ok(Identity::Expected) => before == after,
+            // What could not be read now was read before.
+            Err(_) => before == after && before == *verified,
+            Ok(Identity::Other(_) | Identity::Missing) => false,
+        };
+        *verified = before.filter(|_| is_verified);
         found
     }
 

@@ -194,6 +194,8 @@ fn is_of_one_address(error: &sqlx::Error) -> bool {
             let kinds = [ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut];
             kinds.contains(&error.kind()) || errors::is_read_only(error)
         }
+        // It is starting, ending, or has no connection to spare.
+        sqlx::Error::Database(error) => error.code().is_some_and(|it| ["57P01", "57P03", "53300"].contains(&&*it)),
         _ => false,
     }
 }

@@ -9,6 +9,9 @@ use tokio::time::timeout;
 
 use super::errors;
 
+/// How often it is tried whether a session is kept.
+const ROUNDS: usize = 3;
+
 /// How long a session that nobody else has may take to answer.
 const OWN_SESSION: Duration = Duration::from_secs(3);
 
@@ -32,6 +35,16 @@ struct StatementPooling(#[source] sqlx::Error);
 /// # Errors
 /// When the server cannot be reached, or a pooler does not keep transactions together.
 pub(super) async fn keeps_sessions(options: &PgConnectOptions) -> Result<bool, sqlx::Error> {
+    // Another client of the pool may take the session that is looked for.
+    for _ in 0..ROUNDS {
+        if !kept_session(options).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn kept_session(options: &PgConnectOptions) -> Result<bool, sqlx::Error> {
     let mut one = options.connect().await?;
     let before = session(&mut one, WHOSE).await?;
     let mut other = match options.connect().await {

@@ -60,6 +60,8 @@ impl Log {
     /// What was written from there on, or the last of it.
     pub fn tail(&self, from: u64) -> Result<String, Error> {
         let end = self.end()?;
+        // It is shorter where it was rotated.
+        let from = if from > end { 0 } else { from };
         let bytes = self.read(from.max(end.saturating_sub(TAIL_BYTES)), end)?;
         Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
     }

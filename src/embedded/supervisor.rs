@@ -20,6 +20,9 @@ use super::{
     server::{Server, free_port},
 };
 
+/// How long before its end a server tells what ends it: a crash takes a while.
+const CAUSE_OF_AN_END: Duration = Duration::from_secs(15);
+
 /// How often a server that accepts connections is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often it is said that a server has not become ready: after a crash it has much to read.
@@ -91,7 +94,7 @@ impl Supervisor {
                 error = &error as &dyn std::error::Error,
                 ?cause,
                 pause = %format_args!("{:.1} s", pause.as_secs_f32()),
-                "the embedded PostgreSQL is not there; it is started again after a pause"
+                "the embedded PostgreSQL has stopped; it is started again after a pause"
             );
             if is_told_to_stop(orders, pause) {
                 return Ok(());
@@ -120,7 +123,7 @@ impl Supervisor {
         let command = guard::command(&self.settings.guard, self.identity, &self.binaries.postgres());
         let mut position = log.end()?;
         let mut server = Server::start(&self.cluster.dir(), &log, port, &self.settings, command)?;
-        let (mut ready, mut seen) = (None::<Instant>, Cause::default());
+        let (mut ready, mut seen) = (None::<Instant>, None::<(Cause, Instant)>);
         let mut said = Instant::now();
         loop {
             let pause = if ready.is_some() { LOOK_EVERY } else { POLL_EVERY };
@@ -131,18 +134,19 @@ impl Supervisor {
             }
             // Before its log is read: then the last of it is there.
             let ended = server.ended()?;
-            if let Some(cause) = follow(&log, &mut position) {
-                seen = cause;
+            let cause = follow(&log, &mut position);
+            if let Some(cause) = cause {
+                seen = Some((cause, Instant::now()));
             }
             if let Some(status) = ended {
-                let (error, cause) = (server.error(&log, status), seen.or_of(status));
+                let recent = seen.filter(|(_, at)| at.elapsed() < CAUSE_OF_AN_END).map(|(cause, _)| cause);
+                let (error, cause) = (server.error(&log, status), recent.unwrap_or_default().or_of(status));
                 let served = ready.map_or(Duration::ZERO, |it| it.elapsed());
                 let has_space = cause == Cause::NoSpace && self.make_space(&log);
                 return Err(End { error, cause, served, has_space });
             }
             if ready.is_none() && server.is_ready().unwrap_or(false) {
                 ready = Some(Instant::now());
-                seen = Cause::default();
                 let version = self.binaries.version();
                 tracing::info!(postgres.version = %version, postgres.port = port, "the embedded PostgreSQL is ready");
                 on_ready();
@@ -157,9 +161,8 @@ impl Supervisor {
                 Ok(false) => {}
                 Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "the log was not rotated"),
             }
-            // A statement that found no space is no end, and will be tried again.
-            if seen == Cause::NoSpace {
-                seen = Cause::default();
+            // A statement that found no space will be tried again, if that was not the server's end.
+            if cause == Some(Cause::NoSpace) {
                 self.reserve.release_in_turn().ok();
             }
             self.keep_reserve();

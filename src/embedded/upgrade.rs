@@ -154,6 +154,8 @@ impl Moving<'_> {
         ]);
         restore.stdin(dump.stdout.take().map_or_else(Stdio::null, Stdio::from));
         let restored = restore.output().map_err(Error::file(&self.new.program("psql")));
+        // It holds the pipe open: without it, a dump that nobody reads any more ends.
+        drop(restore);
         // A dump that is cut off looks whole to whoever reads it.
         let dumped = dump.wait_with_output().map_err(Error::system("wait for pg_dump"))?;
         let restored = restored?;

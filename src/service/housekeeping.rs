@@ -88,6 +88,10 @@ struct Collected {
     store_time: Duration,
 }
 
+/// How many Uploads of the queue one pass goes on with. All of the Parts that each still holds are read for it, and
+/// most have more than a batch.
+const QUEUED_AT_ONCE: u16 = 4;
+
 /// The steps of a pass, and which of them failed.
 struct Pass<'s> {
     service: &'s Service,
@@ -202,7 +206,7 @@ impl Service {
             return Ok(Discarded::default());
         }
         let mut tx = self.db.begin().await?;
-        let queued = discards::lock_oldest(&mut tx, self.limits.sweep_batch).await?;
+        let queued = discards::lock_oldest(&mut tx, QUEUED_AT_ONCE).await?;
         let parts = discards::continue_batch(&mut tx, &queued, self.discard()).await?;
         CrashPoint::DiscardContinued.passed();
         db::commit(tx).await?;

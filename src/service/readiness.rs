@@ -81,7 +81,12 @@ impl Service {
     }
 
     async fn probe(&self) -> Result<(), (NotReady, Option<Error>)> {
-        let row = timeout(PROBE_TIMEOUT, stores::find(&self.db)).await.map_err(|_| (NotReady::Database, None))?;
+        let ledger = async {
+            // It tells as well whether the database takes writes.
+            self.db.ping().await?;
+            stores::find(&self.db).await
+        };
+        let row = timeout(PROBE_TIMEOUT, ledger).await.map_err(|_| (NotReady::Database, None))?;
         let row = row.map_err(|error| (NotReady::Database, Some(error.into())))?;
         // There is none for a moment where it is linked anew.
         let row = row.ok_or((NotReady::Database, None))?;

@@ -121,7 +121,10 @@ impl Service {
             }
             return verify(&self.blobs, row.id).await;
         }
-        match self.blobs.identity().await.map_err(|error| unreadable(&self.blobs, error))? {
+        let found = self.blobs.identity().await.map_err(|error| unreadable(&self.blobs, error))?;
+        // Read after the identity: another process that links them at this moment has committed its row before.
+        let row = stores::find(&self.db).await?;
+        match found {
             // An earlier start may have been interrupted after the store's half of the link.
             Some(found) if row.is_some_and(|it| it.id == found) => {}
             Some(found) => {
@@ -133,8 +136,8 @@ impl Service {
                 return Err(mismatch.into());
             }
             None => {
-                self.blobs.prepare().await?;
                 self.check_objects().await?;
+                self.blobs.prepare().await?;
                 stores::insert_if_none(&self.db, StoreId::generate()).await?;
                 CrashPoint::StoreNamed.passed();
             }
@@ -159,12 +162,12 @@ impl Service {
     /// # Errors
     /// When one of the two fails. If it was the store, the two do not fit until this is repeated.
     pub async fn relink_store(&self) -> Result<StoreId> {
+        self.blobs.prepare().await?;
         let mut tx = self.db.begin().await?;
         stores::delete(&mut tx).await?;
         stores::insert_if_none(&mut tx, StoreId::generate()).await?;
         db::commit(tx).await?;
         CrashPoint::StoreNamed.passed();
-        self.blobs.prepare().await?;
         self.finish_link(IfPresent::Replace).await
     }
 

@@ -74,6 +74,12 @@ impl TestApp {
         program::run(&self.with(more), arguments)
     }
 
+    /// Links the ledger with another store than it had, which is made: whether it went well, and what was logged.
+    pub fn link(&self, store: &[(&str, &str)]) -> (bool, String) {
+        let linked = self.run_with(store, &["store", "link", "--yes"]);
+        (linked.status.success(), String::from_utf8(linked.stderr).unwrap())
+    }
+
     /// A setting that the program was started with.
     pub fn setting(&self, name: &str) -> &str {
         &self.settings.iter().find(|it| it.0 == name).unwrap().1

@@ -64,7 +64,7 @@ impl Embedded {
 
     /// Whether ledger and store answer.
     pub async fn is_ready(&self) -> bool {
-        self.client.get("/readyz").await.status.is_success()
+        self.client.get("/v1/files?limit=1").await.status.is_success()
     }
 
     /// How often the server was started again.

@@ -31,7 +31,9 @@ async fn a_prefix_is_the_key_that_a_person_expects() {
         ("50%25", "50%"),
         ("g%3Fh/", "g?h"),
     ] {
-        app.restart_with(&[("WINDLASS_STORE", &below(&app, written))]);
+        let store = below(&app, written);
+        assert!(app.link(&[("WINDLASS_STORE", &store)]).0);
+        app.restart_with(&[("WINDLASS_STORE", &store)]);
         let file = app.client.file("bytes").await;
         assert_eq!(app.client.download(&file).await, b"bytes");
         let found = keys(&app, &root).await;
@@ -50,7 +52,9 @@ async fn a_prefix_is_the_key_that_a_person_expects() {
 async fn what_an_earlier_version_kept_below_an_encoded_prefix_is_still_found() {
     let Some(app) = TestApp::start(StoreKind::Bucket, &[OBJECTS_ONLY]).await else { return };
     // As earlier versions did it for `a b`: the percent sign is part of the key.
-    app.restart_with(&[("WINDLASS_STORE", &below(&app, "a%2520b"))]);
+    let former = below(&app, "a%2520b");
+    assert!(app.link(&[("WINDLASS_STORE", &former)]).0);
+    app.restart_with(&[("WINDLASS_STORE", &former)]);
     let file = app.client.file("kept").await;
     for written in ["a b", "a%20b"] {
         app.restart_with(&[("WINDLASS_STORE", &below(&app, written))]);
@@ -92,12 +96,10 @@ async fn a_missing_bucket_is_made_in_its_region() {
     // It refuses one that does not name its region; the server before it, one without a length.
     let before = FaultyS3::before(app.setting("AWS_ENDPOINT_URL"));
     let store = format!("s3://{bucket}/a");
-    let made = app.run_with(
-        &[("WINDLASS_STORE", &store), ("AWS_REGION", "eu-central-1"), ("AWS_ENDPOINT_URL", &before.endpoint)],
-        &["sweep"],
-    );
-    let log = String::from_utf8_lossy(&made.stderr);
-    assert!(made.status.success() && log.contains("the bucket was missing and is made"), "{log}");
+    let settings =
+        [("WINDLASS_STORE", &*store), ("AWS_REGION", "eu-central-1"), ("AWS_ENDPOINT_URL", &before.endpoint)];
+    let (is_made, log) = app.link(&settings);
+    assert!(is_made && log.contains("the bucket was missing and is made"), "{log}");
     let where_it_is = format!("{}/{bucket}?location", app.setting("AWS_ENDPOINT_URL"));
     let said = reqwest::get(where_it_is).await.unwrap().text().await.unwrap();
     assert!(said.contains("eu-central-1"), "{said}");

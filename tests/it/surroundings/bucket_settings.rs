@@ -107,8 +107,9 @@ async fn every_request_goes_through_the_proxy_that_is_named() {
         ("AWS_PROXY_URL", &*proxy.endpoint),
         ("WINDLASS_STORE", &*bucket),
     ];
+    let (is_made, log) = app.link(&through);
+    assert!(is_made && log.contains("the bucket was missing and is made"), "{log}");
     app.restart_with(&through);
-    assert!(app.log().contains("the bucket was missing and is made"), "{}", app.log());
     let large = vec![b'x'; 11 * 1024 * 1024];
     let file = app.client.file(large.clone()).await;
     assert!(app.client.download(&file).await == large);

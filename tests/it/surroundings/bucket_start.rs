@@ -38,7 +38,7 @@ async fn a_bucket_that_is_never_made_does_not_hang_the_start() {
     let bucket = format!("never-{}", fastrand::u64(..));
     faults.set(Rule { method: "PUT", about: "/never-", after: 0, times: usize::MAX, fault: Fault::IsLate(HANG) });
     let store = format!("s3://{bucket}/a");
-    let (went_well, log) = sweep(&app, &[("AWS_ENDPOINT_URL", &faults.endpoint), ("WINDLASS_STORE", &store)]);
+    let (went_well, log) = app.link(&[("AWS_ENDPOINT_URL", &faults.endpoint), ("WINDLASS_STORE", &store)]);
     assert!(!went_well && log.contains("the missing bucket to be made"), "{log}");
 }
 

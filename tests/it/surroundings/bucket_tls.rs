@@ -42,7 +42,10 @@ async fn a_certificate_is_checked_unless_it_is_trusted_or_all_are() {
     let (went_well, log) = fsck(&[]);
     assert!(!went_well && log.contains("is not trusted") && log.contains("SSL_CERT_FILE"), "{log}");
     // Making the bucket, the try of a checksum and the list of uploads are requests of our own.
-    let (went_well, log) = fsck(&[("SSL_CERT_FILE", certificate.to_str().unwrap())]);
+    let trusted = ("SSL_CERT_FILE", certificate.to_str().unwrap());
+    let (went_well, log) = app.link(&[&bucket[..], &[trusted]].concat());
+    assert!(went_well, "{log}");
+    let (went_well, log) = fsck(&[trusted]);
     assert!(went_well, "{log}");
     let (went_well, log) = fsck(&[("AWS_ALLOW_INVALID_CERTIFICATES", "true")]);
     assert!(went_well, "{log}");

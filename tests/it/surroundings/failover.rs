@@ -114,7 +114,7 @@ async fn after_a_failover_under_the_same_name_writes_reach_the_new_primary() {
         made.status.as_u16() == 503
     })
     .await;
-    is_away(&client.get("/readyz").await);
+    eventually("it is not ready", async || client.get("/readyz").await.status == 503).await;
     let path = format!("/v1/files/{file}");
     let answers = tokio::join!(
         client.begin_upload(5),

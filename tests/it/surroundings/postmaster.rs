@@ -57,7 +57,7 @@ async fn requests_get_503_meanwhile_and_a_port_that_somebody_took_is_waited_for(
     let file = service.client.file("kept").await;
     let taken = kill_and_take_port(&service);
     eventually("it is tried in vain", async || service.restarts().await > 2).await;
-    assert_eq!(service.client.get("/readyz").await.status.as_u16(), 503);
+    eventually("it is not ready", async || service.client.get("/readyz").await.status == 503).await;
     let answer = service.client.create_file("user_data", "new").await;
     answer.error(503, None);
     assert!(answer.header("retry-after").is_some());
