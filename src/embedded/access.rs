@@ -36,7 +36,7 @@ pub fn close(cluster: &Cluster) -> Result<(), Error> {
     if !closed.is_empty() {
         tracing::warn!(
             files = ?closed,
-            "others had been let at files of the data directory, which PostgreSQL refuses; their permissions are set \
+            "files of the data directory were accessible to other users, which PostgreSQL refuses; their permissions are set \
              right again"
         );
     }

@@ -19,6 +19,9 @@ const SHARE_OF_DISK: u64 = 8;
 /// How long the next piece is kept after one was released, unless the server ended for want of space.
 const BETWEEN_PIECES: Duration = Duration::from_secs(5);
 
+/// With fewer bytes left, a server may not even say that there is no space.
+const NEEDED_TO_START: u64 = 1024 * 1024;
+
 /// The space of a data directory that is kept back.
 pub struct Reserve {
     dir: PathBuf,
@@ -51,6 +54,11 @@ impl Reserve {
     /// The reserve of a data directory, which may have none yet.
     pub fn of(data_dir: &Path) -> Self {
         Self { dir: data_dir.join("reserve"), released: None }
+    }
+
+    /// Whether the disk has no space left for as much as what a server writes about itself when it starts.
+    pub fn is_disk_full(&self) -> bool {
+        Disk::of(self.dir.parent().unwrap_or(&self.dir)).is_ok_and(|it| it.available < NEEDED_TO_START)
     }
 
     /// Releases a piece where there is as good as no space, and makes the missing ones where there is plenty. For

@@ -140,7 +140,11 @@ impl Supervisor {
             }
             if let Some(status) = ended {
                 let recent = seen.filter(|(_, at)| at.elapsed() < CAUSE_OF_AN_END).map(|(cause, _)| cause);
-                let (error, cause) = (server.error(&log, status), recent.unwrap_or_default().or_of(status));
+                let (error, mut cause) = (server.error(&log, status), recent.unwrap_or_default().or_of(status));
+                // A disk without a byte has no room for the line that tells it either.
+                if cause == Cause::Unexplained && self.reserve.is_disk_full() {
+                    cause = Cause::NoSpace;
+                }
                 let served = ready.map_or(Duration::ZERO, |it| it.elapsed());
                 let has_space = cause == Cause::NoSpace && self.make_space(&log);
                 return Err(End { error, cause, served, has_space });

@@ -24,6 +24,10 @@ const KEPT_FILES: Mark = Mark { bytes: 1024, share: 64 };
 
 /// How often the disks are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often where less than [`NEAR`] is left: the database and the file system take what no body brings.
+const LOOK_CLOSELY_EVERY: Duration = Duration::from_millis(20);
+/// Space may run out before the next look where there is less than this.
+const NEAR: Mark = Mark { bytes: 2048 * MIB, share: 2 };
 /// A body is counted in steps of this size.
 const STEP: u64 = 256 * 1024;
 
@@ -49,6 +53,8 @@ struct Shared {
     promised: AtomicU64,
     /// Bytes that came since the last look.
     written: AtomicU64,
+    /// Whether space may run out soon.
+    is_near: AtomicBool,
     is_short: watch::Sender<bool>,
 }
 
@@ -78,13 +84,14 @@ impl DiskSpace {
         let disks: Vec<_> = volumes.into_iter().map(disk).collect();
         let (is_short, _) = watch::channel(false);
         let (promised, written) = (AtomicU64::new(0), AtomicU64::new(0));
-        let shared = Arc::new(Shared { disks, promised, written, is_short });
+        let shared = Arc::new(Shared { disks, promised, written, is_near: AtomicBool::new(false), is_short });
         shared.look();
         if !shared.disks.is_empty() {
             let shared = Arc::downgrade(&shared);
             runtime.spawn(async move {
                 loop {
-                    sleep(LOOK_EVERY).await;
+                    let is_near = shared.upgrade().is_some_and(|it| it.is_near.load(Relaxed));
+                    sleep(if is_near { LOOK_CLOSELY_EVERY } else { LOOK_EVERY }).await;
                     let Some(shared) = shared.upgrade() else { return };
                     // A network's file system may take long to answer. The look before counts until then.
                     tokio::task::spawn_blocking(move || shared.look()).await.ok();
@@ -125,18 +132,20 @@ impl Shared {
     fn look(&self) {
         // Before the look: what is written meanwhile may be counted twice, but not missed.
         self.written.store(0, Relaxed);
-        let mut is_short = false;
+        let (mut is_short, mut is_near) = (false, false);
         for disk in &self.disks {
             // One that cannot be asked is as it was.
-            is_short |= disk.look().unwrap_or(self.is_short.borrow().to_owned());
+            let (short, near) = disk.look().unwrap_or_else(|| (*self.is_short.borrow(), self.is_near.load(Relaxed)));
+            (is_short, is_near) = (is_short || short, is_near || near);
         }
+        self.is_near.store(is_near, Relaxed);
         self.is_short.send_if_modified(|before| std::mem::replace(before, is_short) != is_short);
     }
 }
 
 impl Disk {
-    /// Whether space is short there.
-    fn look(&self) -> Option<bool> {
+    /// Whether space is short there, and whether it may run out soon.
+    fn look(&self) -> Option<(bool, bool)> {
         let Volume { name, path, .. } = &self.volume;
         let Free { bytes, available, files, files_available } = Free::on(path)?;
         metrics::gauge!("windlass_disk_available_bytes", "directory" => *name).set(approximate(available));
@@ -156,7 +165,7 @@ impl Disk {
             (false, true) => tracing::info!(directory = %path.display(), available, "there is space again"),
             _ => {}
         }
-        Some(room == 0 || available < SHORT.of(bytes))
+        Some((room == 0 || available < SHORT.of(bytes), available < NEAR.of(bytes)))
     }
 }
 
@@ -244,7 +253,8 @@ mod tests {
         let volume = Volume { name: "store", path: PathBuf::from("/"), takes_bodies: true };
         let disk = Disk { volume, room: AtomicU64::new(room), is_exhausted: AtomicBool::new(false) };
         let (promised, written) = (AtomicU64::new(0), AtomicU64::new(0));
-        DiskSpace(Arc::new(Shared { disks: vec![disk], promised, written, is_short: watch::channel(false).0 }))
+        let is_near = AtomicBool::new(false);
+        DiskSpace(Arc::new(Shared { disks: vec![disk], promised, written, is_near, is_short: watch::channel(false).0 }))
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The disk of the default layout, PostgreSQL and objects on one file system, has not a byte left.
 
 use std::fs;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -8,7 +9,7 @@ use nix::unistd::Pid;
 use crate::support::client::id;
 use crate::support::embedded::{Embedded, log_of, settings};
 use crate::support::small_disk::SmallDisk;
-use crate::support::{Client, eventually, program};
+use crate::support::{Client, eventually, in_the_end, program};
 
 const MIB: usize = 1024 * 1024;
 
@@ -164,11 +165,11 @@ async fn a_postgres_that_its_full_disk_ended_is_started_again_once_there_is_spac
         waiting.arg("serve").env("WINDLASS_LISTEN", "127.0.0.1:0").stderr(fs::File::create(&log).unwrap());
         let mut waiting = waiting.spawn().unwrap();
         let said = || fs::read_to_string(&log).unwrap();
-        eventually("it waits", async || {
+        let waits = async || {
             disk.fill("foreign");
             said().matches("started again after a pause").count() > 2
-        })
-        .await;
+        };
+        assert!(in_the_end(waits, Duration::from_mins(1)).await, "it does not wait: {}", said());
         kill(Pid::from_raw(waiting.id().cast_signed()), Signal::SIGTERM).unwrap();
         assert!(waiting.wait().unwrap().success(), "{}", said());
         fs::remove_file(disk.path().join("foreign")).unwrap();
