@@ -12,7 +12,7 @@ use crate::support::audit::move_clock;
 use crate::support::cluster::{self, Database};
 use crate::support::program::Program;
 use crate::support::store::{IDENTITY, Store};
-use crate::support::{Client, OBJECTS_ONLY, StoreKind, TestApp, eventually, program};
+use crate::support::{Client, OBJECTS_ONLY, StoreKind, TestApp, eventually, program, tools};
 
 crate::on_every_store! {
     objects only:
@@ -322,4 +322,20 @@ async fn a_copy_of_a_store_without_its_empty_directories_is_used() {
     }
     assert_eq!(app.client.download(&file).await, b"kept");
     app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_system_that_does_not_sync_directories_is_named_as_what_it_is() {
+    if tools::program("strace").is_none() {
+        return;
+    }
+    let outer = tempfile::tempdir().unwrap();
+    let settings = [
+        ("DATABASE_URL".to_owned(), cluster::database().await.url),
+        ("WINDLASS_STORE".to_owned(), format!("file://{}", outer.path().join("store").display())),
+    ];
+    let refusing = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync", "-e", "inject=fsync:error=EINVAL"];
+    let swept = program::command_under(&refusing, &settings).arg("sweep").output().unwrap();
+    assert_eq!(swept.status.code(), Some(1));
+    assert!(text(&swept).contains("its file system refuses to sync a directory"), "{}", text(&swept));
 }
