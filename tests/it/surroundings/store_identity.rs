@@ -156,7 +156,9 @@ async fn a_repair_that_would_delete_much_of_the_store_deletes_nothing(app: &Test
     assert!(said.contains("2 of 10 objects (12 of 60 bytes) would be deleted"), "{said}");
     assert_eq!(app.store.list().await.len(), 10);
     let repaired = app.run(&["fsck", "--repair", "--older-than=0s", "--max-deleted-share=20"]);
-    assert_eq!(repaired.status.code(), Some(0), "{}", text(&repaired));
+    // Google's half-done multipart uploads are not listed.
+    let all_was_seen = app.store.kind() != StoreKind::Google;
+    assert_eq!(repaired.status.code(), Some(if all_was_seen { 0 } else { 4 }), "{}", text(&repaired));
     assert_eq!(app.store.list().await.len(), 8);
 }
 
