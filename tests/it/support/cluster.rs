@@ -4,8 +4,6 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -79,30 +77,27 @@ fn url_of(database: &str) -> String {
     format!("{server}/{database}")
 }
 
+/// The settings of an embedded server of a test's own.
+pub fn server_settings(data_dir: PathBuf, connections: u32) -> Settings {
+    Settings {
+        data_dir,
+        bin_dir: tools::pg_bin(),
+        path: tools::path(),
+        guard: PathBuf::from(env!("CARGO_BIN_EXE_windlass")),
+        connections,
+        memory: windlass::memory::limit(),
+    }
+}
+
 /// The server's URL. It is the product's own embedded one, and ends with this process.
 fn server() -> &'static str {
-    static SERVER: OnceLock<String> = OnceLock::new();
-    SERVER.get_or_init(|| {
+    static SERVER: OnceLock<Postgres> = OnceLock::new();
+    let server = SERVER.get_or_init(|| {
         remove_old_runs();
-        let (ready, url) = mpsc::channel();
-        // The server's life hangs on the thread that started it: this one never ends.
-        thread::spawn(move || {
-            let settings = Settings {
-                data_dir: tools::scratch().join("cluster"),
-                bin_dir: tools::pg_bin(),
-                path: tools::path(),
-                guard: PathBuf::from(env!("CARGO_BIN_EXE_windlass")),
-                connections: 250,
-                memory: windlass::memory::limit(),
-            };
-            let postgres = Postgres::start(&settings, || false, || ()).unwrap().unwrap();
-            ready.send(postgres.url().to_owned()).unwrap();
-            loop {
-                thread::park();
-            }
-        });
-        url.recv().unwrap()
-    })
+        let settings = server_settings(tools::scratch().join("cluster"), 250);
+        Postgres::start(&settings, || false, || ()).unwrap().unwrap()
+    });
+    server.url()
 }
 
 /// What runs that are over have left.

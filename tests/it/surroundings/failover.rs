@@ -1,22 +1,21 @@
 //! The database takes no writes any more, and another one does under the same name.
 
+use std::mem;
 use std::net::SocketAddr;
-use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use sqlx::Executor as _;
 use sqlx::postgres::PgPoolOptions;
 use tempfile::TempDir;
 use url::Url;
-use windlass::embedded::{Postgres, Settings};
+use windlass::embedded::Postgres;
 
 use crate::support::client::id;
-use crate::support::cluster::Database;
+use crate::support::cluster::{self, Database};
 use crate::support::standby::Standby;
 use crate::support::store::Store;
 use crate::support::wire::{Mode, Wire};
-use crate::support::{Answer, StoreKind, TestApp, eventually, program, tools};
+use crate::support::{Answer, StoreKind, TestApp, eventually, program};
 
 /// A Postgres of the test's own, with a Windlass that reaches it by a name which may come to mean another one.
 struct Cluster {
@@ -26,25 +25,13 @@ struct Cluster {
     _data_dir: TempDir,
 }
 
-/// Starts a server whose life hangs on a thread that never ends.
+/// Starts a server that runs until this process ends.
 fn start_primary(data_dir: &TempDir) -> Url {
-    let settings = Settings {
-        data_dir: data_dir.path().join("data"),
-        bin_dir: tools::pg_bin(),
-        path: tools::path(),
-        guard: env!("CARGO_BIN_EXE_windlass").into(),
-        connections: 50,
-        memory: windlass::memory::limit(),
-    };
-    let (started, starts) = mpsc::channel();
-    thread::spawn(move || {
-        let postgres = Postgres::start_or_attach(&settings).unwrap();
-        started.send(postgres.url().parse().unwrap()).unwrap();
-        loop {
-            thread::park();
-        }
-    });
-    tokio::task::block_in_place(|| starts.recv()).unwrap()
+    let settings = cluster::server_settings(data_dir.path().join("data"), 50);
+    let postgres = tokio::task::block_in_place(|| Postgres::start_or_attach(&settings)).unwrap();
+    let url = postgres.url().parse().unwrap();
+    mem::forget(postgres);
+    url
 }
 
 fn address(url: &Url) -> SocketAddr {

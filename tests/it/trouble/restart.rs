@@ -16,10 +16,10 @@ use url::Url;
 use windlass::embedded::{Postgres, Settings};
 
 use crate::support::client::id;
-use crate::support::cluster::Database;
+use crate::support::cluster::{self, Database};
 use crate::support::store::Store;
 use crate::support::wire::Wire;
-use crate::support::{Answer, StoreKind, TestApp, eventually, tools};
+use crate::support::{Answer, StoreKind, TestApp, eventually};
 
 /// How a Postgres ends.
 #[derive(Debug, Clone, Copy)]
@@ -43,17 +43,9 @@ struct Server {
 impl Server {
     async fn start() -> Self {
         let data_dir = tempfile::tempdir().unwrap();
-        let settings = Settings {
-            data_dir: data_dir.path().join("data"),
-            bin_dir: tools::pg_bin(),
-            path: tools::path(),
-            guard: env!("CARGO_BIN_EXE_windlass").into(),
-            connections: 50,
-            memory: windlass::memory::limit(),
-        };
+        let settings = cluster::server_settings(data_dir.path().join("data"), 50);
         let (ends, orders) = mpsc::channel();
         let (started, starts) = mpsc::channel();
-        // The server's life hangs on the thread that started it.
         thread::spawn(move || {
             loop {
                 let postgres = run(&settings);
