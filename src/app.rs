@@ -114,7 +114,7 @@ async fn with_store(config: &Config, db: Db, if_missing: IfMissing) -> Result<Se
         // It has a time limit of its own, and says what is waited for.
         Location::Bucket(_) => opened.await?,
     };
-    Ok(Service::new(db, blobs, config.limits.clone(), Handle::current()).sparing(volumes(config)))
+    Ok(Service::new(db, blobs, config.limits.clone(), Handle::current()).with_disk_guard(volumes(config)))
 }
 
 /// The directories whose disks this process fills.
@@ -154,7 +154,7 @@ pub async fn serve(config: Config, database_url: &str, stop: CancellationToken) 
     tracing::info!(
         memory_mib = config.memory >> 20,
         buffers_mib = config.limits.buffer_bytes.get() >> 20,
-        "the memory that was found, and what bodies on their way may take of it"
+        "memory limit, and the budget for request bodies"
     );
     let service = open(&config, database_url).await?;
     let first_key = match config.api_key {

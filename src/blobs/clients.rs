@@ -276,7 +276,7 @@ fn address_bucket(set: &mut Set, bucket: &Bucket, region: &str) -> Result<String
         };
         if !host.starts_with(&format!("{}.", bucket.name.to_ascii_lowercase())) {
             let host = format!("{}.{host}", bucket.name);
-            url.set_host(Some(&host)).map_err(|_| unfit(name, &host, "this is no host's name"))?;
+            url.set_host(Some(&host)).map_err(|_| unfit(name, &host, "this is not a host name"))?;
         }
         set.insert("AWS_ENDPOINT_URL_S3".to_owned(), without_slash(&url));
     }

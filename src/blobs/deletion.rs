@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, stream};
 use object_store::path::Path;
 use object_store::{Error, ObjectStore};
 
-use super::explanation::chain;
+use super::explanation::{chain, status};
 use super::remote::S3;
 
 /// What could not be deleted, and why.
@@ -101,8 +101,7 @@ fn named(error: &Error) -> Option<Path> {
 /// Whether asking the same again will be answered the same.
 fn is_refusal(error: &Error) -> bool {
     let text = chain(error);
-    let status = text.split_once("status code: ").and_then(|(_, it)| it.get(..3)?.parse::<u16>().ok());
-    match status {
+    match status(&text) {
         Some(501) => true,
         Some(status) => (400..500).contains(&status) && !matches!(status, 408 | 429),
         None => text.contains("invalid DeleteObjects response") || text.contains("makes no sense"),

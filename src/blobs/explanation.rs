@@ -125,6 +125,11 @@ pub(super) fn is_missing(outcome: &Result<()>) -> bool {
     outcome.as_ref().is_err_and(|it| chain(it).contains("<Code>NoSuchBucket</Code>"))
 }
 
+/// The HTTP status of the answer that an error is about: the client has it in its text only.
+pub(super) fn status(text: &str) -> Option<u16> {
+    text.split_once("status code: ")?.1.get(..3)?.parse().ok()
+}
+
 /// An error with all that caused it.
 pub(super) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();

@@ -96,7 +96,7 @@ impl Pages {
     pub(super) async fn next(&mut self) -> Result<Option<Vec<HalfDone>>> {
         if self.broken {
             self.broken = false;
-            return Err(Error::Unlisted("its list is cut off and does not say where it goes on".to_owned()));
+            return Err(Error::Unlisted("its list is truncated and has no marker for the next page".to_owned()));
         }
         let Some(from) = self.from.take() else { return Ok(None) };
         let page = self.ask(&from).await?;

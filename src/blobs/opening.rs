@@ -71,7 +71,7 @@ pub(super) async fn open(bucket: &Bucket, variables: &Variables, if_missing: IfM
     let start = Start::with(&place);
     let reached = start.step("a list of its objects", reach(&*client.lists, &bucket.prefix)).await?;
     reached.map_err(|error| explain(error, &place, None))?;
-    let prefix = start.step("a look for objects below the prefix", find_prefix(&client, bucket)).await??;
+    let prefix = start.step("a list of the objects below its prefix", find_prefix(&client, bucket)).await??;
     // Azure deletes what was never committed by itself, after a week.
     let half_done_unseen = (bucket.provider == Provider::Google).then_some("Google's are not listed here");
     Ok(Remote::new(client, None, prefix, half_done_unseen))
@@ -98,10 +98,10 @@ async fn open_s3(bucket: &Bucket, setup: S3Setup, if_missing: IfMissing) -> Resu
         return Err(explain(error, place, region.as_deref()));
     }
     let prefix = start
-        .step("a look for objects below the prefix", find_prefix(&Client::of(Arc::clone(&store)), bucket))
+        .step("a list of the objects below its prefix", find_prefix(&Client::of(Arc::clone(&store)), bucket))
         .await??;
     let guard = transit::guard(&setup, &store, &requests, &prefix);
-    let builder = start.step("a try of whether it checks what it is sent", guard).await??;
+    let builder = start.step("the checksum probe", guard).await??;
     let never = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     let once = Arc::new(builder.clone().with_retry(never).build()?);
     let singly: Arc<AmazonS3> = Arc::new(builder.clone().with_disable_bulk_delete(true).build()?);
@@ -116,8 +116,8 @@ async fn find_prefix(client: &Client, bucket: &Bucket) -> Result<Path> {
         return Ok(bucket.prefix.clone());
     }
     tracing::warn!(
-        "the objects are below '{former}', which an earlier version made of the prefix '{}': it is used on; \
-         to get rid of it, copy them and start with the copies",
+        "the objects are below '{former}', which an earlier version made of the prefix '{}': it stays in use; \
+         to change that, copy the objects to the prefix as written",
         bucket.prefix
     );
     Ok(former.clone())

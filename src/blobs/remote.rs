@@ -17,7 +17,7 @@ use object_store::{ObjectStore as _, PutMode};
 use tokio::sync::mpsc;
 
 use super::clients::Client;
-use super::explanation::chain;
+use super::explanation::{chain, status};
 use super::listing::{Begun, Listed, Listing, ObjectPages};
 use super::multiparts::{HalfDone, Pages};
 use super::object_reader::ObjectReader;
@@ -80,7 +80,7 @@ impl S3 {
     fn say_unlisted(&self, error: &Error) {
         if !self.is_said_unlisted.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                "{error}: one whose id got lost stays; keep a lifecycle rule that aborts incomplete multipart uploads"
+                "{error}: an upload whose id was lost stays; keep a lifecycle rule that aborts incomplete multipart uploads"
             );
         }
     }
@@ -120,7 +120,9 @@ impl Remote {
         if if_present == IfPresent::Keep {
             match self.client.objects.put_opts(&path, identity::encode(id).into(), PutMode::Create.into()).await {
                 Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => return Ok(()),
-                Err(error) if is_unsupported(&error) => tracing::debug!(%error, "there are no conditional writes"),
+                Err(error) if is_unsupported(&error) => {
+                    tracing::debug!(%error, "the store does not support conditional writes")
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -318,12 +320,10 @@ async fn send_all<T>(page: Result<Vec<Result<T>>>, out: &mpsc::Sender<Result<T>>
     !failed
 }
 
-/// Whether the store has no conditional writes, as opposed to a failure.
+/// Whether the store does not support conditional writes, as opposed to a failure.
 fn is_unsupported(error: &object_store::Error) -> bool {
-    let text = chain(error);
-    let is_named =
-        matches!(error, object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. });
-    is_named || ["NotImplemented", "501", "400"].iter().any(|it| text.contains(it))
+    matches!(error, object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. })
+        || matches!(status(&chain(error)), Some(400 | 501))
 }
 
 impl fmt::Display for Remote {

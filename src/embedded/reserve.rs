@@ -93,7 +93,7 @@ impl Reserve {
         self.released = Some(Instant::now());
         tracing::error!(
             data_dir = %self.dir.parent().unwrap_or(&self.dir).display(),
-            "the disk is full: some of the space kept back for this was released; delete files or free space otherwise"
+            "the disk is full: part of the reserve was released; delete files or free other space"
         );
         Ok(true)
     }

@@ -86,7 +86,10 @@ impl Supervisor {
             }
             metrics::counter!("windlass_postgres_restarts_total").increment(1);
             let Some(pause) = failures.pause_after(cause, served) else {
-                tracing::error!(error = &error as &dyn std::error::Error, "PostgreSQL ends again and again");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "PostgreSQL keeps failing and is not started again"
+                );
                 return Err(error);
             };
             let pause = if has_space { Duration::ZERO } else { pause };
@@ -175,7 +178,7 @@ impl Supervisor {
 
     fn keep_reserve(&mut self) {
         if let Err(error) = self.reserve.keep() {
-            tracing::debug!(error = &error as &dyn std::error::Error, "no space could be kept back");
+            tracing::debug!(error = &error as &dyn std::error::Error, "the reserve was not allocated");
         }
     }
 
@@ -191,11 +194,11 @@ fn follow(log: &Log, position: &mut u64) -> Option<Cause> {
     for line in log.lines_after(position).unwrap_or_default() {
         let cause = Cause::of_line(&line);
         if line.contains("PANIC:  ") {
-            tracing::error!(line, "PostgreSQL says");
+            tracing::error!(line, "PostgreSQL log");
         } else if cause.is_some() || line.contains("WARNING:  ") {
-            tracing::warn!(line, "PostgreSQL says");
+            tracing::warn!(line, "PostgreSQL log");
         } else {
-            tracing::debug!(line, "PostgreSQL says");
+            tracing::debug!(line, "PostgreSQL log");
         }
         said = cause.or(said);
     }

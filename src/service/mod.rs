@@ -209,7 +209,7 @@ impl Service {
 
     /// The same service, which leaves some space on these directories' disks.
     #[must_use]
-    pub fn sparing(self, volumes: Vec<Volume>) -> Self {
+    pub fn with_disk_guard(self, volumes: Vec<Volume>) -> Self {
         Self { space: DiskSpace::watch(volumes, &self.runtime), ..self }
     }
 
