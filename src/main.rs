@@ -71,7 +71,7 @@ fn fail(error: &dyn Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Brings up the embedded database where one is needed, on the main thread, and takes it down last.
+/// Starts the embedded database if one is needed, runs the command, and stops the database last.
 fn start(line: CommandLine) -> Result<ExitCode, Box<dyn Error>> {
     let command = line.command.unwrap_or(Command::Serve);
     signals::survive_file_size_limit()?;

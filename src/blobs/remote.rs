@@ -121,7 +121,7 @@ impl Remote {
             match self.client.objects.put_opts(&path, identity::encode(id).into(), PutMode::Create.into()).await {
                 Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => return Ok(()),
                 Err(error) if is_unsupported(&error) => {
-                    tracing::debug!(%error, "the store does not support conditional writes")
+                    tracing::debug!(%error, "the store does not support conditional writes");
                 }
                 Err(error) => return Err(error.into()),
             }

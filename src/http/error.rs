@@ -96,7 +96,7 @@ impl ApiError {
         Self::new(StatusCode::RANGE_NOT_SATISFIABLE, Some("range_not_satisfiable"), Some("range"), message)
     }
 
-    /// The server failed, by a bug or by what it has stored; the log says more.
+    /// An internal error, caused by a bug or by bad stored data; the log has the details.
     pub fn internal() -> Self {
         let message = "The server had an error while processing the request. Try it again, and look for its id in the server's log if it fails again.";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, Some("server_error"), None, message)
@@ -133,7 +133,7 @@ impl From<service::Error> for ApiError {
             E::CompletedOtherwise(_) => (StatusCode::BAD_REQUEST, Some("upload_not_pending"), Some("part_ids")),
             E::WrongMd5 { .. } => (StatusCode::BAD_REQUEST, Some("md5_mismatch"), Some("md5")),
             E::UnknownKey => return Self::wrong_key(),
-            // Logged by the probe that found it.
+            // Already logged by the readiness probe.
             E::NotReady(NotReady::Database) => return Self::unavailable("The server cannot use its database."),
             E::NotReady(NotReady::Store) => return Self::unavailable("The server cannot use its store."),
             E::NotReady(NotReady::StoreMismatch(_)) | E::StoreMismatch(_) => {

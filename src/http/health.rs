@@ -18,8 +18,8 @@ pub async fn metrics() -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(telemetry::metrics())
 }
 
-/// 200 where the ledger and the store could be used when they were last probed, some seconds ago; else 503, so
-/// that a balancer sends requests elsewhere.
+/// Returns 200 if the last probe, a few seconds ago, found the ledger and the store usable; otherwise 503, so that
+/// a load balancer routes requests elsewhere.
 pub async fn readyz(service: Data<Service>) -> Result<HttpResponse, ApiError> {
     service.check_ready()?;
     Ok(HttpResponse::Ok().content_type("text/plain").body("ok\n"))

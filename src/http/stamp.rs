@@ -1,4 +1,4 @@
-//! What every answer carries, and the one log line of every request. A handler that panics is answered, too.
+//! The headers of every response and the log line of every request. A panic in a handler becomes a 500 response.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
@@ -26,7 +26,7 @@ pub async fn stamp<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Re
     let id = format!("req_{}", Uuid::now_v7().simple());
     let span = tracing::info_span!("request", id, method = %request.method(), path = request.path());
     async {
-        // In a block of its own, so that a panic of `call` itself is caught, too.
+        // Wrapped in an async block so that a panic in `call` itself is caught, too.
         let answered = AssertUnwindSafe(async { next.call(request).await }).catch_unwind().await;
         let stamp = |status: StatusCode, headers: &mut HeaderMap| {
             let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -1,5 +1,5 @@
-//! Keeps clients from taking the last of a disk: new bytes are refused where they would not leave enough to delete with,
-//! and what was deleted is collected at once where space is short.
+//! Keeps clients from filling up a disk: new bytes are rejected if they would not leave enough space for deletions to
+//! work, and garbage is collected at once when space is low.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,43 +15,43 @@ use super::{Error, Result};
 
 const MIB: u64 = 1024 * 1024;
 
-/// What clients leave free: so much, or a sixteenth of a small disk.
+/// Space that clients must leave free: this much, or a sixteenth of a small disk.
 const KEPT: Mark = Mark { bytes: 64 * MIB, share: 16 };
-/// Space is short where there is less than this.
+/// Space is low if less than this is free.
 const SHORT: Mark = Mark { bytes: 1024 * MIB, share: 8 };
-/// The fewest files that can still be made: so many, or a share of a small disk's.
+/// Inodes that clients must leave free: this many, or a share of a small disk's.
 const KEPT_FILES: Mark = Mark { bytes: 1024, share: 64 };
 
-/// How often the disks are looked at.
+/// Interval between two checks of the disks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often where less than [`NEAR`] is left: the database and the file system take what no body brings.
+/// The interval if less than [`NEAR`] is free: the database and the file system use space beyond that of the bodies.
 const LOOK_CLOSELY_EVERY: Duration = Duration::from_millis(20);
-/// Space may run out before the next look where there is less than this.
+/// Space may run out before the next regular check if less than this is free.
 const NEAR: Mark = Mark { bytes: 2048 * MIB, share: 2 };
-/// A body is counted in steps of this size.
+/// The bytes of a body are counted in steps of this size.
 const STEP: u64 = 256 * 1024;
 
-/// A directory whose disk is looked after.
+/// A directory whose disk is monitored.
 #[derive(Debug, Clone)]
 pub struct Volume {
-    /// What it is called in metrics and logs.
+    /// Its label in metrics.
     pub name: &'static str,
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// Whether the bytes of bodies go there; else only the ledger does.
+    /// Whether request bodies are written there, and not just the ledger.
     pub takes_bodies: bool,
 }
 
-/// The space on the disks that this process writes to. Without a disk nothing is refused.
+/// The space on the disks that this process writes to. Without disks, nothing is rejected.
 #[derive(Debug, Clone)]
 pub(super) struct DiskSpace(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     disks: Vec<Disk>,
-    /// Bytes that bodies on their way have not brought yet, as far as they said how many they have.
+    /// Bytes that bodies in progress have yet to deliver, as far as they declared their length.
     promised: AtomicU64,
-    /// Bytes that came since the last look.
+    /// Bytes received since the last check.
     written: AtomicU64,
     /// Whether space may run out soon.
     is_near: AtomicBool,
@@ -61,24 +61,24 @@ struct Shared {
 #[derive(Debug)]
 struct Disk {
     volume: Volume,
-    /// Bytes that clients may still take, by the last look.
+    /// Bytes that clients may still use, as of the last check.
     room: AtomicU64,
-    /// Whether even half of what is kept is gone: then what is on its way is given up as well.
+    /// Whether even half of the reserve is used up; bodies in progress are then rejected as well.
     is_exhausted: AtomicBool,
 }
 
-/// How much one body may bring.
+/// The space reserved for one request body.
 #[derive(Debug)]
 pub(super) struct Allowance {
     space: DiskSpace,
-    /// Bytes that were promised and have not been counted as written.
+    /// Promised bytes that have not been counted as written.
     left: u64,
-    /// Bytes that came and have not been counted.
+    /// Received bytes that have not been counted.
     uncounted: u64,
 }
 
 impl DiskSpace {
-    /// Looks at these directories' disks now, and every so often on `runtime`.
+    /// Checks the disks of these directories now, and periodically on `runtime`.
     pub(super) fn watch(volumes: Vec<Volume>, runtime: &Handle) -> Self {
         let disk = |volume| Disk { volume, room: AtomicU64::new(u64::MAX), is_exhausted: AtomicBool::new(false) };
         let disks: Vec<_> = volumes.into_iter().map(disk).collect();
@@ -93,7 +93,7 @@ impl DiskSpace {
                     let is_near = shared.upgrade().is_some_and(|it| it.is_near.load(Relaxed));
                     sleep(if is_near { LOOK_CLOSELY_EVERY } else { LOOK_EVERY }).await;
                     let Some(shared) = shared.upgrade() else { return };
-                    // A network's file system may take long to answer. The look before counts until then.
+                    // A network file system may be slow to respond. Until then, the previous check applies.
                     tokio::task::spawn_blocking(move || shared.look()).await.ok();
                 }
             });
@@ -101,10 +101,10 @@ impl DiskSpace {
         Self(shared)
     }
 
-    /// Lets so many bytes in, and more as long as there is space.
+    /// Reserves `bytes` for a body, which may exceed them as long as there is space.
     ///
     /// # Errors
-    /// [`Error::DiskFull`].
+    /// [`Error::DiskFull`] if there is not enough space.
     pub(super) fn admit(&self, bytes: u64) -> Result<Allowance> {
         let Shared { disks, promised, written, .. } = &*self.0;
         let others = promised.fetch_add(bytes, Relaxed).saturating_add(written.load(Relaxed));
@@ -116,25 +116,25 @@ impl DiskSpace {
         if disks.iter().all(fits) { Ok(allowance) } else { Err(Error::DiskFull) }
     }
 
-    /// Whether space is short.
+    /// Whether a disk is low on space.
     pub(super) fn is_short(&self) -> bool {
         *self.0.is_short.borrow()
     }
 
-    /// Waits until space is short.
+    /// Waits until a disk is low on space.
     pub(super) async fn becomes_short(&self) {
-        // Its sender is ours.
+        // Cannot fail, since `self` owns the sender.
         self.0.is_short.subscribe().wait_for(|it| *it).await.ok();
     }
 }
 
 impl Shared {
     fn look(&self) {
-        // Before the look: what is written meanwhile may be counted twice, but not missed.
+        // Reset before the check: bytes written during it may be counted twice, but are never missed.
         self.written.store(0, Relaxed);
         let (mut is_short, mut is_near) = (false, false);
         for disk in &self.disks {
-            // One that cannot be asked is as it was.
+            // If a disk cannot be checked, the previous state applies.
             let (short, near) = disk.look().unwrap_or_else(|| (*self.is_short.borrow(), self.is_near.load(Relaxed)));
             (is_short, is_near) = (is_short || short, is_near || near);
         }
@@ -144,13 +144,13 @@ impl Shared {
 }
 
 impl Disk {
-    /// Whether space is short there, and whether it may run out soon.
+    /// Returns whether space is low, and whether it may run out soon; `None` if the disk cannot be checked.
     fn look(&self) -> Option<(bool, bool)> {
         let Volume { name, path, .. } = &self.volume;
         let Free { bytes, available, files, files_available } = Free::on(path)?;
         metrics::gauge!("windlass_disk_available_bytes", "directory" => *name).set(approximate(available));
         let kept = KEPT.of(bytes);
-        // Some file systems do not count their files.
+        // Some file systems do not report inode counts.
         let has_files = files == 0 || files_available > KEPT_FILES.of(files);
         let room = if has_files { available.saturating_sub(kept) } else { 0 };
         let had_room = self.room.swap(room, Relaxed) > 0;
@@ -170,10 +170,10 @@ impl Disk {
 }
 
 impl Allowance {
-    /// Counts bytes that came.
+    /// Counts received bytes.
     ///
     /// # Errors
-    /// [`Error::DiskFull`], where they are more than was promised and find no space, or somebody else took it.
+    /// [`Error::DiskFull`] if they exceed what was promised and do not fit, or if the disk is exhausted.
     pub(super) fn take(&mut self, bytes: usize) -> Result<()> {
         self.uncounted += bytes as u64;
         if self.uncounted < STEP {
@@ -206,7 +206,7 @@ impl Drop for Allowance {
     }
 }
 
-/// So much, or a share of the whole where that is less.
+/// A number of bytes or files, or a fraction (`1 / share`) of the total if that is less.
 struct Mark {
     bytes: u64,
     share: u64,
@@ -219,7 +219,7 @@ impl Mark {
     }
 }
 
-/// What a disk has, and has left.
+/// The total and the available bytes and files of a disk.
 struct Free {
     bytes: u64,
     available: u64,

@@ -30,7 +30,7 @@ impl Service {
     /// Begins a File of which nothing is known yet, but perhaps how much the body says it has.
     ///
     /// # Errors
-    /// When the ledger fails, or the disk has no space for so much.
+    /// When the ledger fails, or the disk does not have enough free space for the body.
     pub async fn begin_form(self, project: ProjectId, expected: Option<u64>) -> Result<FormIntake> {
         self.check_store()?;
         self.space.admit(expected.unwrap_or(0))?;

@@ -31,20 +31,20 @@ pub struct FsckOptions {
     pub repair: bool,
     /// How old something must be to be deleted.
     pub older_than: Duration,
-    /// Nothing is deleted if it were more than this share of the store, in percent of its objects or bytes.
+    /// Delete nothing if the deletions would exceed this percentage of the store's objects or bytes.
     pub max_deleted_share: u8,
 }
 
-/// What was not deleted, since it is too large a share of the store.
+/// A repair that was refused because it would have deleted too large a share of the store.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Refused {
     /// Objects that would have been deleted.
     pub objects: u64,
-    /// Their size.
+    /// Total size of these objects.
     pub bytes: u64,
-    /// All objects.
+    /// All objects in the store.
     pub of_objects: u64,
-    /// Their size.
+    /// Total size of all objects.
     pub of_bytes: u64,
 }
 
@@ -58,8 +58,8 @@ impl Refused {
         }
     }
 
-    /// The share of the store that would have been deleted, of its objects or of its bytes, whichever is larger:
-    /// 0 to 100 percent, rounded up.
+    /// The percentage of the store's objects or of its bytes, whichever is larger, that would have been deleted:
+    /// 0 to 100, rounded up.
     pub fn share(&self) -> u8 {
         let percent = |part: u64, whole: u64| (u128::from(part) * 100).div_ceil(u128::from(whole.max(1)));
         let share = percent(self.objects, self.of_objects).max(percent(self.bytes, self.of_bytes));
@@ -91,7 +91,7 @@ pub enum Finding {
     HalfDone(Begun),
     /// Something below our prefix has no name that we give.
     NotOurs(Listed),
-    /// The store does not list half-done multipart uploads: why. Nothing is wrong, but nothing is known either.
+    /// The store could not list its incomplete multipart uploads. Not an inconsistency: they were not checked.
     NotListed(blobs::Error),
 }
 
@@ -106,9 +106,9 @@ pub struct FsckReport {
     pub findings: u64,
     /// Findings that are no more.
     pub repaired: u64,
-    /// Why nothing was repaired, although that was wanted.
+    /// Set if a repair was requested but refused.
     pub refused: Option<Refused>,
-    /// Whether the store did not let us look at its half-done multipart uploads, or not at all of them.
+    /// Whether some or all of the store's incomplete multipart uploads could not be listed.
     pub half_done_unseen: bool,
 }
 
@@ -137,8 +137,8 @@ impl fmt::Display for Finding {
 }
 
 impl Service {
-    /// Looks at everything, says each finding, and repairs where told to: nothing where it would delete too large
-    /// a share of the store.
+    /// Checks everything, reports each finding to `say`, and repairs if that is requested, unless the repair would
+    /// delete too large a share of the store.
     ///
     /// # Errors
     /// When the ledger or the store cannot be looked through.
@@ -191,8 +191,8 @@ impl Service {
         }
     }
 
-    /// How much of the store a repair would delete. A listing of its own, so that nothing is deleted before all of
-    /// it is known.
+    /// Counts what a repair would delete. This is a separate listing, so that nothing is deleted before the total
+    /// is known.
     async fn count_deletable(&self, older_than: Duration) -> Result<Refused> {
         let mut deletable = Refused::default();
         let mut listing = self.blobs.list();
@@ -212,8 +212,8 @@ impl Service {
         }
     }
 
-    /// Whether an object is there and has no row. The row goes after the object, so one without its row is not on
-    /// its way to being deleted.
+    /// Whether an object exists and has no row. A row is deleted after its object, so an object without a row is not
+    /// one that is being deleted.
     async fn is_unknown(&self, key: BlobKey, known: &BTreeSet<PartId>) -> Result<bool> {
         Ok(!known.contains(&key.part()) && self.blobs.size(key).await?.is_some())
     }
@@ -298,7 +298,7 @@ impl Service {
         Ok(None)
     }
 
-    /// Which of the objects have a row.
+    /// Returns the ids of those objects that have a row.
     async fn known(&self, objects: &[Listed]) -> Result<BTreeSet<PartId>> {
         let ids: Vec<_> = objects.iter().filter_map(|it| it.key).map(BlobKey::part).collect();
         Ok(parts::list_known(&self.db, &ids).await?.into_iter().collect())
@@ -309,7 +309,7 @@ impl Service {
     }
 }
 
-/// The next objects of a listing; none at its end.
+/// Returns the next batch of a listing, which is empty at the end.
 async fn next_batch(listing: &mut Listing<Listed>) -> Result<Vec<Listed>> {
     let mut batch = Vec::new();
     while batch.len() < usize::from(BATCH)

@@ -1,14 +1,16 @@
 //! One pass of the sweeper. Each step looks at what is, takes a bounded batch, needs no input, and
-//! may run any number of times, in any number of processes, at once. A step that fails does not keep the
-//! others from running.
+//! may run any number of times, in any number of processes, at once. A failed step does not prevent the others
+//! from running, unless the ledger is unreachable.
 //!
 //! | what | when | why then |
 //! | --- | --- | --- |
 //! | a pending Upload becomes expired, its Parts garbage | at its hour | the contract's lifetime |
 //! | a File past `expires_at` becomes deleted, its Parts garbage | at that time | the client said so |
-//! | Parts that an end has left to the sweeper become garbage | at once | an end marks a bounded number itself |
-//! | the object of a garbage Part is deleted, if it has one, then its row | at `not_before`; where the disk's space is short, at once if it was stored | readers and writers have had their grace |
+//! | Parts left over when an Upload or a File ended become garbage | at once | ending it marks at most one batch |
+//! | the object, if any, of a garbage Part is deleted, then its row | at `not_before` | grace for readers and writers |
 //! | an ended Upload, a deleted File and its Upload lose their rows | a week after, once no object is left | late retries get a true answer |
+//!
+//! When disk space is low, the object of a Part that was stored is deleted without waiting for `not_before`.
 
 use std::error::Error as _;
 use std::ops::AddAssign;
@@ -23,20 +25,20 @@ use crate::db::discards::{self, Discard};
 use crate::db::{self, files, parts, uploads};
 use crate::domain::{FileId, PartId};
 
-/// How many objects that refuse to be deleted are counted at most: the count is a gauge, and read by every pass.
+/// Caps the count of objects that could not be deleted: it only feeds a gauge, and is queried by every pass.
 const REFUSING_COUNTED: u32 = 100_000;
 
-/// How long the ledger may take to say that it is there, once a step has failed.
+/// Timeout of the ping that checks, after a failed step, whether the ledger is reachable.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
 
-/// What a pass did: counts, whether a batch was full, so that there is more to do at once, and what failed.
+/// What a pass did: counts, whether a batch was full, so that more work is due at once, and which steps failed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SweepReport {
     /// Uploads that became expired.
     pub uploads_expired: u64,
     /// Files that became deleted.
     pub files_expired: u64,
-    /// Parts that became garbage some time after the end of their Upload or File.
+    /// Parts left over when their Upload or File ended that have now become garbage.
     pub parts_discarded: u64,
     /// Parts whose bytes were deleted, with their rows: objects, and what was in the ledger.
     pub objects_deleted: u64,
@@ -46,7 +48,7 @@ pub struct SweepReport {
     pub rows_forgotten: u64,
     /// Whether some batch was full.
     pub more_to_do: bool,
-    /// The steps of the last pass that failed.
+    /// The steps that failed in the last pass.
     pub failed_steps: Vec<&'static str>,
     /// How long the ledger was at it, as opposed to the store.
     pub ledger_time: Duration,
@@ -73,7 +75,7 @@ impl AddAssign for SweepReport {
     }
 }
 
-/// What became of a batch of Parts that an end had left over.
+/// Result of marking a batch of leftover Parts as garbage.
 #[derive(Default)]
 struct Discarded {
     uploads: u64,
@@ -88,11 +90,11 @@ struct Collected {
     store_time: Duration,
 }
 
-/// How many Uploads of the queue one pass goes on with. All of the Parts that each still holds are read for it, and
-/// most have more than a batch.
+/// How many queued Uploads one pass processes. The query reads all of the remaining Parts of each, and most have more
+/// than one batch.
 const QUEUED_AT_ONCE: u16 = 4;
 
-/// The steps of a pass, and which of them failed.
+/// Runs the steps of a pass and records which of them failed.
 struct Pass<'s> {
     service: &'s Service,
     failed: Vec<&'static str>,
@@ -100,7 +102,7 @@ struct Pass<'s> {
 }
 
 impl Pass<'_> {
-    /// Runs a step, unless the ledger was found to be away: then each would wait for it anew.
+    /// Runs a step. Once the ledger is found unreachable, further steps fail at once instead of each timing out.
     async fn step<T: Default>(&mut self, name: &'static str, step: impl Future<Output = Result<T>>) -> T {
         if !self.ledger_is_away {
             match step.await {
@@ -119,8 +121,8 @@ impl Pass<'_> {
 }
 
 impl Service {
-    /// One pass: a batch of each kind. What a step has done stays done, whatever becomes of the others; those
-    /// that failed are logged and named in the report.
+    /// Runs one pass: a batch of each kind. The work of a step is kept even if other steps fail; failed steps are
+    /// logged and listed in the report.
     pub async fn sweep(self) -> SweepReport {
         let began = Instant::now();
         let batch = u64::from(self.limits.sweep_batch);
@@ -156,7 +158,7 @@ impl Service {
         }
     }
 
-    /// Passes until no batch is full: all that is due now, but for what failed in the last pass.
+    /// Runs passes until no batch is full, which does all work due now except what failed in the last pass.
     pub async fn sweep_all(self) -> SweepReport {
         let mut total = SweepReport::default();
         loop {
@@ -167,7 +169,7 @@ impl Service {
         }
     }
 
-    /// How what is over becomes garbage.
+    /// The parameters for marking Parts as garbage.
     pub(super) fn discard(&self) -> Discard {
         Discard {
             grace: self.limits.deletion_grace,
@@ -199,8 +201,8 @@ impl Service {
         Ok(expired.len() as u64)
     }
 
-    /// Goes on with what ends have left over. The queue's rows are locked by a statement of their own: the next one
-    /// then sees what their last owner has done.
+    /// Marks the next batch of leftover Parts as garbage. A separate statement locks the queue's rows, so that the
+    /// next one sees what the previous holder of these locks has committed.
     async fn continue_discards(&self) -> Result<Discarded> {
         if !discards::any_queued(&self.db).await? {
             return Ok(Discarded::default());
@@ -216,9 +218,9 @@ impl Service {
 
     /// Deletes objects, then their rows. No transaction is open while the store works.
     async fn collect_garbage(&self) -> Result<Collected> {
-        // In a store that is not the ledger's, what is not there would count as deleted.
+        // In a store that is not the ledger's, the missing objects would count as deleted.
         self.check_store()?;
-        // Where space is short, it is worth more than the grace of readers and backups.
+        // When disk space is low, freeing it outweighs the grace for readers and backups.
         let early = if self.is_short_of_space() { self.limits.deletion_grace } else { Duration::ZERO };
         let claimed = self.patiently(parts::claim_garbage(&self.db, self.limits.sweep_batch, early)).await?;
         if claimed.is_empty() {

@@ -58,8 +58,8 @@ impl Service {
     /// `expected` is how much the body says it has, if it does.
     ///
     /// # Errors
-    /// When the Upload is unknown, has ended or is full, as far as that is asked already, or memory or the disk's space
-    /// is short.
+    /// When the Upload is unknown, has ended or is full, as far as that is checked already, or when memory or disk
+    /// space is insufficient.
     pub async fn begin_part(&self, project: ProjectId, upload: UploadId, expected: Option<u64>) -> Result<Intake> {
         self.begin_intake(Target { project, upload, origin: Origin::Client }, expected).await
     }

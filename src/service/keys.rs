@@ -60,7 +60,7 @@ impl Service {
     /// Begins to make a key in the project `default` if there is no key at all; of many starters, one does.
     ///
     /// # Errors
-    /// When the ledger fails, or another starter is at it for too long.
+    /// When the ledger fails, or another process holds the lock for too long.
     pub async fn begin_first_key(self) -> Result<Option<FirstKey>> {
         if keys::any(&self.db).await? {
             return Ok(None);
@@ -74,17 +74,17 @@ impl Service {
     }
 }
 
-/// The management of keys. It needs the ledger, and no store.
+/// Key management. It needs the ledger, but no store.
 #[derive(Debug)]
 pub struct Keys(Db);
 
 impl Keys {
-    /// The keys in a ledger.
+    /// Manages the keys in this ledger.
     pub fn new(db: Db) -> Self {
         Self(db)
     }
 
-    /// Makes a key for a project, and the project if it is new. Only now is the key to be seen.
+    /// Creates a key for a project, and the project if it is new. The key cannot be retrieved later.
     ///
     /// # Errors
     /// When the ledger fails.

@@ -138,7 +138,7 @@ pub enum Error {
     /// More bodies are on their way than memory was set aside for.
     #[error("the service is receiving as much as it can at the moment")]
     Busy,
-    /// The service cannot do its work at the moment.
+    /// The service was not ready when it was last probed.
     #[error(transparent)]
     NotReady(#[from] NotReady),
     /// The store is not the one that belongs to the ledger.
@@ -147,7 +147,7 @@ pub enum Error {
     /// The ledger failed.
     #[error("the ledger failed")]
     Db(#[from] db::Error),
-    /// A disk has no space for more bytes.
+    /// A disk does not have enough free space.
     #[error("the disk is full")]
     DiskFull,
     /// The store failed.
@@ -162,7 +162,7 @@ pub enum Error {
     /// A task of ours ended before its work did.
     #[error("the work was interrupted")]
     Interrupted,
-    /// A task of ours panicked: a bug, which the log has. What it had begun is as after a death of the process.
+    /// A task panicked, which is a bug and is logged. Unfinished work is left as if the process had crashed.
     #[error("the work panicked")]
     Panicked,
 }
@@ -207,18 +207,18 @@ impl Service {
         }
     }
 
-    /// The same service, which leaves some space on these directories' disks.
+    /// Makes the service keep some space free on the disks of these directories.
     #[must_use]
     pub fn with_disk_guard(self, volumes: Vec<Volume>) -> Self {
         Self { space: DiskSpace::watch(volumes, &self.runtime), ..self }
     }
 
-    /// Whether space is short on a disk.
+    /// Whether a disk is low on space.
     pub fn is_short_of_space(&self) -> bool {
         self.space.is_short()
     }
 
-    /// Waits until space is short on a disk.
+    /// Waits until a disk is low on space.
     pub async fn becomes_short_of_space(&self) {
         self.space.becomes_short().await;
     }

@@ -1,7 +1,7 @@
-//! Whether the service can do its work: the ledger answers, and the store is the one that belongs to it.
+//! Readiness: whether the ledger is usable, and the store is usable and belongs to it.
 //!
-//! One task probes both every few seconds. `/readyz` and every write look at the last outcome: however many
-//! requests come, with or without a key, they cost the ledger and the store nothing.
+//! A single task probes both every few seconds. `/readyz` and every write only check the last outcome, so however many
+//! requests arrive, with or without a key, these checks cost the ledger and the store nothing.
 
 use std::time::Duration;
 
@@ -13,22 +13,22 @@ use super::store_link::{self, StoreMismatch};
 use super::{Error, Result, Service};
 use crate::db::stores;
 
-/// How long after a probe the next one begins.
+/// Pause between two probes.
 const PROBE_INTERVAL: Duration = Duration::from_secs(3);
 
-/// How long the ledger, and the store, may take to answer a probe.
+/// Timeout of a probe, for the ledger and the store each.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the service is not ready.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotReady {
-    /// The ledger fails, or does not answer in time.
+    /// The ledger failed or timed out.
     #[error("the database cannot be used")]
     Database,
-    /// The store fails, or does not answer in time.
+    /// The store failed or timed out.
     #[error("the store cannot be used")]
     Store,
-    /// The store is not the ledger's.
+    /// The store does not belong to the ledger.
     #[error(transparent)]
     StoreMismatch(#[from] StoreMismatch),
 }
@@ -38,14 +38,14 @@ pub enum NotReady {
 pub(super) struct Readiness(watch::Sender<Result<(), NotReady>>);
 
 impl Default for Readiness {
-    /// A service begins with a ledger and a store that were found to fit.
+    /// Ready: the ledger and the store are verified before the service starts.
     fn default() -> Self {
         Self(watch::Sender::new(Ok(())))
     }
 }
 
 impl Service {
-    /// Whether the service was ready when it was last probed, some seconds ago.
+    /// Checks whether the service was ready when it was last probed, a few seconds ago.
     ///
     /// # Errors
     /// [`Error::NotReady`] when it was not.
@@ -53,7 +53,7 @@ impl Service {
         Ok(self.readiness.0.borrow().clone()?)
     }
 
-    /// Refuses a write while the store is not the ledger's.
+    /// Rejects a write while the store does not belong to the ledger.
     pub(super) fn check_store(&self) -> Result<()> {
         match &*self.readiness.0.borrow() {
             Err(NotReady::StoreMismatch(it)) => Err(it.clone().into()),
@@ -61,7 +61,7 @@ impl Service {
         }
     }
 
-    /// Probes until told to stop. The log gets a line whenever the outcome changes.
+    /// Probes until `stop` is cancelled. Logs each change of the outcome.
     pub async fn keep_probing(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let outcome = self.probe().await;
@@ -82,13 +82,13 @@ impl Service {
 
     async fn probe(&self) -> Result<(), (NotReady, Option<Error>)> {
         let ledger = async {
-            // It tells as well whether the database takes writes.
+            // Also fails if the database is read-only.
             self.db.ping().await?;
             stores::find(&self.db).await
         };
         let row = timeout(PROBE_TIMEOUT, ledger).await.map_err(|_| (NotReady::Database, None))?;
         let row = row.map_err(|error| (NotReady::Database, Some(error.into())))?;
-        // There is none for a moment where it is linked anew.
+        // There may be no row for a moment while the store is relinked.
         let row = row.ok_or((NotReady::Database, None))?;
         match timeout(PROBE_TIMEOUT, store_link::verify(&self.blobs, row.id)).await {
             Ok(Ok(())) => Ok(()),

@@ -1,16 +1,18 @@
-//! The link between the ledger and the store: both hold one identity, and neither is used without the other.
+//! The link between the ledger and the store: both hold the same identity, and neither is used without the other.
 //!
-//! At a start, what each holds decides:
+//! The outcome at startup depends on what each of them holds:
 //!
-//! | the ledger | the store | then |
+//! | ledger | store | outcome |
 //! | --- | --- | --- |
 //! | linked | the same identity | they belong together |
-//! | linked | another identity, or none | refused: a wrong setting, or a volume that is not mounted |
-//! | not linked | an identity that is not the ledger's | refused: the store is another ledger's |
-//! | not linked | no identity | linked, if the objects fit: a new ledger and an empty store do, and so do those of a release that knew no identities |
+//! | linked | another identity, or none | rejected: misconfiguration, or a volume that is not mounted |
+//! | not linked | an identity that is not the ledger's | rejected: the store belongs to another ledger |
+//! | not linked | no identity | linked, if their objects match |
 //!
-//! An operator links them on purpose, as after a restore, by `windlass store link`: under a new identity, so
-//! that a copy of the ledger that was left behind does not fit the store any more.
+//! Objects match for a new ledger and an empty store, and for a ledger and its store from a release without identities.
+//!
+//! An operator can link them explicitly with `windlass store link`, for example after a restore. That generates a new
+//! identity, so that an old copy of the ledger no longer matches the store.
 
 use super::{Error, Result, Service};
 use crate::blobs::{self, BlobKey, Blobs, Identity, IfPresent};
@@ -18,7 +20,7 @@ use crate::crash::CrashPoint;
 use crate::db::{self, parts, stores};
 use crate::domain::StoreId;
 
-/// How many of the ledger's objects are looked for in the store.
+/// How many of the ledger's objects are looked up in the store.
 const SAMPLED_PARTS: u16 = 16;
 
 /// How many of the store's objects are looked up in the ledger.
@@ -27,76 +29,76 @@ const SAMPLED_OBJECTS: usize = 1000;
 const HINT: &str = "Check DATABASE_URL, WINDLASS_DATA_DIR and WINDLASS_STORE, and that the store's volume is mounted. \
                     If the two belong together, as after a restore, link them: `windlass store link`";
 
-/// Why the ledger and the store are not used with each other.
+/// Why the ledger and the store cannot be used together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreMismatch {
-    /// The store has another identity.
+    /// The store has a different identity.
     #[error("the store {store} belongs to another database: it is {found}, and this database has {expected}. {HINT}")]
     Other {
-        /// Where the store is.
+        /// Location of the store.
         store: String,
         /// The store's identity.
         found: StoreId,
-        /// The ledger's.
+        /// The ledger's identity.
         expected: StoreId,
     },
-    /// The store has lost its identity, or is not there.
+    /// The store's identity is missing, or the store itself is.
     #[error("the store {store} has no identity, and this database has {expected}. {HINT}")]
     Missing {
-        /// Where the store is.
+        /// Location of the store.
         store: String,
         /// The ledger's identity.
         expected: StoreId,
     },
-    /// The store has an identity, and the ledger has none.
+    /// The store has an identity, but the ledger has none.
     #[error("the store {store} belongs to another database: it is {found}, and this database has no store. {HINT}")]
     Taken {
-        /// Where the store is.
+        /// Location of the store.
         store: String,
         /// The store's identity.
         found: StoreId,
     },
-    /// What the store has for an identity is something else.
+    /// The store's identity object cannot be parsed.
     #[error("the store {store} has an object `windlass-store.json` that is no identity. {HINT}")]
     Unreadable {
-        /// Where the store is.
+        /// Location of the store.
         store: String,
     },
-    /// Neither has an identity, and the store is not empty.
+    /// Neither has an identity, and none of the store's objects are in the ledger.
     #[error("the store {store} holds objects, and this database knows none of them. {HINT}")]
     UnknownObjects {
-        /// Where the store is.
+        /// Location of the store.
         store: String,
     },
-    /// Neither has an identity, and the ledger names objects.
+    /// Neither has an identity, and none of the ledger's objects are in the store.
     #[error("this database names objects, and the store {store} has none of them. {HINT}")]
     MissingObjects {
-        /// Where the store is.
+        /// Location of the store.
         store: String,
     },
 }
 
-/// What the ledger and the store hold of each other.
+/// The state of the link between the ledger and the store.
 #[derive(Debug)]
 pub struct StoreLink {
-    /// Where the store is.
+    /// Location of the store.
     pub store: String,
-    /// The identity in the store, if it has one that can be read.
+    /// The identity in the store, if there is a valid one.
     pub found: Option<StoreId>,
-    /// The identity in the ledger, if it has one.
+    /// The identity in the ledger, if there is one.
     pub expected: Option<StoreId>,
-    /// Of how many sampled Parts of the ledger the store has how many objects.
+    /// How many Parts of the ledger were sampled, and how many of those have an object in the store.
     pub parts: Sample,
-    /// Of how many sampled objects of the store the ledger knows how many.
+    /// How many objects of the store were sampled, and how many of those are in the ledger.
     pub objects: Sample,
 }
 
-/// How many of a sample were found on the other side.
+/// The size of a sample, and how much of it was found on the other side.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Sample {
-    /// Those that were looked for.
+    /// Number of items looked up.
     pub sampled: usize,
-    /// Those that were found.
+    /// Number of items found.
     pub found: usize,
 }
 
@@ -107,25 +109,25 @@ impl Sample {
 }
 
 impl Service {
-    /// Makes sure that the ledger and the store belong together; links them if neither was linked before and
-    /// their objects fit. Safe in any number of processes at once, and when it is interrupted.
+    /// Verifies that the ledger and the store belong together; links them if neither was linked before and their
+    /// objects match. Safe to interrupt, and to run in any number of processes at once.
     ///
     /// # Errors
-    /// [`Error::StoreMismatch`] when they do not belong together, or when one of the two fails.
+    /// [`Error::StoreMismatch`] when they do not belong together; other errors when either of them fails.
     pub async fn link_store(&self) -> Result<()> {
         let row = stores::find(&self.db).await?;
         if let Some(row) = row.filter(|it| it.linked_at.is_some()) {
-            // A copy of a store may lack the directories that were empty.
+            // A copy of a store may lack directories that were empty.
             if matches!(self.blobs.identity().await, Ok(Some(found)) if found == row.id) {
                 self.blobs.prepare().await?;
             }
             return verify(&self.blobs, row.id).await;
         }
         let found = self.blobs.identity().await.map_err(|error| unreadable(&self.blobs, error))?;
-        // Read after the identity: another process that links them at this moment has committed its row before.
+        // Read after the identity: a process that links them concurrently commits its row before writing the identity.
         let row = stores::find(&self.db).await?;
         match found {
-            // An earlier start may have been interrupted after the store's half of the link.
+            // An earlier startup may have been interrupted after writing the identity to the store.
             Some(found) if row.is_some_and(|it| it.id == found) => {}
             Some(found) => {
                 let store = self.blobs.to_string();
@@ -145,7 +147,7 @@ impl Service {
         self.finish_link(IfPresent::Keep).await.map(drop)
     }
 
-    /// Writes the ledger's identity into the store, and records that it is there.
+    /// Writes the ledger's identity to the store, and records that it is there.
     async fn finish_link(&self, if_present: IfPresent) -> Result<StoreId> {
         let row = stores::find(&self.db).await?.ok_or(Error::Interrupted)?;
         self.blobs.write_identity(row.id, if_present).await?;
@@ -157,10 +159,10 @@ impl Service {
         Ok(row.id)
     }
 
-    /// Links the ledger and the store under a new identity, whatever they held before.
+    /// Links the ledger and the store under a new identity, regardless of their previous ones.
     ///
     /// # Errors
-    /// When one of the two fails. If it was the store, the two do not fit until this is repeated.
+    /// When either of them fails. If it was the store, the two do not match until this is repeated.
     pub async fn relink_store(&self) -> Result<StoreId> {
         self.blobs.prepare().await?;
         let mut tx = self.db.begin().await?;
@@ -171,10 +173,10 @@ impl Service {
         self.finish_link(IfPresent::Replace).await
     }
 
-    /// What the ledger and the store hold of each other; changes nothing.
+    /// Describes the link between the ledger and the store, without changing anything.
     ///
     /// # Errors
-    /// When one of the two fails.
+    /// When either of them fails.
     pub async fn describe_store(&self) -> Result<StoreLink> {
         let expected = stores::find(&self.db).await?.map(|it| it.id);
         let found = match self.blobs.identity().await {
@@ -185,7 +187,7 @@ impl Service {
         Ok(StoreLink { store: self.blobs.to_string(), found, expected, parts, objects })
     }
 
-    /// Whether a ledger and a store without identities fit each other.
+    /// Checks that the objects of a ledger and a store without identities match.
     async fn check_objects(&self) -> Result<()> {
         let store = self.blobs.to_string();
         let parts = self.sample_parts().await?;
@@ -220,7 +222,7 @@ impl Service {
     }
 }
 
-/// Whether the store is the one with this identity.
+/// Checks that the store has the expected identity.
 pub(super) async fn verify(blobs: &Blobs, expected: StoreId) -> Result<()> {
     let store = || blobs.to_string();
     match blobs.verify(expected).await.map_err(|error| unreadable(blobs, error))? {
