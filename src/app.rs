@@ -23,10 +23,10 @@ use crate::{http, sweeper};
 /// How long a database that is still starting is waited for.
 const DATABASE_PATIENCE: Duration = Duration::from_mins(1);
 
-/// How long a store may take to be opened.
+/// The timeout for opening a store.
 const STORE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How often the log says that the store is waited for.
+/// How often to log that the store has not responded yet.
 const STORE_NOTICE: Duration = Duration::from_secs(5);
 
 /// How long what is to be finished or given up is waited for, once nobody is served any more.
@@ -41,10 +41,10 @@ pub enum Error {
     /// The store.
     #[error("the store cannot be used")]
     Blobs(#[from] blobs::Error),
-    /// The store does not answer.
+    /// The store did not respond in time.
     #[error("the store {store} does not answer within {} s; check its address and the network", STORE_TIMEOUT.as_secs())]
     StoreSilent {
-        /// Where it is.
+        /// The location of the store.
         store: String,
     },
     /// Something the service was asked to do.
@@ -86,7 +86,7 @@ pub async fn open_db(config: &Config, url: &str, connections: u32) -> Result<Db,
     Ok(db)
 }
 
-/// Opens ledger and store, which belong together.
+/// Opens the ledger and the store, and links them or verifies their link.
 ///
 /// # Errors
 /// When one of them cannot be used, or they do not belong together.
@@ -99,7 +99,7 @@ pub async fn open(config: &Config, database_url: &str) -> Result<Service, Error>
     Ok(service)
 }
 
-/// Opens ledger and store, whether they belong together or not.
+/// Opens the ledger and the store, without checking that they belong together.
 ///
 /// # Errors
 /// When one of them cannot be used.
@@ -111,13 +111,13 @@ async fn with_store(config: &Config, db: Db, if_missing: IfMissing) -> Result<Se
     let opened = Blobs::open(&config.store, &config.store_variables, if_missing);
     let blobs = match &config.store {
         Location::Directory(_) => in_time(config, opened).await?,
-        // It has a time limit of its own, and says what is waited for.
+        // It has its own timeout, and logs what it is waiting for.
         Location::Bucket(_) => opened.await?,
     };
     Ok(Service::new(db, blobs, config.limits.clone(), Handle::current()).with_disk_guard(volumes(config)))
 }
 
-/// The directories whose disks this process fills.
+/// The directories whose disks this process writes to.
 fn volumes(config: &Config) -> Vec<Volume> {
     let store = match &config.store {
         Location::Directory(path) => Some(Volume { name: "store", path: path.clone(), takes_bodies: true }),
@@ -130,7 +130,7 @@ fn volumes(config: &Config) -> Vec<Volume> {
     store.into_iter().chain(ledger).collect()
 }
 
-/// Waits for the store to answer, and logs that it is waited for.
+/// Waits up to `STORE_TIMEOUT` for the store to respond, and logs periodically that it is waiting.
 async fn in_time<T, E>(config: &Config, answer: impl Future<Output = Result<T, E>>) -> Result<T, Error>
 where
     Error: From<E>,
@@ -186,7 +186,7 @@ pub async fn serve(config: Config, database_url: &str, stop: CancellationToken) 
     run(service, listener, config.sweep_interval, config.shutdown_patience, stop).await
 }
 
-/// Serves on a socket, sweeps, and probes what it depends on. When one of these ends by itself, so do the others.
+/// Serves on a socket, sweeps, and probes the dependencies. When one of these ends by itself, the others are stopped.
 ///
 /// # Errors
 /// When that happened.

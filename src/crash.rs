@@ -1,5 +1,5 @@
 //! The steps after which a process may die, by name: the tests make the real program die at each of
-//! them, or panic, and look at what it left. Without the feature `crash-points` nothing of this is compiled in.
+//! them, or panic, and check what is left. Without the feature `crash-points`, none of this is compiled in.
 
 /// Declares the points, with their names as they are told and shown.
 macro_rules! points {
@@ -27,9 +27,9 @@ points! {
     MigrationWritten = "migrate: statements run",
     /// Every migration is committed.
     Migrated = "migrate: committed",
-    /// The ledger has named its store; the store does not hold the name.
+    /// The ledger has the store's identity; the store does not have it yet.
     StoreNamed = "link store: named in the ledger",
-    /// The store holds its identity; the ledger does not know.
+    /// The store has its identity; the ledger does not record that yet.
     StoreIdentityWritten = "link store: identity written",
     /// The ledger and the store are linked.
     StoreLinked = "link store: linked",
@@ -95,7 +95,7 @@ points! {
     FilesDiscarded = "expire files: before commit",
     /// The batch is committed.
     FileExpiryCommitted = "expire files: committed",
-    /// Parts that an end left over are garbage; not committed.
+    /// A batch of leftover Parts is garbage; not committed.
     DiscardContinued = "discard parts: before commit",
     /// The batch is committed.
     DiscardCommitted = "discard parts: committed",
@@ -141,10 +141,10 @@ mod armed {
     static AT: OnceLock<CrashAt> = OnceLock::new();
     static TIMES: AtomicU32 = AtomicU32::new(0);
 
-    /// Before the name of a point: a panic there, where the process would be killed.
+    /// A prefix to the name of a crash point: panic there, instead of being killed.
     const PANIC: &str = "panic at ";
 
-    /// Where to die, and how.
+    /// Where to crash, and how.
     #[derive(Debug, Clone, Copy)]
     pub struct CrashAt {
         point: CrashPoint,
@@ -169,10 +169,10 @@ mod armed {
 
     impl CrashPoint {
         /// Says that the step has been done: at the one that was armed, the process ends like one whose
-        /// machine was switched off, or there is a panic.
+        /// machine was switched off, or panics.
         ///
         /// # Panics
-        /// When that is what was armed.
+        /// If a panic was armed at this point.
         #[track_caller]
         pub fn passed(self) {
             let Some(at) = AT.get().filter(|it| it.point == self) else { return };

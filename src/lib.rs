@@ -18,7 +18,7 @@
 //! Arrows are the only imports (`tests/it/tidy.rs` holds that), and each outside technology has one
 //! home: actix in [`http`], sqlx in [`db`], `object_store` in [`blobs`], the environment in [`config`].
 //! [`domain`] has no I/O and no clock; one deliberate leak is that its newtypes derive `sqlx::Type`.
-//! [`crash`] names the steps after which the tests let the process die, and [`memory`] tells how much there is.
+//! [`crash`] names the steps after which the tests let the process die, and [`memory`] finds the memory limit.
 //!
 //! # The ledger
 //!
@@ -44,8 +44,8 @@
 //! object, or the row. An object's row is committed before the first byte, `stored` only after the store's
 //! acknowledgement (a file and its directory are synced), and the row goes after the object.
 //!
-//! **Invariant: a ledger and a store are used only with each other.** Both hold one identity
-//! (`service/store_link.rs`): without it nothing starts, writes are refused, and nothing is deleted.
+//! **Invariant: a ledger and a store are used only with each other.** Both hold the same identity
+//! (`service/store_link.rs`): otherwise, nothing starts, writes are refused, and nothing is deleted.
 //!
 //! **Invariant: no transaction and no pooled connection is held** while a body is read or an object is
 //! read, written or deleted.
@@ -73,8 +73,8 @@
 //! **Invariant: the sweeper needs to be told nothing.** Every pass looks at what is
 //! ([`service::Service::sweep`]), and any number of processes may sweep at once.
 //!
-//! **Invariant: nothing leaves the process half alive.** A panic ends a request, a pass of the sweeper or the
-//! process (`telemetry/panics.rs`); no output can stop it ([`telemetry`]), and no signal ends it by accident ([`signals`]).
+//! **Invariant: the process is never half alive.** A panic ends a request, a pass of the sweeper or the process
+//! (`telemetry/panics.rs`); no output can stop it ([`telemetry`]), and no signal ends it by accident ([`signals`]).
 //!
 //! **Invariant: only [`http`] knows status codes.**
 //!

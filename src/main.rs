@@ -18,9 +18,9 @@ use windlass::{app, http, signals, telemetry};
 /// The exit status of an fsck that has found something.
 const FOUND: u8 = 3;
 
-/// The exit status of an fsck that has found nothing, but could not look at everything.
+/// The exit status of an fsck that found nothing, but could not check everything.
 const NOT_ALL_SEEN: u8 = 4;
-/// The exit status where the command line or a setting cannot be used.
+/// The exit status for an invalid command line or setting.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     code
 }
 
-/// Shows what the command line's parser has to say: the manual, the version, or what is wrong.
+/// Prints the response of the command-line parser: the help, the version, or an error.
 fn usage(answer: &clap::Error) -> ExitCode {
     let text = answer.render();
     let styled = |is_terminal| if is_terminal { text.ansi().to_string() } else { text.to_string() };
@@ -89,7 +89,7 @@ fn start(line: CommandLine) -> Result<ExitCode, Box<dyn Error>> {
         return upgrade_postgres(how, &config.database);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    // Before the database, whose start may take long.
+    // Installed before the database starts, which may take long.
     let serves = matches!(command, Command::Serve);
     let stop = if serves { runtime.block_on(async { signals::stop() })? } else { CancellationToken::new() };
     let database_over = CancellationToken::new();
@@ -167,7 +167,7 @@ async fn fsck(how: Fsck, service: Service) -> Result<ExitCode, Box<dyn Error>> {
     let options = FsckOptions { deep, repair, older_than, max_deleted_share };
     let say = |finding: &Finding, repaired: bool| {
         let outcome = if repaired { "; deleted" } else { "" };
-        // Where it fails, so does the last line.
+        // If this fails, so does the last line below.
         stdout::print(format_args!("{finding}{outcome}")).ok();
     };
     let report = service.fsck(options, say).await?;
@@ -190,7 +190,7 @@ async fn fsck(how: Fsck, service: Service) -> Result<ExitCode, Box<dyn Error>> {
     })
 }
 
-/// What the database and the store hold of each other, and links them where told to.
+/// Shows how the database and the store are linked, and links them anew if requested.
 async fn store(command: &StoreCommand, service: &Service) -> Result<(), Box<dyn Error>> {
     let StoreLink { store, found, expected, parts, objects } = service.describe_store().await?;
     let name = |id: Option<StoreId>| id.map_or("none".to_owned(), |it| it.to_string());
@@ -243,7 +243,7 @@ async fn keys(command: KeysCommand, keys: &Keys) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A new key that nobody has seen.
+/// A new key could not be shown.
 #[derive(Debug, thiserror::Error)]
 enum NotShown {
     #[error("the key {id} could not be shown, and was revoked")]

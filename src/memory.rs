@@ -1,12 +1,12 @@
-//! How much memory this process and the processes that it starts may use.
+//! How much memory this process and its child processes may use.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{SysconfVar, sysconf};
 
-/// Bytes: the machine's memory, or the least limit of a control group (v1 or v2) that this process is in, where that is
-/// less. `u64::MAX` where neither can be found out.
+/// The memory limit in bytes: the machine's memory, or the lowest limit of the control groups (v1 or v2) that this
+/// process is in, if that is less. `u64::MAX` if neither can be determined.
 pub fn limit() -> u64 {
     let of_system = |it| sysconf(it).ok().flatten().and_then(|it| u64::try_from(it).ok());
     let machine = of_system(SysconfVar::_PHYS_PAGES).zip(of_system(SysconfVar::PAGE_SIZE));
@@ -15,7 +15,7 @@ pub fn limit() -> u64 {
     machine.into_iter().chain(groups).min().unwrap_or(u64::MAX)
 }
 
-/// The least limit of the control groups around this process.
+/// The lowest limit of the control groups that contain this process.
 fn limit_of_groups(read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
     let mounts = read(Path::new("/proc/self/mountinfo"))?;
     let groups = read(Path::new("/proc/self/cgroup"))?;
@@ -27,7 +27,7 @@ fn limit_of_groups(read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
 /// A mounted hierarchy of control groups that may limit memory.
 struct Hierarchy<'a> {
     mounted_at: &'a Path,
-    /// The group that is seen at the mount point.
+    /// The control group that is visible at the mount point.
     root: &'a str,
     version: Version,
 }
@@ -39,7 +39,7 @@ enum Version {
 }
 
 impl<'a> Hierarchy<'a> {
-    /// Reads a line of `mountinfo`: `id parent device root mounted_at options [optional…] - type source options`.
+    /// Parses a line of `mountinfo`: `id parent device root mounted_at options [optional…] - type source options`.
     fn parse(line: &'a str) -> Option<Self> {
         let (mount, kind) = line.split_once(" - ")?;
         let mut mount = mount.split(' ').skip(3);
@@ -53,7 +53,7 @@ impl<'a> Hierarchy<'a> {
         Some(Self { mounted_at: Path::new(mounted_at), root, version })
     }
 
-    /// The files that limit this process: of its own group, and of every group above it that can be seen.
+    /// The files with this process's limits: those of its own control group, and of every visible ancestor.
     fn limit_files(&self, groups: &str) -> Vec<PathBuf> {
         let names: &[&str] = match self.version {
             Version::V1 => &["memory.limit_in_bytes"],
@@ -64,8 +64,8 @@ impl<'a> Hierarchy<'a> {
         seen.flat_map(|group| names.iter().map(|name| group.join(name))).collect()
     }
 
-    /// The directory of the group that this process is in. Where that is outside of what is mounted, the mount point: a
-    /// container often sees its own group there, under a name of the host.
+    /// The directory of this process's control group. If that is outside of the mounted tree, the mount point: a
+    /// container often sees its own group there, under its name on the host.
     fn own_group(&self, groups: &str) -> PathBuf {
         let is_own = |controllers: &str| match self.version {
             Version::V1 => controllers.split(',').any(|it| it == "memory"),
@@ -86,7 +86,7 @@ impl<'a> Hierarchy<'a> {
 mod tests {
     use super::*;
 
-    /// The limit where these files are there.
+    /// The limit if exactly these files exist.
     fn limit_with(files: &[(&str, &str)]) -> Option<u64> {
         limit_of_groups(|path| files.iter().find(|it| Path::new(it.0) == path).map(|it| it.1.to_owned()))
     }

@@ -1,4 +1,4 @@
-//! Signals: those that stop the service, and those that must not end it.
+//! Signal handling: signals that stop the service, and signals that must not end it.
 
 use std::io;
 use std::process;
@@ -10,28 +10,28 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry;
 
-/// Signals whose default is to end the process, and that a service gets for other reasons: its terminal has gone, or
-/// somebody wants a log reopened. They are logged, and nothing else.
+/// Signals that end a process by default, but that a service receives for other reasons: its terminal was closed, or a
+/// log is to be reopened. They are logged and otherwise ignored.
 const IGNORED: [Signal; 3] = [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
 
-/// Makes a write beyond a limit of file size (`ulimit -f`) an error like that of a full disk, where the default is to
-/// end the process. To be called while the process has one thread: the others inherit it.
+/// Makes a write beyond the file size limit (`ulimit -f`) fail like one to a full disk; by default, it ends the
+/// process. Must be called while the process has a single thread: the others inherit the signal mask.
 ///
 /// # Errors
-/// When the operating system refuses.
+/// When the signal mask cannot be set.
 pub fn survive_file_size_limit() -> io::Result<()> {
     Ok(SigSet::from(Signal::SIGXFSZ).thread_block()?)
 }
 
-/// Ignores from now on what would end a service by accident, and says so in the log. To be called while the process
-/// has one thread: the others inherit it.
+/// From now on, ignores and logs the signals that would end a service by accident. Must be called while the process has
+/// a single thread: the others inherit the signal mask.
 ///
 /// # Errors
-/// When the operating system refuses.
+/// When the signal mask cannot be set, or a thread cannot be spawned.
 pub fn ignore_accidental() -> io::Result<()> {
     let ignored: SigSet = IGNORED.into_iter().collect();
     ignored.thread_block()?;
-    // A log line to a terminal that is another job's now must not stop the process.
+    // A log line must not suspend the process when its terminal belongs to another job.
     SigSet::from(Signal::SIGTTOU).thread_block()?;
     let log = move || {
         while let Ok(signal) = ignored.wait() {
@@ -42,10 +42,10 @@ pub fn ignore_accidental() -> io::Result<()> {
     Ok(())
 }
 
-/// The first signal lets open requests come to their end; a second one does not wait.
+/// Returns a token that SIGINT or SIGTERM cancels, so that open requests can finish. A second signal exits at once.
 ///
 /// # Errors
-/// When the operating system refuses.
+/// When the signal handlers cannot be installed.
 pub fn stop() -> io::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);

@@ -1,4 +1,4 @@
-//! When housekeeping runs: every so often, and again at once while there is more to do, or a disk's space is short.
+//! Schedules housekeeping: periodically, and again at once while there is more to do, or soon while disk space is low.
 
 use std::error::Error;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::service::Service;
 /// nobody waits for the sweeper.
 const LEISURE: u32 = 2;
 
-/// How long until the next pass while a disk's space is short.
+/// The longest pause before the next pass while disk space is low.
 const SHORT_OF_SPACE: Duration = Duration::from_secs(1);
 
 /// Sweeps until told to stop; the batch in hand is finished first. Several processes started
@@ -19,7 +19,7 @@ const SHORT_OF_SPACE: Duration = Duration::from_secs(1);
 pub async fn run(service: Service, every: Duration, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let mut pause = every.mul_f64(jitter());
-        // In a task of its own, so that a panic costs a pass and not the service.
+        // Runs in its own task, so that a panic ends the pass and not the service.
         match service.run_at_length(|it| async move { Ok(it.sweep().await) }).await {
             Ok(report) if report.more_to_do => {
                 tracing::debug!(?report, "swept a batch");

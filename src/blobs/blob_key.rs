@@ -1,20 +1,20 @@
-//! The names of objects: one a Part.
+//! Object names: one object per Part.
 
 use std::fmt;
 
 use crate::domain::PartId;
 
-/// The name of an object. It is made of a Part's id and nothing a client sent.
+/// The name of an object. It is derived from a Part's id alone, never from client input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BlobKey(PartId);
 
 impl BlobKey {
-    /// The Part whose bytes it holds.
+    /// The Part whose bytes the object holds.
     pub fn part(self) -> PartId {
         self.0
     }
 
-    /// The key whose name this is, if it is one of ours.
+    /// Parses an object name. Returns `None` if it is not a name that this service generates.
     pub fn from_name(name: &str) -> Option<Self> {
         let key = Self(name.rsplit('/').next()?.parse().ok()?);
         (key.to_string() == name).then_some(key)
@@ -27,7 +27,7 @@ impl From<PartId> for BlobKey {
     }
 }
 
-/// `parts/5e/part_…5e`: the last two digits are random, so directories fill evenly.
+/// Formats as `parts/5e/part_…5e`: the last two digits are random, so the subdirectories fill evenly.
 impl fmt::Display for BlobKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let id = self.0.to_string();

@@ -1,4 +1,4 @@
-//! The clients of a bucket, set up by the store's usual variables.
+//! Clients for buckets, configured by the providers' usual environment variables.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -18,17 +18,17 @@ use super::profile::Profile;
 use super::variables::{Variables, check, server, unfit, without_slash};
 use super::{Error, Result, SetupError};
 
-/// How often a request is sent again where the store fails. The client that asked us retries as well: a store
-/// that is away for longer is better reported than waited for.
+/// The maximum number of retries of a failed request. Our own clients retry as well, so a longer outage is better
+/// reported than waited out.
 const RETRIES: usize = 5;
 
-/// Where Amazon's instances ask for their keys.
+/// The endpoint of the EC2 instance metadata service, which provides credentials.
 const METADATA: &str = "http://169.254.169.254";
 
-/// Variables by their names.
+/// Environment variables by name.
 type Set = BTreeMap<String, String>;
 
-/// What a bucket is asked by.
+/// The interfaces of a bucket's client.
 #[derive(Clone)]
 pub(super) struct Client {
     pub objects: Arc<dyn ObjectStore>,
@@ -42,35 +42,35 @@ impl Client {
     }
 }
 
-/// How a bucket is reached, as messages say it.
+/// The location of a bucket, as shown in messages.
 #[derive(Debug)]
 pub(super) struct Place {
-    /// Such as `s3://uploads at 127.0.0.1:9000`.
+    /// For example `s3://uploads at 127.0.0.1:9000`.
     pub name: String,
-    /// Where the keys come from.
+    /// The source of the credentials.
     pub credentials: String,
-    /// The region that requests are signed for; S3 only.
+    /// The region that requests are signed for (S3 only).
     pub region: Option<String>,
 }
 
 impl Place {
     fn new(bucket: &Bucket, server: &str, proxy: Option<&String>, credentials: String) -> Self {
-        // A proxy's URL may have a password: only its host is said.
+        // A proxy's URL may contain a password, so only host and port are shown.
         let proxy = proxy.map(|it| Url::parse(it).map_or_else(|_| String::new(), |it| address(&it)));
         let through = proxy.map_or_else(String::new, |it| format!(" through the proxy {it}"));
         Self { name: format!("{bucket} at {server}{through}"), credentials, region: None }
     }
 }
 
-/// An S3 bucket, before it is asked for anything.
+/// The configuration of an S3 bucket, before the first request.
 pub(super) struct S3Setup {
     pub builder: AmazonS3Builder,
     pub http: HttpClient,
-    /// Whether requests are not signed.
+    /// Whether requests are sent unsigned.
     pub anonymous: bool,
-    /// Whether `AWS_UNSIGNED_PAYLOAD` says if bytes are signed.
+    /// Whether `AWS_UNSIGNED_PAYLOAD` is set explicitly.
     pub signing_is_set: bool,
-    /// Whether somebody else may read and write on the way, even of https: a proxy, or unchecked certificates.
+    /// Whether a third party could read and modify requests even over https: a proxy, or unverified certificates.
     pub way_is_open: bool,
     pub region: String,
     pub place: Place,
@@ -80,7 +80,7 @@ pub(super) fn retry() -> RetryConfig {
     RetryConfig { max_retries: RETRIES, ..RetryConfig::default() }
 }
 
-/// Sets up a bucket of S3.
+/// Configures a client for an S3 bucket.
 pub(super) fn s3(bucket: &Bucket, variables: &Variables) -> Result<S3Setup> {
     let mut set = variables.with_prefix("AWS_")?;
     let credentials = find_keys(&mut set, variables)?;
@@ -108,7 +108,7 @@ pub(super) fn s3(bucket: &Bucket, variables: &Variables) -> Result<S3Setup> {
     })
 }
 
-/// Sets up a bucket of Google's.
+/// Configures a client for a Google Cloud Storage bucket.
 pub(super) fn google(bucket: &Bucket, variables: &Variables) -> Result<(Client, Place)> {
     let mut set = variables.with_prefix("GOOGLE_")?;
     if let Some(path) = variables.get("SERVICE_ACCOUNT") {
@@ -130,7 +130,7 @@ pub(super) fn google(bucket: &Bucket, variables: &Variables) -> Result<(Client, 
     Ok((Client::of(Arc::new(store)), place))
 }
 
-/// Sets up a container of Azure's.
+/// Configures a client for an Azure container.
 pub(super) fn azure(bucket: &Bucket, variables: &Variables) -> Result<(Client, Place)> {
     let mut set = variables.with_prefix("AZURE_")?;
     set.extend(variables.with_prefix("AZURITE_")?);
@@ -167,7 +167,7 @@ pub(super) fn azure(bucket: &Bucket, variables: &Variables) -> Result<(Client, P
     Ok((Client::of(Arc::new(store)), Place::new(bucket, &server, set.get("AZURE_PROXY_URL"), credentials)))
 }
 
-/// Sets what the client knows of these variables; the others are not for it.
+/// Applies all variables that the builder supports, and skips the others.
 fn with<B, K: FromStr>(builder: B, set: &Set, put: impl Fn(B, K, &str) -> B) -> B {
     set.iter().fold(builder, |builder, (name, value)| match name.to_ascii_lowercase().parse() {
         Ok(key) => put(builder, key, value),
@@ -175,7 +175,7 @@ fn with<B, K: FromStr>(builder: B, set: &Set, put: impl Fn(B, K, &str) -> B) -> 
     })
 }
 
-/// What all requests have in common. Plain http is for endpoints that the operator named so.
+/// HTTP options for all requests. Plain http is allowed, since the operator chooses the endpoint.
 fn client_options<K: FromStr>(set: &Set, as_client: impl Fn(K) -> Option<ClientConfigKey>) -> ClientOptions {
     with(ClientOptions::new().with_allow_http(true), set, |options, key, value| match as_client(key) {
         Some(key) => options.with_config(key, value),
@@ -183,7 +183,7 @@ fn client_options<K: FromStr>(set: &Set, as_client: impl Fn(K) -> Option<ClientC
     })
 }
 
-/// Names the variable that a client cannot be built with, where it is one alone.
+/// Finds the single variable that causes a build error and reports it by name; otherwise returns `error` as is.
 fn blame(set: &Set, error: object_store::Error, build_with: impl Fn(&Set) -> object_store::Result<()>) -> Error {
     let alone = set.iter().find_map(|(name, value)| {
         let alone = Set::from([(name.clone(), value.clone())]);
@@ -215,7 +215,7 @@ fn is_off(set: &Set, name: &str) -> bool {
     set.get(name).is_some_and(|it| ["0", "false", "off", "no", "n"].contains(&it.to_ascii_lowercase().as_str()))
 }
 
-/// Where the keys come from: the environment, then what a platform offers, then a profile of the shared files.
+/// Determines the source of credentials: the environment, then the platform's services, then a shared profile.
 fn find_keys(set: &mut Set, variables: &Variables) -> Result<String, SetupError> {
     let (id, secret) = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
     match (set.contains_key(id), set.contains_key(secret)) {
@@ -254,8 +254,8 @@ fn find_keys(set: &mut Set, variables: &Variables) -> Result<String, SetupError>
     Ok(profile.source)
 }
 
-/// Where requests go. A bucket that is addressed by its host name is put before the endpoint's, as Amazon's
-/// own clients do; `object_store` wants it there already.
+/// The address that requests are sent to. For virtual-hosted-style requests, the bucket is prepended to the endpoint's
+/// host, as AWS SDKs do; `object_store` expects it to be there already.
 fn address_bucket(set: &mut Set, bucket: &Bucket, region: &str) -> Result<String, SetupError> {
     let by_host = is_on(set, "AWS_VIRTUAL_HOSTED_STYLE_REQUEST");
     let named =
@@ -287,7 +287,7 @@ fn server_address(name: &str, url: &str) -> Result<String, SetupError> {
     server(name, url).map(|it| address(&it))
 }
 
-/// Host and port.
+/// The host and port of a URL.
 fn address(url: &Url) -> String {
     let port = url.port_or_known_default().unwrap_or_default();
     format!("{}:{port}", url.host_str().unwrap_or_default())

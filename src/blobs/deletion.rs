@@ -1,4 +1,4 @@
-//! Deleting objects of a bucket: many by one request where the store has that, else one by one.
+//! Deletes objects of a bucket: in bulk if the store supports it, otherwise one by one.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use object_store::{Error, ObjectStore};
 use super::explanation::{chain, status};
 use super::remote::S3;
 
-/// What could not be deleted, and why.
+/// Objects that could not be deleted, and the errors.
 pub(super) type Failures = Vec<(Path, Error)>;
 
-/// Deletes objects; what is not there counts as deleted.
+/// Deletes objects. Missing objects count as deleted.
 pub(super) async fn delete(objects: &Arc<dyn ObjectStore>, s3: Option<&S3>, paths: Vec<Path>) -> Failures {
     let Some(s3) = s3 else { return at_once(Arc::clone(objects), paths).await.into_failures() };
     if s3.has_no_bulk_delete() {
         return one_by_one(&*s3.singly, paths).await;
     }
-    // The client panics where a store names an object that it was not asked about.
+    // `object_store` panics if the response contains a key that was not in the request.
     let many = tokio::spawn(at_once(Arc::clone(objects), paths.clone())).await;
     let Outcome { left, mut failed, error } = many.unwrap_or_else(|_| Outcome {
         left: paths.into_iter().collect(),
@@ -40,13 +40,13 @@ pub(super) async fn delete(objects: &Arc<dyn ObjectStore>, s3: Option<&S3>, path
     }
 }
 
-/// What came of a request about many objects.
+/// The result of a bulk request.
 struct Outcome {
-    /// What the store said nothing about.
+    /// Objects missing from the response.
     left: HashSet<Path>,
-    /// What it named, with its reason.
+    /// Objects with an error in the response.
     failed: Failures,
-    /// Why the request as a whole failed.
+    /// The error of the request as a whole.
     error: Option<Error>,
 }
 
@@ -67,7 +67,7 @@ async fn at_once(objects: Arc<dyn ObjectStore>, paths: Vec<Path>) -> Outcome {
     while let Some(answer) = answers.next().await {
         match answer {
             Ok(path) => drop(outcome.left.remove(&path)),
-            // As a key, which is not to be encoded once more.
+            // `path` is a key, and must not be percent-encoded again.
             Err(Error::NotFound { path, .. }) if Path::parse(&path).is_ok_and(|it| outcome.left.remove(&it)) => {}
             Err(error) => match named(&error).filter(|it| outcome.left.remove(it)) {
                 Some(path) => outcome.failed.push((path, error)),
@@ -80,7 +80,7 @@ async fn at_once(objects: Arc<dyn ObjectStore>, paths: Vec<Path>) -> Outcome {
 
 async fn one_by_one(store: &dyn ObjectStore, paths: Vec<Path>) -> Failures {
     let answers = store.delete_stream(stream::iter(paths.clone().into_iter().map(Ok)).boxed());
-    // They come in the order that was asked in.
+    // The results are in the order of the paths.
     let answers = stream::iter(paths).zip(answers);
     answers
         .filter_map(async |(path, answer)| match answer {
@@ -91,14 +91,14 @@ async fn one_by_one(store: &dyn ObjectStore, paths: Vec<Path>) -> Failures {
         .await
 }
 
-/// The object that an error in an answer about many is about: only its text has it.
+/// The object that an error of a bulk request is about, which is only available in its text.
 fn named(error: &Error) -> Option<Path> {
     let text = error.to_string();
     let (_, rest) = text.split_once("failed for key ")?;
     Path::parse(rest.split_once(": ")?.0).ok()
 }
 
-/// Whether asking the same again will be answered the same.
+/// Whether a retry of the request would be rejected again.
 fn is_refusal(error: &Error) -> bool {
     let text = chain(error);
     match status(&text) {

@@ -35,7 +35,7 @@ pub(super) const PIECE_BYTES: u64 = 2 * 1024 * 1024;
 /// socket takes it, and nobody else on the thread waits for long.
 const KEPT_BYTES: u64 = 512 * 1024;
 
-/// Why a file system cannot hold a store that does not sync directories.
+/// Why a file system that does not sync directories cannot hold a store.
 const NO_DIRECTORY_SYNC: &str = "its file system refuses to sync a directory, so a file that was acknowledged could be \
                                  lost with the power; use a local file system such as ext4 or XFS, or a bucket";
 
@@ -46,7 +46,7 @@ const SMALL_BYTES: u64 = 16 * 1024;
 #[derive(Debug, Clone)]
 pub struct Directory {
     root: Arc<Root>,
-    /// Held while the identity is read. A file system that does not answer must not hold a thread for each try.
+    /// Held while the identity is read, so that an unresponsive file system blocks at most one thread.
     verifying: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -67,7 +67,7 @@ pub struct FileReader {
 }
 
 impl Directory {
-    /// Opens a directory. Nothing is made in it before [`Self::prepare`].
+    /// Opens a directory. Nothing is created before [`Self::prepare`].
     pub(super) async fn open(path: PathBuf, if_missing: IfMissing) -> Result<Self> {
         let root = Arc::new(Root::new(&path));
         let is_there = blocking(&path, {
@@ -94,7 +94,7 @@ impl Directory {
             }
             sync_directory(&parts)?;
             sync_directory(root.path())?;
-            // Of a directory that is there, the parent may be closed to this user.
+            // The parent of an existing directory may not be accessible to this user.
             if is_new { root.path().parent().map_or(Ok(()), sync_directory) } else { Ok(()) }
         })
         .await
@@ -122,7 +122,7 @@ impl Directory {
         .await
     }
 
-    /// Writes the identity under another name first, so that under its own it is always whole.
+    /// Writes the identity to a temporary file first, so that the final file is always complete.
     pub(super) async fn write_identity(&self, id: StoreId, if_present: IfPresent) -> Result<()> {
         let path = self.root.path().join(identity::NAME);
         let new = path.with_extension(uuid::Uuid::now_v7().simple().to_string());
@@ -306,7 +306,7 @@ fn create(path: &Path) -> io::Result<DirectFile> {
     Ok(DirectFile::new(file))
 }
 
-/// Makes a file and its name survive a crash of the machine, in the directory that was verified.
+/// Syncs a file and its directory entry, and checks that it is in the verified directory.
 fn persist(file: &DirectFile, path: &Path, root: &Root) -> io::Result<()> {
     file.sync()?;
     CrashPoint::FileSynced.passed();
@@ -314,8 +314,8 @@ fn persist(file: &DirectFile, path: &Path, root: &Root) -> io::Result<()> {
     root.check()
 }
 
-/// Gives a file its name, unless there is one of that name. Where there are no hard links, another process may
-/// do the same at once: it writes the same bytes.
+/// Gives a file its final name unless the name is taken. On file systems without hard links this is not atomic, but
+/// another process that does it concurrently writes the same bytes.
 fn place(new: &Path, path: &Path) -> io::Result<()> {
     match fs::hard_link(new, path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -365,7 +365,7 @@ async fn blocking<T: Send + 'static>(path: &Path, work: impl FnOnce() -> io::Res
     done.map_err(|source| Error::Disk { path: path.to_path_buf(), source })
 }
 
-/// The same for work that names its files itself.
+/// Runs blocking work that returns errors with their own paths.
 async fn waiting<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let interrupted = |error| Error::Disk { path: PathBuf::new(), source: io::Error::other(error) };
     tokio::task::spawn_blocking(work).await.map_err(interrupted).flatten()

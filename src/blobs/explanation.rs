@@ -1,4 +1,4 @@
-//! What an error of a bucket means, in plain words, and what to change.
+//! Translates errors of a bucket into plain messages that include what to change.
 
 use std::error::Error as StdError;
 
@@ -6,7 +6,7 @@ use super::clients::Place;
 use super::signed::element;
 use super::{Error, Result, SetupError};
 
-/// What is found in an error's text, and what that means.
+/// Substrings of an error's text, and what they mean.
 const MEANINGS: &[(&[&str], &str)] = &[
     (
         &["/computeMetadata/"],
@@ -73,7 +73,7 @@ const MEANINGS: &[(&[&str], &str)] = &[
     (&["operation timed out", "deadline has elapsed"], "there was no answer in time"),
 ];
 
-/// Says what an error at the start means. One that says so itself is left as it is.
+/// Adds an explanation to an error at startup. Errors that are already self-explanatory are returned as is.
 pub(super) fn explain(error: Error, place: &Place, other_region: Option<&str>) -> Error {
     let (Error::Remote(_) | Error::Setup(SetupError::NoBucket(_))) = error else { return error };
     let text = chain(&error);
@@ -107,30 +107,30 @@ pub(super) fn explain(error: Error, place: &Place, other_region: Option<&str>) -
     SetupError::Unusable { place: place.name.clone(), problem, source: Box::new(error) }.into()
 }
 
-/// Whether the store says that the bucket is somewhere else.
+/// Whether the store reports that the bucket is in another region or at another endpoint.
 pub(super) fn is_redirect(text: &str) -> bool {
     text.contains("Received redirect") || text.contains("PermanentRedirect") || text.contains("301 Moved Permanently")
 }
 
-/// The region that the store names as the right one.
+/// The region that the store reports as the right one.
 fn named_region(text: &str) -> Option<String> {
     let is_about_it = text.contains("<Code>AuthorizationHeaderMalformed<") || is_redirect(text);
     let region = element(text, "Region").filter(|_| is_about_it)?;
     Some(region.to_owned()).filter(|it| !it.is_empty())
 }
 
-/// Whether the bucket is not there.
+/// Whether the bucket does not exist.
 pub(super) fn is_missing(outcome: &Result<()>) -> bool {
-    // S3's own code is only in the text of the answer.
+    // The S3 error code is only available in the text of the response.
     outcome.as_ref().is_err_and(|it| chain(it).contains("<Code>NoSuchBucket</Code>"))
 }
 
-/// The HTTP status of the answer that an error is about: the client has it in its text only.
+/// The HTTP status of an error, which `object_store` exposes only in its text.
 pub(super) fn status(text: &str) -> Option<u16> {
     text.split_once("status code: ")?.1.get(..3)?.parse().ok()
 }
 
-/// An error with all that caused it.
+/// The error's message followed by those of its sources.
 pub(super) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

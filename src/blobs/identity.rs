@@ -1,34 +1,34 @@
-//! The identity of a store: one small object, beside the Parts, that names the store for its ledger.
+//! The identity of a store: a small object next to the Parts that links the store to its ledger.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Result};
 use crate::domain::StoreId;
 
-/// The name of the object, below the store's prefix.
+/// The name of the object, relative to the store's prefix.
 pub(super) const NAME: &str = "windlass-store.json";
 
-/// The text for whoever finds the object.
+/// An explanation for people who come across the object.
 const ABOUT: &str = "This names a store of Windlass. The database that knows the objects in it has the same id. \
                      Do not delete or copy it alone.";
 
-/// What a store holds where its identity should be.
+/// The result of comparing a store's identity with the expected one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identity {
-    /// The identity that was looked for.
+    /// The expected identity.
     Expected,
     /// The identity of another store.
     Other(StoreId),
-    /// Nothing.
+    /// No identity.
     Missing,
 }
 
-/// What to do about an identity that is there already.
+/// What to do if the store already has an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IfPresent {
     /// Keep it.
     Keep,
-    /// Replace it: an operator said so.
+    /// Replace it, as requested by an operator.
     Replace,
 }
 
@@ -53,7 +53,7 @@ struct Read {
     store_id: String,
 }
 
-/// The bytes of the object.
+/// Encodes the content of the object.
 pub(super) fn encode(id: StoreId) -> Vec<u8> {
     let document = Written { store_id: id.to_string(), about: ABOUT };
     let mut bytes = serde_json::to_vec_pretty(&document).unwrap_or_default();
@@ -61,10 +61,10 @@ pub(super) fn encode(id: StoreId) -> Vec<u8> {
     bytes
 }
 
-/// The id in the bytes of the object.
+/// Decodes the content of the object.
 ///
 /// # Errors
-/// [`Error::BadIdentity`] where there is none.
+/// [`Error::BadIdentity`] if it does not contain an id.
 pub(super) fn decode(bytes: &[u8]) -> Result<StoreId> {
     let read: Option<Read> = serde_json::from_slice(bytes).ok();
     read.and_then(|it| it.store_id.parse().ok()).ok_or(Error::BadIdentity)

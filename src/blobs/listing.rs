@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::{BlobKey, Error, Result};
 
-/// How many empty pages may follow one another in the list of a bucket.
+/// The maximum number of consecutive empty pages in the listing of a bucket.
 const MOST_EMPTY_PAGES: usize = 10_000;
 
 /// An object that is there.
@@ -45,13 +45,13 @@ pub struct Begun {
 /// What a listing gives, until it ends or fails.
 pub type Listing<T> = mpsc::Receiver<Result<T>>;
 
-/// Lists the objects of a bucket whose names begin with `prefix`, page after page.
+/// Lists the objects of a bucket whose names begin with `prefix`, page by page.
 pub(super) struct ObjectPages {
     lists: Arc<dyn PaginatedListStore>,
     prefix: String,
     token: Option<String>,
     is_last: bool,
-    /// Where pages have begun: a list that comes back there has no end.
+    /// Tokens of all previous pages: a listing that returns one again does not terminate.
     seen: HashSet<String>,
     empty_in_a_row: usize,
 }
@@ -61,10 +61,10 @@ impl ObjectPages {
         Self { lists, prefix, token: None, is_last: false, seen: HashSet::new(), empty_in_a_row: 0 }
     }
 
-    /// Whether there is any: one request, whatever the store answers.
+    /// Whether there are any objects. Sends a single request and does not follow pagination.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub(super) async fn has_any(lists: &dyn PaginatedListStore, prefix: &str) -> object_store::Result<bool> {
         let options = PaginatedListOptions { max_keys: Some(1), ..PaginatedListOptions::default() };
         Ok(!lists.list_paginated(Some(prefix), options).await?.result.objects.is_empty())
@@ -73,7 +73,7 @@ impl ObjectPages {
     /// The next page.
     ///
     /// # Errors
-    /// When the store fails, or its list leads nowhere.
+    /// If the store fails, or the pagination does not terminate.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<ObjectMeta>>> {
         if self.is_last {
             return Ok(None);
@@ -89,7 +89,7 @@ impl ObjectPages {
             self.token = Some(token);
             self.is_last = false;
         }
-        // Some stores do not look at the prefix.
+        // Some stores ignore the prefix.
         let ours = page.result.objects.into_iter().filter(|it| it.location.as_ref().starts_with(&self.prefix));
         Ok(Some(ours.collect()))
     }

@@ -20,25 +20,25 @@ pub enum Location {
     Bucket(Bucket),
 }
 
-/// Whose API a bucket is reached by.
+/// The API through which a bucket is accessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provider {
-    /// `s3://`: Amazon's, and that of the many stores that speak it.
+    /// `s3://`: Amazon S3 and compatible stores.
     S3,
-    /// `gs://`.
+    /// `gs://`: Google Cloud Storage.
     Google,
-    /// `az://`.
+    /// `az://`: Azure Blob Storage.
     Azure,
 }
 
-/// A bucket (Azure: a container), and the prefix of every key below which this service writes.
+/// A bucket (on Azure, a container), and the prefix of all keys of this service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bucket {
     pub(super) provider: Provider,
     pub(super) name: String,
-    /// The prefix as keys have it: percent-encoding in the location is decoded.
+    /// The prefix as it appears in keys: percent-encoding in the location is decoded.
     pub(super) prefix: Path,
-    /// The prefix that earlier versions made of the same text, where it is another: they kept the
+    /// The prefix that earlier versions derived from the same location, if it differs: they kept the
     /// percent-encoding, so `a b` and `é` became `a%20b` and `%C3%A9` in the keys.
     pub(super) former_prefix: Option<Path>,
 }
@@ -79,7 +79,7 @@ impl FromStr for Location {
     }
 }
 
-/// The prefix that keys have.
+/// Decodes and validates a prefix.
 fn decode(prefix: &str) -> Result<Path, &'static str> {
     if prefix.contains(['?', '#']) {
         return Err("write '?' as %3F and '#' as %23");
@@ -103,7 +103,7 @@ impl fmt::Display for Bucket {
     }
 }
 
-/// As it is written; a URL of a bucket holds no credentials.
+/// Formats the location as a URL, without credentials.
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -65,28 +65,28 @@ pub enum Error {
     /// The object store refused, or could not be reached.
     #[error("the object store failed")]
     Remote(#[from] object_store::Error),
-    /// The bucket's half-done multipart uploads could not be listed now.
+    /// The bucket's incomplete multipart uploads could not be listed; a retry may succeed.
     #[error("the half-done multipart uploads could not be listed: {0}")]
     Listing(String),
-    /// A directory that was linked with the ledger is not there.
+    /// A directory that was linked with the ledger does not exist.
     #[error("the store's directory {path} is missing; is its volume mounted?", path = .0.display())]
     Gone(PathBuf),
-    /// The object with the store's identity holds something else.
+    /// The identity object has invalid content.
     #[error("the store's identity, the object {}, cannot be read", identity::NAME)]
     BadIdentity,
-    /// The store does not list half-done multipart uploads, or does it in a way that leads nowhere.
+    /// The store does not support listing incomplete multipart uploads, or its pagination is broken.
     #[error("the store does not list half-done multipart uploads: {0}")]
     Unlisted(String),
-    /// The list of objects comes back to where it was.
+    /// The pagination of the object listing does not terminate.
     #[error("the store's list of objects has no end")]
     EndlessList,
-    /// The place cannot be used as it is set up.
+    /// The store cannot be used as configured.
     #[error(transparent)]
     Setup(#[from] SetupError),
 }
 
 impl Error {
-    /// Whether a disk had no space left, or the quota was reached.
+    /// Whether the disk is full or the quota was exceeded.
     pub fn is_disk_full(&self) -> bool {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
         matches!(self, Self::Disk { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
@@ -107,12 +107,12 @@ pub struct Doomed {
     pub whole: bool,
 }
 
-/// What to do about a directory or a bucket that is missing.
+/// What to do if the directory or bucket does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IfMissing {
-    /// Make it: the ledger has no store yet.
+    /// Create it: the ledger has no store yet.
     Make,
-    /// Fail: a store that is gone is not replaced by an empty one.
+    /// Fail: a store that has disappeared must not be replaced by an empty one.
     Fail,
 }
 
@@ -126,11 +126,11 @@ pub enum Blobs {
 }
 
 impl Blobs {
-    /// Opens the store and shows that it can be reached. A directory takes no object before its identity is
+    /// Opens the store and checks that it can be reached. A directory does not accept objects until its identity is
     /// verified.
     ///
     /// # Errors
-    /// When the store cannot be reached or made, or is missing and is not to be made.
+    /// If the store cannot be reached or created, or does not exist and must not be created.
     pub async fn open(location: &Location, variables: &Variables, if_missing: IfMissing) -> Result<Self> {
         match location {
             Location::Directory(path) => Ok(Self::Directory(Directory::open(path.clone(), if_missing).await?)),
@@ -138,10 +138,10 @@ impl Blobs {
         }
     }
 
-    /// Makes what objects need to be written: of a directory, it and its subdirectories.
+    /// Creates what is needed before objects can be written: a directory store's root and subdirectories.
     ///
     /// # Errors
-    /// When they cannot be made, or the file system does not sync directories.
+    /// If they cannot be created, or the file system does not support syncing directories.
     pub async fn prepare(&self) -> Result<()> {
         match self {
             Self::Directory(it) => it.prepare().await,
@@ -149,10 +149,10 @@ impl Blobs {
         }
     }
 
-    /// The identity that the store holds, if it has one.
+    /// The store's identity, if it has one.
     ///
     /// # Errors
-    /// When the store fails, or [`Error::BadIdentity`].
+    /// If the store fails, or [`Error::BadIdentity`].
     pub async fn identity(&self) -> Result<Option<StoreId>> {
         match self {
             Self::Directory(it) => it.identity().await,
@@ -160,11 +160,11 @@ impl Blobs {
         }
     }
 
-    /// Compares the identity that the store holds with the expected one. From then on a directory takes changes
-    /// only while its path leads to the directory that was verified.
+    /// Compares the store's identity with the expected one. From then on, a directory accepts changes only while its
+    /// path refers to the verified directory.
     ///
     /// # Errors
-    /// When the store fails, or [`Error::BadIdentity`].
+    /// If the store fails, or [`Error::BadIdentity`].
     pub async fn verify(&self, expected: StoreId) -> Result<Identity> {
         match self {
             Self::Directory(it) => it.verify(expected).await,
@@ -172,10 +172,10 @@ impl Blobs {
         }
     }
 
-    /// Writes the store's identity, durably. Several processes may do so at once.
+    /// Writes the store's identity durably. Several processes may do so concurrently.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn write_identity(&self, id: StoreId, if_present: IfPresent) -> Result<()> {
         match self {
             Self::Directory(it) => it.write_identity(id, if_present).await,
@@ -268,10 +268,10 @@ impl Blobs {
         }
     }
 
-    /// Whether an object is there; also in a store whose identity is not known yet.
+    /// Whether an object exists. Also works before the store's identity is verified.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn has(&self, key: BlobKey) -> Result<bool> {
         match self {
             Self::Directory(it) => it.has(key).await,
@@ -291,7 +291,7 @@ impl Blobs {
     }
 }
 
-/// Where it is, without credentials.
+/// The location, without credentials.
 impl fmt::Display for Blobs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

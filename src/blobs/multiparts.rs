@@ -1,5 +1,5 @@
 //! Multipart uploads that a bucket holds half-done: found by listing, since an answer that was lost
-//! may have begun one whose id nobody knows.
+//! may have begun one whose id is unknown.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::signed::{Request, Requests};
 use super::{Error, Result};
 
-/// How many empty pages may follow one another.
+/// The maximum number of consecutive empty pages.
 const MOST_EMPTY_PAGES: usize = 1000;
 
 /// A multipart upload that was begun, and neither completed nor aborted.
@@ -36,7 +36,7 @@ impl HalfDone {
     }
 }
 
-/// Where a page begins: after this key, and this upload of it.
+/// The position of a page in the listing: the key and the upload id to start after.
 type Marker = (String, String);
 
 /// A page of `ListMultipartUploads`.
@@ -64,7 +64,7 @@ impl Page {
     }
 }
 
-/// A key as a store encodes it that was not asked to: a space is a plus then.
+/// Decodes a key from a store that URL-encodes keys without being asked to, with a plus for a space.
 fn decode(key: &str) -> String {
     let key = if key.contains('+') { Cow::Owned(key.replace('+', " ")) } else { Cow::Borrowed(key) };
     percent_decode_str(&key).decode_utf8_lossy().into_owned()
@@ -76,10 +76,10 @@ pub(super) struct Pages {
     prefix: String,
     /// Where the next page begins; nothing once the last was given.
     from: Option<Marker>,
-    /// Where pages have begun: a list that comes back there has no end.
+    /// Markers of all previous pages: a listing that returns one again does not terminate.
     seen: HashSet<Marker>,
     empty_in_a_row: usize,
-    /// Whether the last page that was given said that others follow, and not where.
+    /// Whether the last page was truncated without a usable marker for the next one.
     broken: bool,
 }
 
@@ -91,8 +91,7 @@ impl Pages {
     /// The next page.
     ///
     /// # Errors
-    /// [`Error::Unlisted`] where the store refuses, or its list leads nowhere; others where it does not answer,
-    /// and may later.
+    /// [`Error::Unlisted`] if the store rejects the request or its pagination is broken. Other errors are transient.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<HalfDone>>> {
         if self.broken {
             self.broken = false;
@@ -101,7 +100,7 @@ impl Pages {
         let Some(from) = self.from.take() else { return Ok(None) };
         let page = self.ask(&from).await?;
         self.go_on(from, &page);
-        // Some stores do not look at the prefix.
+        // Some stores ignore the prefix.
         let ours = page.uploads.into_iter().filter(|it| it.key.starts_with(&self.prefix));
         Ok(Some(ours.collect()))
     }
@@ -113,7 +112,7 @@ impl Pages {
         }
         let (method, path) = (Method::GET, Path::default());
         let request = Request { method, path, query, header: None, body: Bytes::new() };
-        // Boxed: what sweeps has this among much else.
+        // Boxed to keep the sweeper's future small.
         let answer = Box::pin(self.requests.send(request)).await?;
         if answer.status.is_success() {
             Page::parse(&answer.body)

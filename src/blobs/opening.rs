@@ -1,5 +1,5 @@
-//! The start with a bucket: it is reached within a time limit, made where it is missing, and its prefix
-//! is found under the spelling that has the objects.
+//! Opens a bucket at startup: waits for it within a time limit, creates it if it is missing, and selects the spelling
+//! of the prefix under which objects exist.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,17 +20,17 @@ use super::signed::{Request, Requests, element};
 use super::variables::Variables;
 use super::{IfMissing, Result, SetupError, identity, transit};
 
-/// How long the whole start may wait for a store.
+/// The timeout of the whole startup.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// After which time it is said what is waited for, and how often again.
+/// How long to wait before first logging what is waited for, and the interval after that.
 const SAYS_AFTER: Duration = Duration::from_secs(2);
 const SAYS_EVERY: Duration = Duration::from_secs(10);
 
-/// The region whose buckets are made without naming it.
+/// The region in which buckets are created without a location constraint.
 const FIRST_REGION: &str = "us-east-1";
 
-/// Waits for a store, and says so.
+/// Waits for a store at startup, and logs long waits.
 struct Start {
     place: String,
     began: Instant,
@@ -41,7 +41,7 @@ impl Start {
         Self { place: place.name.clone(), began: Instant::now() }
     }
 
-    /// Does one step of the start, within what is left of the time.
+    /// Performs one step of the startup within the remaining time.
     async fn step<T>(&self, what: &'static str, work: impl Future<Output = T>) -> Result<T> {
         tokio::pin!(work);
         let mut pause = SAYS_AFTER;
@@ -61,7 +61,7 @@ impl Start {
     }
 }
 
-/// Opens a bucket. An S3 bucket that is missing can be made.
+/// Opens a bucket. A missing bucket can be created on S3 only.
 pub(super) async fn open(bucket: &Bucket, variables: &Variables, if_missing: IfMissing) -> Result<Remote> {
     let (client, place) = match bucket.provider {
         Provider::S3 => return open_s3(bucket, clients::s3(bucket, variables)?, if_missing).await,
@@ -72,7 +72,7 @@ pub(super) async fn open(bucket: &Bucket, variables: &Variables, if_missing: IfM
     let reached = start.step("a list of its objects", reach(&*client.lists, &bucket.prefix)).await?;
     reached.map_err(|error| explain(error, &place, None))?;
     let prefix = start.step("a list of the objects below its prefix", find_prefix(&client, bucket)).await??;
-    // Azure deletes what was never committed by itself, after a week.
+    // Azure deletes uncommitted blocks by itself after a week.
     let half_done_unseen = (bucket.provider == Provider::Google).then_some("Google's are not listed here");
     Ok(Remote::new(client, None, prefix, half_done_unseen))
 }
@@ -109,7 +109,7 @@ async fn open_s3(bucket: &Bucket, setup: S3Setup, if_missing: IfMissing) -> Resu
     Ok(Remote::new(Client::of(Arc::new(builder.build()?)), Some(s3), prefix, None))
 }
 
-/// The prefix as it is written, unless the objects are below the spelling that earlier versions made of it.
+/// The prefix as configured, unless objects exist only under the spelling that earlier versions derived from it.
 async fn find_prefix(client: &Client, bucket: &Bucket) -> Result<Path> {
     let Some(former) = &bucket.former_prefix else { return Ok(bucket.prefix.clone()) };
     if is_in_use(client, &bucket.prefix).await? || !is_in_use(client, former).await? {
@@ -123,7 +123,7 @@ async fn find_prefix(client: &Client, bucket: &Bucket) -> Result<Path> {
     Ok(former.clone())
 }
 
-/// Whether a service has kept something below this prefix. Where that may not be asked, it has not.
+/// Whether there are objects of this service below the prefix; false if access is denied.
 async fn is_in_use(client: &Client, prefix: &Path) -> Result<bool> {
     use object_store::Error::{NotFound, PermissionDenied, Unauthenticated};
     let parts = format!("{}/", prefix.clone().join("parts"));
@@ -139,7 +139,7 @@ async fn is_in_use(client: &Client, prefix: &Path) -> Result<bool> {
     }
 }
 
-/// Makes the bucket: `object_store` has no call for it.
+/// Creates the bucket, which `object_store` does not support.
 async fn make_bucket(requests: &Requests, region: &str) -> Result<()> {
     let elsewhere = format!(
         "<CreateBucketConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
@@ -150,14 +150,14 @@ async fn make_bucket(requests: &Requests, region: &str) -> Result<()> {
     for body in bodies {
         let request = Request { method: Method::PUT, path: Path::default(), query: Vec::new(), header: None, body };
         let answer = requests.send(request).await?;
-        // Another replica may have made it in the same moment.
+        // Another replica may have created it concurrently.
         let is_there = matches!(answer.code(), Some("BucketAlreadyOwnedByYou" | "BucketAlreadyExists"));
         if answer.status.is_success() || is_there {
             tracing::info!("the bucket was missing and is made");
             return Ok(());
         }
         refused = format!("{} {}", answer.status, answer.body);
-        // A store that knows no regions, or another name for its only one.
+        // The store does not support regions, or uses another name for its only one.
         if !matches!(answer.code(), Some("InvalidLocationConstraint" | "MalformedXML" | "NotImplemented")) {
             break;
         }
@@ -165,7 +165,7 @@ async fn make_bucket(requests: &Requests, region: &str) -> Result<()> {
     Err(SetupError::NoBucket(refused).into())
 }
 
-/// The region of a bucket that is asked for in the wrong one.
+/// The region of a bucket that was accessed through the wrong one.
 async fn find_region(requests: &Requests) -> Option<String> {
     let method = Method::GET;
     let request = Request { method, path: Path::default(), query: Vec::new(), header: None, body: Bytes::new() };

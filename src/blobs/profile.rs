@@ -1,4 +1,4 @@
-//! Amazon's shared files: the keys of a profile in `~/.aws/credentials` and `~/.aws/config`, which
+//! Credentials from a profile in the shared AWS configuration files (`~/.aws/credentials` and `~/.aws/config`), which
 //! `object_store` does not read.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use super::variables::Variables;
 
 type Result<T> = std::result::Result<T, SetupError>;
 
-/// What is read of a profile, and the variable that says the same.
+/// The settings that are read from a profile, and the equivalent environment variables.
 const SETTINGS: [(&str, &str); 5] = [
     ("aws_access_key_id", "AWS_ACCESS_KEY_ID"),
     ("aws_secret_access_key", "AWS_SECRET_ACCESS_KEY"),
@@ -22,26 +22,26 @@ const SETTINGS: [(&str, &str); 5] = [
     ("endpoint_url", "AWS_ENDPOINT_URL"),
 ];
 
-/// Ways to get keys that are not known here.
+/// Settings for sources of credentials that are not supported.
 const UNSUPPORTED: [&str; 5] =
     ["role_arn", "sso_session", "sso_start_url", "credential_process", "web_identity_token_file"];
 
-/// What a profile says, by the variables of the same meaning.
+/// The settings of a profile, as environment variables.
 #[derive(Debug)]
 pub(super) struct Profile {
-    /// Where it was found, for messages.
+    /// The profile and its files, for messages.
     pub source: String,
-    /// What it sets.
+    /// Values by the name of the equivalent variable.
     pub set: BTreeMap<&'static str, String>,
 }
 
 impl Profile {
-    /// Reads the profile that `AWS_PROFILE` names, or the one called `default`; nothing where there is no
-    /// such file, or no `default` in it.
+    /// Reads the profile named by `AWS_PROFILE`, or the profile `default`. Returns `None` if no profile was named and
+    /// there is no `default` with credentials.
     ///
     /// # Errors
-    /// When a file cannot be read, has not the profile that was named, or gets its keys in a way that is not
-    /// supported.
+    /// If a file cannot be read, the named profile does not exist or has no credentials, or a profile uses an
+    /// unsupported source of credentials.
     pub(super) fn read(variables: &Variables) -> Result<Option<Self>> {
         let named = variables.get("AWS_PROFILE").or_else(|| variables.get("AWS_DEFAULT_PROFILE"));
         let name = named.unwrap_or("default");
@@ -90,7 +90,7 @@ impl Profile {
     }
 }
 
-/// A profile's settings in one file.
+/// The settings of a profile in one file.
 fn section(path: &Path, name: &str) -> Result<Option<BTreeMap<String, String>>> {
     let unreadable = |problem: String| SetupError::Profile(format!("{} cannot be read: {problem}", path.display()));
     let text = match fs::read_to_string(path) {
@@ -100,7 +100,7 @@ fn section(path: &Path, name: &str) -> Result<Option<BTreeMap<String, String>>> 
     let mut file = Ini::new_cs();
     file.set_inline_comment_symbols(Some(&[]));
     let sections = file.read(text).map_err(unreadable)?;
-    // The two files name a profile differently; the default one has no heading word in either.
+    // Headings are `[name]` in one file and `[profile name]` in the other; `default` has no prefix in either.
     let settings = sections.get(name).or_else(|| sections.get(&format!("profile {name}")));
     Ok(settings
         .filter(|it| !it.is_empty())

@@ -38,7 +38,7 @@ pub struct Remote {
     client: Client,
     s3: Option<Arc<S3>>,
     prefix: Path,
-    /// Why half-done multipart uploads, which the store has, are not listed.
+    /// Why incomplete multipart uploads cannot be listed, although the store may have some.
     half_done_unseen: Option<&'static str>,
 }
 
@@ -60,12 +60,12 @@ impl S3 {
         Self { once, singly, requests, has_no_bulk_delete, is_said_unlisted }
     }
 
-    /// Whether the store was found to delete objects one by one only.
+    /// Whether the store was found not to support bulk deletes.
     pub(super) fn has_no_bulk_delete(&self) -> bool {
         self.has_no_bulk_delete.load(Ordering::Relaxed)
     }
 
-    /// Remembers that it does.
+    /// Records that the store does not support bulk deletes.
     pub(super) fn learn_no_bulk_delete(&self, error: &object_store::Error) {
         if !self.has_no_bulk_delete.swap(true, Ordering::Relaxed) {
             let error: &dyn std::error::Error = error;
@@ -76,7 +76,7 @@ impl S3 {
         }
     }
 
-    /// Says, once, that half-done multipart uploads are not listed.
+    /// Logs, once, that incomplete multipart uploads cannot be listed.
     fn say_unlisted(&self, error: &Error) {
         if !self.is_said_unlisted.swap(true, Ordering::Relaxed) {
             tracing::warn!(
@@ -95,13 +95,13 @@ pub struct ObjectWriter {
 }
 
 impl Remote {
-    /// A bucket that is there.
+    /// Creates a client for a bucket that is known to exist.
     pub(super) fn new(client: Client, s3: Option<S3>, prefix: Path, half_done_unseen: Option<&'static str>) -> Self {
         Self { client, s3: s3.map(Arc::new), prefix, half_done_unseen }
     }
 
     pub(super) fn path(&self, key: BlobKey) -> Path {
-        // `from_iter` would encode the slashes.
+        // `Path::from_iter` would percent-encode the slashes.
         key.to_string().split('/').fold(self.prefix.clone(), object_store::path::Path::join)
     }
 
@@ -114,7 +114,7 @@ impl Remote {
         }
     }
 
-    /// Not every store can be told to keep what is there: then the caller's look before has to do.
+    /// Not every store supports conditional writes; without them, the caller has to check for an identity beforehand.
     pub(super) async fn write_identity(&self, id: StoreId, if_present: IfPresent) -> Result<()> {
         let path = self.prefix.clone().join(identity::NAME);
         if if_present == IfPresent::Keep {
@@ -164,8 +164,8 @@ impl Remote {
         }
     }
 
-    /// Aborts every half-done multipart upload of an object, also those whose id nobody knows. Where the store
-    /// does not list them, that is left to a rule of its own.
+    /// Aborts all incomplete multipart uploads of an object, including those whose id was lost. If the store cannot
+    /// list them, they are left to its lifecycle rule.
     async fn abort_unknown(&self, path: &Path) -> Result<()> {
         let Some(s3) = &self.s3 else { return Ok(()) };
         let mut pages = Pages::new(s3.requests.clone(), path.to_string());
@@ -213,7 +213,7 @@ impl Remote {
         failed
     }
 
-    /// What the names of our objects begin with. With the slash: a prefix `a` is not to touch what is below `ab`.
+    /// The prefix of our objects' names. It ends with a slash, so that prefix `a` does not match objects below `ab`.
     fn parts(&self) -> String {
         format!("{}/", self.prefix.clone().join("parts"))
     }
@@ -278,7 +278,7 @@ impl Remote {
     }
 }
 
-/// Asks a bucket for something that it can answer soon.
+/// Sends a cheap request to a bucket to check that it can be reached.
 pub(super) async fn reach(lists: &dyn PaginatedListStore, prefix: &Path) -> Result<()> {
     ObjectPages::has_any(lists, &format!("{}/", prefix.clone().join("parts").join("00"))).await?;
     Ok(())
@@ -309,7 +309,7 @@ impl ObjectWriter {
     }
 }
 
-/// Gives what is on a page, or why there is none. Whether somebody still listens, and more may follow.
+/// Sends the items of a page, or its error. Returns whether the receiver is still open and more pages may follow.
 async fn send_all<T>(page: Result<Vec<Result<T>>>, out: &mpsc::Sender<Result<T>>) -> bool {
     let failed = page.is_err();
     for item in page.unwrap_or_else(|error| vec![Err(error)]) {
@@ -320,7 +320,7 @@ async fn send_all<T>(page: Result<Vec<Result<T>>>, out: &mpsc::Sender<Result<T>>
     !failed
 }
 
-/// Whether the store does not support conditional writes, as opposed to a failure.
+/// Whether the error means that conditional writes are not supported.
 fn is_unsupported(error: &object_store::Error) -> bool {
     matches!(error, object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. })
         || matches!(status(&chain(error)), Some(400 | 501))

@@ -1,8 +1,8 @@
-//! The root of a directory store, and whether its path still leads to the directory that was verified.
+//! The root of a directory store, and whether its path still refers to the verified directory.
 //!
-//! A volume that is unmounted leaves an empty directory under its path, and another one may be mounted there. So
-//! the root's device and inode are recorded when its identity is read, and compared before and after every
-//! change: two calls of `stat`, some microseconds.
+//! Unmounting a volume leaves an empty directory at the mount point, and another volume may be mounted there. So the
+//! root's device and inode are recorded when its identity is verified, and compared before and after every change,
+//! which costs two calls to `stat`, or a few microseconds.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -14,10 +14,10 @@ use super::identity::{self, Identity};
 use super::{Error, Result};
 use crate::domain::StoreId;
 
-/// The device and the inode of a directory.
+/// The device and inode of a directory.
 type Inode = (u64, u64);
 
-/// A root.
+/// The root directory of a store.
 #[derive(Debug)]
 pub(super) struct Root {
     path: Box<Path>,
@@ -33,7 +33,7 @@ impl Root {
         &self.path
     }
 
-    /// The identity in this directory, if it has one.
+    /// The identity stored in this directory, if any.
     pub(super) fn identity(&self) -> Result<Option<StoreId>> {
         let path = self.path.join(identity::NAME);
         match fs::read(&path) {
@@ -43,8 +43,8 @@ impl Root {
         }
     }
 
-    /// Compares the identity in this directory with the expected one. Only if it is, changes are let through from
-    /// now on.
+    /// Compares the identity in this directory with the expected one. Changes are allowed from then on only if they
+    /// match.
     pub(super) fn verify(&self, expected: StoreId) -> Result<Identity> {
         let inode = || match fs::metadata(&self.path) {
             Ok(about) => Ok(Some(inode_of(&about))),
@@ -57,7 +57,7 @@ impl Root {
         let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
         let is_verified = match found {
             Ok(Identity::Expected) => before == after,
-            // What could not be read now was read before.
+            // The identity could not be read this time, but was verified before in the same directory.
             Err(_) => before == after && before == *verified,
             Ok(Identity::Other(_) | Identity::Missing) => false,
         };
@@ -65,7 +65,7 @@ impl Root {
         found
     }
 
-    /// Whether the path leads to the directory that was verified.
+    /// Checks that the path refers to the verified directory.
     pub(super) fn check(&self) -> io::Result<()> {
         let verified = *self.verified.lock().unwrap_or_else(PoisonError::into_inner);
         match fs::metadata(&self.path) {
@@ -76,7 +76,7 @@ impl Root {
         }
     }
 
-    /// Makes a change between two checks, so that it was made in the directory that was verified.
+    /// Makes a change between two checks, to ensure that it was made in the verified directory.
     pub(super) fn change<T>(&self, change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         self.check()?;
         let changed = change()?;
@@ -84,7 +84,7 @@ impl Root {
         Ok(changed)
     }
 
-    /// The same error, unless the directory is not the one that was verified: then that is the reason.
+    /// Returns `error`, unless the path no longer refers to the verified directory, which is then the likely cause.
     pub(super) fn explain(&self, error: io::Error) -> io::Error {
         self.check().err().unwrap_or(error)
     }

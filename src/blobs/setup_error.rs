@@ -1,60 +1,60 @@
-//! Why a place for objects cannot be used as it is set up: each says what to change.
+//! Errors in the configuration of a store. Each message includes what to change.
 
 use std::time::Duration;
 
 use super::Error;
 
-/// What is wrong with the settings of a store, or with what they lead to.
+/// An invalid store setting, or a store that cannot be used as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// The text is no place where objects can be kept.
+    /// The text is not a valid store location.
     #[error("'{0}' is no store; use file:///path, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix")]
     NotALocation(String),
-    /// The place is one in kind, but its name or prefix cannot be used.
+    /// The location is well-formed, but its name or prefix is invalid.
     #[error("'{location}' cannot be used: {problem}")]
     UnfitLocation {
-        /// As it was written.
+        /// The location as it was given.
         location: String,
-        /// What would be right.
+        /// What is wrong, or what is expected instead.
         problem: &'static str,
     },
-    /// A variable of the store's client cannot be used.
+    /// An environment variable for the store's client is invalid.
     #[error("{name}{value} cannot be used: {problem}")]
     Variable {
-        /// Which.
+        /// The name of the variable.
         name: String,
-        /// Its value in brackets; nothing where it may be a secret.
+        /// Its value in parentheses; empty if it may be a secret.
         value: String,
-        /// What would be right.
+        /// What is wrong, or what is expected instead.
         problem: String,
     },
-    /// A profile of Amazon's shared files cannot be used.
+    /// A profile in the shared AWS configuration files is invalid.
     #[error("{0}")]
     Profile(String),
-    /// The bucket is not there and could not be made.
+    /// The bucket does not exist and could not be created.
     #[error("the bucket is missing and could not be made: {0}")]
     NoBucket(String),
     /// The bucket cannot be used.
     #[error("{place}: {problem}")]
     Unusable {
-        /// Which, and at which server.
+        /// The bucket and its server.
         place: String,
         /// What is wrong, and what to change.
         problem: String,
-        /// What the store said.
+        /// The error from the store.
         source: Box<Error>,
     },
-    /// The store gave no answer at the start.
+    /// The store did not respond at startup.
     #[error(
         "{place} gave no answer within {} s (waited for {what}): is the host right, and is it reached from here?",
         waited.as_secs()
     )]
     Silent {
-        /// Which, and at which server.
+        /// The bucket and its server.
         place: String,
-        /// What it was asked for.
+        /// The operation that timed out.
         what: &'static str,
-        /// For how long.
+        /// How long it was waited for.
         waited: Duration,
     },
 }

@@ -1,5 +1,5 @@
-//! Requests to S3 that `object_store` has no call for: it signs them, and a client with the same
-//! settings (proxy, certificates, timeouts) sends them.
+//! S3 requests that `object_store` does not support: it signs them, and an HTTP client with the same settings (proxy,
+//! certificates, timeouts) sends them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,34 +17,34 @@ use url::Url;
 
 use super::{Error, Result};
 
-/// How long one request may take, and how long its signature is good for.
+/// The timeout of a request. Its signature is valid for twice as long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The longest answer that is read: 60 times a full page of what is usual.
+/// The maximum length of a response body, 60 times that of a typical full page; the rest is ignored.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
 
-/// Sends what it is given, once.
+/// Sends requests without retrying.
 #[derive(Debug, Clone)]
 pub(super) struct Requests {
     store: Arc<AmazonS3>,
     http: HttpClient,
-    /// Whether the store is asked without a signature (`AWS_SKIP_SIGNATURE`).
+    /// Whether requests are sent unsigned (`AWS_SKIP_SIGNATURE`).
     anonymous: bool,
 }
 
-/// One request about the bucket, or an object in it.
+/// A request about the bucket or one of its objects.
 #[derive(Debug)]
 pub(super) struct Request {
     pub method: Method,
-    /// Nothing for the bucket itself.
+    /// Empty for the bucket itself.
     pub path: Path,
     pub query: Vec<(&'static str, String)>,
-    /// A header that the signature covers.
+    /// A header covered by the signature.
     pub header: Option<(HeaderName, HeaderValue)>,
     pub body: Bytes,
 }
 
-/// What the store answered.
+/// A response from the store.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub status: StatusCode,
@@ -53,12 +53,12 @@ pub(super) struct Answer {
 }
 
 impl Requests {
-    /// `store` has keys of some kind even where it is asked anonymously: signing needs them.
+    /// Anonymous access needs a `store` with dummy credentials, since presigning requires some.
     pub(super) fn new(store: Arc<AmazonS3>, http: HttpClient, anonymous: bool) -> Self {
         Self { store, http, anonymous }
     }
 
-    /// Where a request goes, signature and all.
+    /// The presigned URL of a request.
     pub(super) async fn url(&self, request: &Request) -> Result<Url> {
         let mut options = SignedUrlOptions::new().with_query(request.query.iter().map(|it| (it.0, it.1.as_str())));
         if let Some((name, value)) = &request.header {
@@ -71,13 +71,13 @@ impl Requests {
     /// Sends a request.
     ///
     /// # Errors
-    /// When no whole answer comes in time. An answer that refuses is an answer.
+    /// If no complete response arrives in time. An error status is not an error here.
     pub(super) async fn send(&self, request: Request) -> Result<Answer> {
         let url = self.url(&request).await?;
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| {
             Error::Remote(object_store::Error::Generic { store: "S3", source })
         };
-        // Without a length, a body that is empty is refused by some servers (411).
+        // Some servers reject an empty body without a `Content-Length` (411).
         let mut built = HttpRequest::new(request.body.clone().into());
         *built.method_mut() = request.method;
         *built.uri_mut() = url.as_str().parse().map_err(|error| failed(Box::<http::uri::InvalidUri>::new(error)))?;
@@ -104,26 +104,26 @@ impl Requests {
 }
 
 impl Answer {
-    /// S3's own code for what went wrong.
+    /// The S3 error code.
     pub(super) fn code(&self) -> Option<&str> {
         element(&self.body, "Code")
     }
 
-    /// Status, code and message, for people.
+    /// The status, error code and message, for display.
     pub(super) fn reason(&self) -> String {
         let (code, message) = (self.code(), element(&self.body, "Message"));
         let parts = [Some(self.status.as_str()), code, message];
         parts.into_iter().flatten().filter(|it| !it.is_empty()).collect::<Vec<_>>().join(" ")
     }
 
-    /// Whether asking again might be answered otherwise.
+    /// Whether the request may succeed if retried.
     pub(super) fn is_transient(&self) -> bool {
         matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
             || self.status.is_server_error() && self.status != StatusCode::NOT_IMPLEMENTED
     }
 }
 
-/// What stands in the first element of this name.
+/// The content of the first XML element with this name.
 pub(super) fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
     Some(rest.split_once("</")?.0.trim())

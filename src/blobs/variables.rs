@@ -1,4 +1,4 @@
-//! The store's usual variables (`AWS_…`, `GOOGLE_…`, `AZURE_…`), as the environment has them.
+//! The providers' usual environment variables (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,14 +11,14 @@ use super::SetupError;
 
 type Result<T> = std::result::Result<T, SetupError>;
 
-/// The prefixes of what the clients of stores are told by the environment.
+/// Prefixes of the variables for the stores' clients.
 const PREFIXES: [&str; 4] = ["AWS_", "GOOGLE_", "AZURE_", "AZURITE_"];
 
-/// What else matters to them.
+/// Other variables that affect the clients.
 const OTHERS: [&str; 7] =
     ["SERVICE_ACCOUNT", "IDENTITY_ENDPOINT", "HOME", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
-/// Variables whose value is the URL of a server.
+/// Variables whose value must be the URL of a server.
 const URLS: [&str; 14] = [
     "AWS_ENDPOINT",
     "AWS_ENDPOINT_URL",
@@ -36,13 +36,13 @@ const URLS: [&str; 14] = [
     "AZURITE_BLOB_STORAGE_URL",
 ];
 
-/// What the environment tells the client of a store. A variable that is empty counts as not set, and
-/// whitespace around a value, such as the newline at the end of a mounted secret, is no part of it.
+/// Environment variables for the stores' clients. An empty variable counts as not set, and leading and trailing
+/// whitespace, such as the newline at the end of a mounted secret, is removed.
 #[derive(Clone, Default)]
 pub struct Variables(BTreeMap<String, String>);
 
 impl Variables {
-    /// Picks out of an environment what is meant for a store.
+    /// Selects the variables for stores from an environment.
     pub fn new(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let ours = |name: &str| OTHERS.contains(&name) || PREFIXES.iter().any(|it| name.starts_with(it));
         let text = |(name, value): (OsString, OsString)| {
@@ -51,7 +51,7 @@ impl Variables {
         Self(environment.into_iter().filter_map(text).filter(|it| ours(&it.0) && !it.1.is_empty()).collect())
     }
 
-    /// A variable's value, if it is set.
+    /// The value of a variable, if set.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
@@ -61,16 +61,16 @@ impl Variables {
         self.get("HOME").map(PathBuf::from)
     }
 
-    /// Whether requests may go through a proxy.
+    /// Whether a proxy is configured.
     pub(super) fn name_a_proxy(&self, prefix: &str) -> bool {
         let own = format!("{prefix}PROXY_URL");
         [own.as_str(), "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"].iter().any(|it| self.get(it).is_some())
     }
 
-    /// Those whose names begin so.
+    /// All variables whose names start with `prefix`.
     ///
     /// # Errors
-    /// When a value cannot be sent, or is not the URL that it has to be: a client that is given it panics.
+    /// If a value is invalid in a header or not a valid URL: passing it to a client would cause a panic.
     pub(super) fn with_prefix(&self, prefix: &str) -> Result<BTreeMap<String, String>> {
         let mut found = BTreeMap::new();
         for (name, value) in self.0.range(prefix.to_owned()..).take_while(|it| it.0.starts_with(prefix)) {
@@ -80,14 +80,14 @@ impl Variables {
     }
 }
 
-/// The names only: values may be secrets.
+/// Shows names only, since values may be secrets.
 impl fmt::Debug for Variables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
-/// The value as a client can take it.
+/// Validates and normalizes a value for use by a client.
 pub(super) fn check(name: &str, value: &str) -> Result<String> {
     let is_text = |it: char| !it.is_control() && it != char::REPLACEMENT_CHARACTER;
     let has_lines = name.ends_with("PROXY_CA_CERTIFICATE") || name.ends_with("SERVICE_ACCOUNT_KEY");
@@ -112,12 +112,12 @@ pub(super) fn check(name: &str, value: &str) -> Result<String> {
     if URLS.contains(&name) { server(name, value).map(|it| without_slash(&it)) } else { Ok(value.to_owned()) }
 }
 
-/// A URL as a client wants it: the paths that it adds begin with a slash.
+/// The URL without a trailing slash: clients append paths that start with one.
 pub(super) fn without_slash(url: &Url) -> String {
     url.as_str().trim_end_matches('/').to_owned()
 }
 
-/// The URL of a server.
+/// Parses and validates the URL of a server.
 pub(super) fn server(name: &str, value: &str) -> Result<Url> {
     let right = "write it with its scheme, such as http://127.0.0.1:9000 or https://s3.example.com";
     let url = Url::parse(value).map_err(|_| unfit(name, value, right))?;
@@ -125,13 +125,13 @@ pub(super) fn server(name: &str, value: &str) -> Result<Url> {
         return Err(unfit(name, value, right));
     }
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
-        // The value is not shown: it may have a password.
+        // The value is omitted, since it may contain a password.
         return Err(unfit(&format!("{name}'s URL"), "", "it cannot have credentials, a query or a fragment"));
     }
     Ok(url)
 }
 
-/// What is wrong with a variable; its value is said unless it may be a secret.
+/// An error about a variable. Its value is omitted if it may be a secret.
 pub(super) fn unfit(name: &str, value: &str, problem: &str) -> SetupError {
     let is_secret = ["KEY", "SECRET", "TOKEN", "SAS", "PROXY_URL", "CA_CERTIFICATE"].iter().any(|it| name.contains(it));
     let value = if is_secret || value.is_empty() { String::new() } else { format!(" ({})", value.escape_debug()) };

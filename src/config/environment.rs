@@ -1,6 +1,6 @@
-//! Settings from the environment, as people write them there: an empty variable is not set (`${X:-}` in a compose file),
-//! white space around a value is not part of it (a secret that was read from a file ends with a line feed), and
-//! everything that is wrong is said at once.
+//! Settings from the environment. An empty variable counts as not set (`${X:-}` in a compose file), leading and
+//! trailing white space is ignored (a secret read from a file ends with a line feed), and all invalid variables are
+//! reported at once.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -13,39 +13,39 @@ use clap::{Arg, CommandFactory as _, FromArgMatches as _};
 
 use super::CommandLine;
 
-/// How alike a name and a setting's are where one is taken for the other's misspelling, from 0 to 1.
+/// The minimum similarity, from 0 to 1, at which a variable is reported as a misspelled setting.
 const ALIKE: f64 = 0.85;
 
-/// Why the command line or the settings cannot be used.
+/// The error returned when the command line or the settings are invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
-    /// What the command line's parser says; the manual and the version are among it.
+    /// An error from the command line parser, including requests for help and the version.
     #[error(transparent)]
     CommandLine(#[from] clap::Error),
-    /// Variables of the environment.
+    /// Invalid environment variables.
     #[error("{}", list(.0))]
     Settings(Vec<BadSetting>),
 }
 
-/// A variable that cannot be used.
+/// An environment variable with an invalid value.
 #[derive(Debug)]
 pub struct BadSetting {
     name: String,
-    /// Nothing where it is a secret.
+    /// `None` if the value is a secret.
     value: Option<String>,
-    /// What is wrong, or what would be right.
+    /// What is wrong, or what is expected instead.
     reason: String,
 }
 
-/// A variable that looks like a setting, and is none.
+/// An environment variable that looks like a setting but is not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownVariable {
     name: String,
-    /// The setting that may be meant.
+    /// The setting that was probably meant.
     nearest: Option<String>,
 }
 
-/// A setting's flag and variable.
+/// The flag and the variable of a setting.
 struct Setting {
     id: String,
     flag: String,
@@ -53,7 +53,7 @@ struct Setting {
     is_secret: bool,
 }
 
-/// Reads the command line, and from the environment what is not on it.
+/// Parses the command line, and reads all settings that it does not contain from the environment.
 pub(super) fn read(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
@@ -86,7 +86,7 @@ pub(super) fn read(
     Ok(line)
 }
 
-/// The manual names the variables, and shows what they are.
+/// Regenerates the help text with the environment enabled, so that it shows the variables and their values.
 fn manual(error: clap::Error, arguments: &[OsString]) -> clap::Error {
     if error.kind() == ErrorKind::DisplayHelp {
         return CommandLine::command().try_get_matches_from(arguments).err().unwrap_or(error);
@@ -94,7 +94,7 @@ fn manual(error: clap::Error, arguments: &[OsString]) -> clap::Error {
     error
 }
 
-/// A value that is not UTF-8 may be a path: it stays as it is.
+/// Trims the value, unless it is not UTF-8 and therefore possibly a path.
 fn without_white_space(value: &OsStr) -> &OsStr {
     value.to_str().map_or(value, |it| OsStr::new(it.trim()))
 }
@@ -135,7 +135,7 @@ fn unknown(settings: &[Setting], environment: &BTreeMap<OsString, OsString>) -> 
     unknown.map(|(name, _)| UnknownVariable { name: name.to_owned(), nearest: nearest(name, settings) }).collect()
 }
 
-/// Where a Service is called `windlass`, Kubernetes sets variables with its addresses.
+/// Whether Kubernetes has set this variable: it does so for the addresses of a Service named `windlass`.
 fn is_of_kubernetes(name: &str, value: &OsStr) -> bool {
     let of_service = ["_SERVICE_HOST", "_SERVICE_PORT", "_TCP_", "_UDP_", "_SCTP_"];
     let is_address = ["tcp://", "udp://", "sctp://"].iter().any(|it| value.to_string_lossy().starts_with(it));

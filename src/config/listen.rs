@@ -1,11 +1,11 @@
-//! Where to listen, as people write it.
+//! The address to listen on.
 
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::str::FromStr;
 
-/// A host, or all of them, and a port.
+/// A host, or all interfaces, and a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
     host: Host,
@@ -15,41 +15,41 @@ pub struct Listen {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Host {
-    /// Every interface: IPv6 and IPv4 where the machine has both.
+    /// All interfaces: IPv6 and IPv4 if the machine supports both.
     All,
-    /// An address, or a name that is looked up at the start.
+    /// An IP address, or a host name that is resolved at startup.
     Named(String),
 }
 
-/// A text that names no such place.
+/// The error returned when parsing a [`Listen`] fails.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAnAddress {
-    /// It has no port.
+    /// The port is missing.
     #[error("has no port: write an address with one, such as 127.0.0.1:8080, localhost:8080, [::1]:8080 or :8080")]
     NoPort,
-    /// The port is no number from 0 to 65535.
+    /// The port is not a number from 0 to 65535.
     #[error("'{0}' is not a port from 0 to 65535")]
     Port(String),
-    /// It is a URL, or something else that is no host.
+    /// The host is not valid, such as a URL.
     #[error("'{0}' is not a host: write an address such as 127.0.0.1:8080, localhost:8080, [::1]:8080 or :8080")]
     Host(String),
 }
 
 impl Listen {
-    /// The addresses to try in this order: the service listens on the first that it can have.
+    /// The addresses to try, in order; the service listens on the first one that can be bound.
     ///
     /// # Errors
-    /// When a name is not known.
+    /// If the host name cannot be resolved.
     pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         match &self.host {
-            // An IPv6 socket takes IPv4 as well, on a machine that has IPv6.
+            // An IPv6 socket accepts IPv4 connections too, if the machine supports IPv6.
             Host::All => Ok(vec![(Ipv6Addr::UNSPECIFIED, self.port).into(), (Ipv4Addr::UNSPECIFIED, self.port).into()]),
             Host::Named(name) => Ok((name.as_str(), self.port).to_socket_addrs()?.collect()),
         }
     }
 }
 
-/// `host:port`, `[IPv6]:port`, `:port` for every interface, or a port alone, which is one of 127.0.0.1.
+/// Parses `host:port`, `[IPv6]:port`, `:port` (all interfaces), or a bare port (on 127.0.0.1).
 impl FromStr for Listen {
     type Err = NotAnAddress;
 

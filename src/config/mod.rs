@@ -1,5 +1,5 @@
-//! The settings: as they are typed (flags, environment), and as they are meant. Nothing else reads
-//! the environment.
+//! The settings: [`Options`] as given by flags and environment variables, and [`Config`] as resolved from them. No
+//! other module reads the environment.
 
 #![expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
 #![expect(clippy::doc_markdown, reason = "the settings' docs are the text of --help")]
@@ -22,293 +22,290 @@ use crate::domain::{ApiKey, ByteCount, KeyId, Limits, MimePolicy};
 use crate::embedded;
 use crate::memory;
 
-/// The upload service that you run yourself: OpenAI's Uploads and Files API on your own Postgres and
-/// S3-compatible storage.
+/// A self-hosted upload service: OpenAI's Uploads and Files API on your own Postgres and S3-compatible storage.
 ///
-/// With no setting at all it keeps everything below ./windlass-data: a private PostgreSQL, started
-/// from the one that is installed, and a directory of objects. The first start prints an API key.
+/// Without any settings, all data is kept under ./windlass-data: a private PostgreSQL instance, run from the installed
+/// PostgreSQL, and a directory of objects. The first start prints an API key.
 ///
-/// Each setting is a flag and an environment variable; the flag goes first. An empty variable is not set, and white
-/// space around a value is left out. Sizes are numbers of bytes, or have a unit: 64MiB, 64Mi (powers of 1024), 10GB,
-/// 512k (powers of 1000). Durations have a unit: 500ms, 90s, 10m, 1h, 1d.
+/// Each setting is a flag and an environment variable; the flag takes precedence. An empty variable counts as not set,
+/// and leading and trailing white space is ignored. Sizes are in bytes, or have a unit: 64MiB, 64Mi (powers of 1024),
+/// 10GB, 512k (powers of 1000). Durations have a unit: 500ms, 90s, 10m, 1h, 1d.
 #[derive(Debug, Parser)]
 #[command(name = "windlass", version)]
 pub struct CommandLine {
-    /// What to do; `serve` if nothing is said.
+    /// The command to run; defaults to `serve`.
     #[command(subcommand)]
     pub command: Option<Command>,
     /// The settings.
     #[command(flatten)]
     pub options: Options,
-    /// What the environment has that looks like a setting, and is none.
+    /// Environment variables that look like settings but are not.
     #[arg(skip)]
     pub unknown: Vec<UnknownVariable>,
 }
 
 impl CommandLine {
-    /// Reads this process's command line and environment.
+    /// Parses this process's command line and environment.
     ///
     /// # Errors
-    /// When they cannot be used, or ask for the manual or the version.
+    /// If they are invalid, or if help or the version was requested.
     pub fn read() -> Result<Self, Unusable> {
         environment::read(env::args_os(), env::vars_os())
     }
 }
 
-/// What to do.
+/// The command to run.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve the API, and sweep every so often (this is the default).
+    /// Serve the API and sweep periodically (the default).
     Serve,
-    /// Bring the database's schema up to date, and end.
+    /// Bring the database schema up to date, then exit.
     Migrate,
-    /// Expire and collect all that is due now, print what was done, and end.
+    /// Expire and collect everything that is due now, print a summary, then exit.
     Sweep,
-    /// Hold the ledger and the store against each other, say what does not fit, and end.
+    /// Check the ledger and the store against each other, report inconsistencies, then exit.
     ///
-    /// The exit status is 0 if everything fits (or was repaired), 3 if not, 4 if everything fits that the
-    /// store lets us look at (it does not list half-done multipart uploads), and 1 if it could not be found
-    /// out.
+    /// The exit status is 0 if everything is consistent (or was repaired), 3 if not, 4 if everything that can be
+    /// checked is consistent but the store does not list incomplete multipart uploads, and 1 if the check failed.
     Fsck(Fsck),
-    /// Move the private PostgreSQL's data to the newest version that is installed, and end.
+    /// Migrate the private PostgreSQL's data to the newest installed version, then exit.
     ///
-    /// Nothing else may use the data directory meanwhile, and its disk needs space for the data once more. What the
-    /// old version held is kept beside, as `postgres.` and its version, until you delete it.
+    /// Nothing else may use the data directory in the meantime, and its disk needs room for a second copy of the data.
+    /// The old version's data is kept next to it as `postgres.` plus the version, until you delete it.
     UpgradePostgres(UpgradePostgres),
-    /// Print the OpenAPI document, and end.
+    /// Print the OpenAPI document, then exit.
     Openapi,
-    /// Make, list and revoke API keys.
+    /// Create, list and revoke API keys.
     #[command(subcommand)]
     Keys(KeysCommand),
-    /// Show whether the database and the store belong together, and link them after a restore.
+    /// Show whether the database and the store belong together, and relink them after a restore.
     #[command(subcommand)]
     Store(StoreCommand),
 }
 
-/// How to look.
+/// Options of `fsck`.
 #[derive(Debug, Args)]
 pub struct Fsck {
-    /// Read every part and hold its checksum against the ledger's.
+    /// Read every part and verify its checksum against the ledger.
     #[arg(long)]
     pub deep: bool,
-    /// Delete objects and half-done multipart uploads that no row names. Without this nothing is changed.
+    /// Delete objects and incomplete multipart uploads that no row refers to. Without this, nothing is changed.
     #[arg(long)]
     pub repair: bool,
-    /// Delete only what is at least so old.
+    /// Delete only objects and multipart uploads of at least this age.
     #[arg(long, default_value = "1d", value_parser = duration)]
     pub older_than: Duration,
-    /// Repair nothing if more than this share of the store would be deleted, in percent of its objects or of their
-    /// bytes: a wrong or an old database knows little of what is there.
+    /// Skip the repair if it would delete more than this share of the store, in percent of its objects or of its bytes:
+    /// a wrong or outdated database does not list most of the objects.
     #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(..=100))]
     pub max_deleted_share: u8,
 }
 
-/// What to do with the link between the database and the store.
+/// Commands for the link between the database and the store.
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
-    /// Show what the database and the store hold of each other.
+    /// Show the identities recorded on both sides, and how many of a sample of each side's objects the other side has.
     Show,
-    /// Link the database and the store under a new identity, so that they are used with each other from now on.
+    /// Link the database and the store under a new identity, so that they can be used together from now on.
     ///
-    /// Needed after a restore of one of them without the other, or after the store was moved without the object
-    /// `windlass-store.json`. A copy of the database that was left behind does not fit the store any more.
+    /// Needed after only one of them was restored, or after the store was moved without the object
+    /// `windlass-store.json`. A copy of the database that was left behind no longer matches the store.
     Link {
-        /// Link them. Without this, only what would be linked is shown.
+        /// Link them. Without this, only show what would be linked.
         #[arg(long)]
         yes: bool,
     },
 }
 
-/// How to upgrade.
+/// Options of `upgrade-postgres`.
 #[derive(Debug, Args)]
 pub struct UpgradePostgres {
-    /// Where the programs of the version are that made the data; they are searched for if this is not set.
+    /// Directory of the programs of the version that created the data; searched for if not set.
     #[arg(long)]
     pub from: Option<PathBuf>,
 }
 
-/// What to do with keys.
+/// Commands for API keys.
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
-    /// Make a key and print it; it is never shown again.
+    /// Create a key and print it; it is never shown again.
     Create {
-        /// The project it opens; made if it is new.
+        /// The project that the key gives access to; created if it does not exist.
         #[arg(long, default_value = "default", value_parser = values::project_name)]
         project: String,
-        /// What to call the key in lists.
+        /// The name of the key in listings.
         #[arg(long, default_value = "unnamed")]
         name: String,
     },
     /// List the keys, without their secrets.
     List,
-    /// Take a key out of use at once.
+    /// Revoke a key immediately.
     Revoke {
-        /// Its id, as `keys list` shows it.
+        /// The key's id, as shown by `keys list`.
         id: KeyId,
     },
 }
 
-/// What the buffers of bodies take at least.
+/// The minimum memory for buffering request and response bodies.
 const LEAST_BUFFER_BYTES: u64 = 16 * 1024 * 1024;
 
-/// The settings as they are typed. Each is a flag and an environment variable.
+/// The settings as given by the user. Each is a flag and an environment variable.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Settings")]
 pub struct Options {
-    /// The database: postgres://user:password@host:5432/name. Without it, a private PostgreSQL is run
-    /// in the data directory.
+    /// The database: postgres://user:password@host:5432/name. If not set, a private PostgreSQL is run in the data
+    /// directory.
     #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_parser = values::database_url)]
     database_url: Option<String>,
-    /// The most connections to the database: half of them are for transactions.
+    /// The maximum number of database connections; half of them are reserved for transactions.
     #[arg(long, global = true, env = "WINDLASS_DATABASE_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=10_000))]
     database_connections: u32,
-    /// Where the private PostgreSQL's programs are (`initdb`, `postgres`); they are searched for if
-    /// this is not set.
+    /// Directory of the private PostgreSQL's programs (`initdb`, `postgres`); searched for if not set.
     #[arg(long, global = true, env = "WINDLASS_PG_BIN")]
     pg_bin: Option<PathBuf>,
-    /// Where to listen: an address or a name with a port, such as `0.0.0.0:8080`, `[::1]:8080` or `localhost:8080`, where
-    /// the first of the name's addresses that can be had is used; `:8080` for every interface; `8080` for `127.0.0.1:8080`.
-    /// Port 0 picks a free one.
+    /// The address to listen on: an IP address or host name with a port, such as `0.0.0.0:8080`, `[::1]:8080` or
+    /// `localhost:8080` (the first of the name's addresses that can be bound is used); `:8080` for every interface;
+    /// `8080` for `127.0.0.1:8080`. Port 0 picks a free port.
     #[arg(long, global = true, env = "WINDLASS_LISTEN", default_value = "127.0.0.1:8080")]
     listen: Listen,
-    /// Where everything is kept that is not kept elsewhere.
+    /// Directory for all data that is not stored elsewhere.
     #[arg(long, global = true, env = "WINDLASS_DATA_DIR", default_value = "./windlass-data")]
     data_dir: PathBuf,
-    /// Where the bytes are kept: file:///path, s3://bucket/prefix, gs://bucket/prefix or
-    /// az://container/prefix. Credentials and endpoint come from the store's usual variables, such as
-    /// `AWS_ACCESS_KEY_ID` and `AWS_ENDPOINT_URL`. Without it, they are kept in the data directory.
+    /// Where file contents are stored: file:///path, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix.
+    /// Credentials and endpoint are taken from the provider's usual variables, such as `AWS_ACCESS_KEY_ID` and
+    /// `AWS_ENDPOINT_URL`. If not set, they are stored in the data directory.
     #[arg(long, global = true, env = "WINDLASS_STORE")]
     store: Option<Location>,
-    /// An API key of the project `default` that shall exist. Without it, the first start makes one,
-    /// prints it once, and keeps it in the file `api-key` of the data directory.
+    /// An API key of the project `default`, created if it does not exist. If not set, the first start generates a key,
+    /// prints it once, and saves it to the file `api-key` in the data directory.
     #[arg(long, global = true, env = "WINDLASS_API_KEY", hide_env_values = true, value_parser = values::api_key)]
     api_key: Option<HiddenKey>,
-    /// How long an upload can be added to and completed.
+    /// How long an upload accepts parts and can be completed.
     #[arg(long, global = true, env = "WINDLASS_UPLOAD_LIFETIME", default_value = "1h", value_parser = positive_duration)]
     upload_lifetime: Duration,
-    /// How often to look for what has expired.
+    /// The interval between sweeps for expired data.
     #[arg(long, global = true, env = "WINDLASS_SWEEP_INTERVAL", default_value = "30s", value_parser = positive_duration)]
     sweep_interval: Duration,
-    /// The most bytes of one part.
+    /// The maximum size of a part.
     #[arg(long, global = true, env = "WINDLASS_MAX_PART_BYTES", default_value_t = Limits::default().part_bytes, value_parser = size(1..=MOST_BYTES))]
     max_part_bytes: ByteCount,
-    /// The most bytes of a part that is kept in the database instead of the store: up to 65536, or 0 for none. It
-    /// saves a request to the store, and a sync. Raise it where the store is a bucket that takes long over small
-    /// objects; the database, and its backups, grow by what it holds.
+    /// The maximum size of a part that is kept in the database instead of the store: up to 65536, or 0 to disable
+    /// this. It saves a store request and a sync per part. Raise it if the store is a bucket with a high latency for
+    /// small objects; the database and its backups grow accordingly.
     #[arg(long, global = true, env = "WINDLASS_LEDGER_PART_BYTES", default_value_t = Limits::default().ledger_part_bytes, value_parser = size(0..=Limits::LEDGER_PART_BYTES))]
     ledger_part_bytes: ByteCount,
-    /// The most bytes of one upload.
+    /// The maximum size of an upload.
     #[arg(long, global = true, env = "WINDLASS_MAX_UPLOAD_BYTES", default_value_t = Limits::default().upload_bytes, value_parser = size(0..=MOST_BYTES))]
     max_upload_bytes: ByteCount,
-    /// The most bytes of a file sent in one request.
+    /// The maximum size of a file sent in a single request.
     #[arg(long, global = true, env = "WINDLASS_MAX_FILE_BYTES", default_value_t = Limits::default().file_bytes, value_parser = size(0..=MOST_BYTES))]
     max_file_bytes: ByteCount,
-    /// The most bytes of a batch file sent in one request.
+    /// The maximum size of a batch file sent in a single request.
     #[arg(long, global = true, env = "WINDLASS_MAX_BATCH_FILE_BYTES", default_value_t = Limits::default().batch_file_bytes, value_parser = size(0..=MOST_BYTES))]
     max_batch_file_bytes: ByteCount,
-    /// Which MIME types an upload may declare.
+    /// The MIME types that an upload may declare.
     #[arg(long, global = true, env = "WINDLASS_MIME_POLICY", default_value = "contract")]
     mime_policy: MimePolicyOption,
-    /// How long the database may take over anything before it counts as away, and clients get 503.
+    /// How long any database operation may take before the database counts as unavailable and clients get 503.
     #[arg(long, global = true, env = "WINDLASS_LEDGER_PATIENCE", default_value = "30s", value_parser = positive_duration)]
     ledger_patience: Duration,
-    /// How long stored bytes that nobody wants any more are kept: for those who are reading them, and for
-    /// backups, which must not take longer between the copy of the database and the end of the store's.
+    /// How long stored bytes are kept after they are no longer needed, for downloads in progress and for backups: a
+    /// backup must not take longer than this from the copy of the database to the end of the copy of the store.
     #[arg(long, global = true, env = "WINDLASS_DELETION_GRACE", default_value = "1h", value_parser = duration)]
     deletion_grace: Duration,
-    /// How long a body may pause before it counts as stalled.
+    /// How long a body transfer may pause before it counts as stalled.
     #[arg(long, global = true, env = "WINDLASS_BODY_IDLE", default_value = "30s", value_parser = positive_duration)]
     body_idle: Duration,
-    /// The memory that the program may take while bodies are on their way; those that find none wait, then get 503.
-    /// Without it, 256 MiB, or a quarter of the memory that the machine or the container has, if that is less.
+    /// The memory that the process may use while bodies are in transit; bodies that exceed it wait, then get 503. If
+    /// not set, 256 MiB or a quarter of the machine's or container's memory, whichever is less.
     #[arg(long, global = true, env = "WINDLASS_BUFFER_BYTES", value_parser = size(LEAST_BUFFER_BYTES..=MOST_BYTES))]
     buffer_bytes: Option<ByteCount>,
-    /// How long open requests may go on after the service was told to stop.
+    /// How long open requests may continue after a shutdown was requested.
     #[arg(long, global = true, env = "WINDLASS_SHUTDOWN_PATIENCE", default_value = "60s", value_parser = duration)]
     shutdown_patience: Duration,
-    /// The step at which to die.
+    /// The crash point to trigger.
     #[cfg(feature = "crash-points")]
     #[arg(long, global = true, hide = true, env = "WINDLASS_CRASH_AT")]
     crash_at: Option<crate::crash::CrashAt>,
-    /// What to log to standard error: error, warn, info, debug, trace or off, also by module, such as
+    /// What to log to standard error: error, warn, info, debug, trace or off, also per module, such as
     /// info,windlass::db=debug. Lines that cannot be written are dropped and counted.
     #[arg(long, global = true, env = "WINDLASS_LOG", default_value = "info", value_parser = values::log_filter)]
     log: String,
-    /// How to log it.
+    /// The format of log lines.
     #[arg(long, global = true, env = "WINDLASS_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum MimePolicyOption {
-    /// The types that the contract binds to the purposes `assistants` and `vision`.
+    /// The types that the contract allows for the purposes `assistants` and `vision`.
     Contract,
-    /// Every type for every purpose.
+    /// Any type for any purpose.
     Any,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable.
     Text,
-    /// For programs: an object a line.
+    /// Machine-readable: one JSON object per line.
     Json,
 }
 
-/// The settings as they are meant.
+/// The resolved settings.
 #[derive(Debug)]
 pub struct Config {
-    /// Where the ledger is.
+    /// The location of the ledger.
     pub database: Database,
-    /// The most connections to it.
+    /// The maximum number of connections to it.
     pub database_connections: u32,
-    /// CA certificates that its certificate may come from, besides the usual ones (`SSL_CERT_FILE`).
+    /// CA certificates to trust for the database server, in addition to the usual ones; from `SSL_CERT_FILE`.
     pub database_ca_file: Option<PathBuf>,
-    /// Where the objects are.
+    /// The location of the objects.
     pub store: Location,
-    /// What the environment tells the client of a bucket.
+    /// Environment variables for the store's client.
     pub store_variables: Variables,
-    /// Where to listen.
+    /// The address to listen on.
     pub listen: Listen,
-    /// An absolute path.
+    /// The data directory, as an absolute path.
     pub data_dir: PathBuf,
-    /// A key that shall exist.
+    /// An API key to create if it does not exist.
     pub api_key: Option<HiddenKey>,
-    /// Bytes of memory that the program and the embedded database may use together.
+    /// The memory limit of this process and the embedded database together, in bytes.
     pub memory: u64,
-    /// Every bound.
+    /// All limits.
     pub limits: Limits,
-    /// How often to sweep.
+    /// The interval between sweeps.
     pub sweep_interval: Duration,
-    /// How long a stop may take.
+    /// How long a shutdown may take.
     pub shutdown_patience: Duration,
-    /// What to log.
+    /// The log filter.
     pub log: String,
-    /// How.
+    /// The format of log lines.
     pub log_format: LogFormat,
 }
 
-/// Where the ledger is.
+/// The location of the ledger.
 #[derive(Debug)]
 pub enum Database {
-    /// In a database that is running.
+    /// An external database.
     Url(String),
-    /// In one that we run.
+    /// A private PostgreSQL run by this process.
     Embedded(embedded::Settings),
 }
 
-/// A key that does not show itself in a debug print of the settings.
+/// An API key that is redacted in debug output.
 #[derive(Clone)]
 pub struct HiddenKey(pub ApiKey);
 
-/// Why the settings cannot be meant.
+/// The error returned when the settings cannot be resolved.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The working directory is gone.
+    /// The working directory no longer exists.
     #[error("the data directory cannot be found")]
     DataDir(#[from] std::io::Error),
-    /// The data directory's path cannot be a URL.
+    /// The data directory's path cannot be expressed as a URL.
     #[error("the data directory's path cannot be used")]
     Path,
 }
@@ -374,13 +371,13 @@ impl std::fmt::Debug for HiddenKey {
     }
 }
 
-/// What the buffers of bodies take where nothing is set, of so much memory.
+/// The default memory for buffering bodies, given the memory limit.
 fn buffer_bytes_within(memory: u64) -> ByteCount {
     let most = Limits::default().buffer_bytes;
     ByteCount::try_from((memory / 4).max(LEAST_BUFFER_BYTES)).map_or(most, |it| it.min(most))
 }
 
-/// This program, even when its file was replaced by a newer one meanwhile.
+/// This executable, even if its file has been replaced since the start.
 fn own_program() -> std::io::Result<PathBuf> {
     if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { env::current_exe() }
 }

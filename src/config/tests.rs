@@ -1,4 +1,4 @@
-//! Command lines and environments, as tables.
+//! Table-driven tests of command lines and environments.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -34,7 +34,7 @@ fn settings_may_stand_before_and_after_the_command_and_overrule_the_environment(
     ] {
         assert_eq!(config(line, &environment).listen.to_string(), expected, "{line:?}");
     }
-    // What is overruled is not looked at.
+    // An overridden variable is not validated.
     assert_eq!(config(&["--listen=:2"], &[("WINDLASS_LISTEN", "nonsense")]).listen.to_string(), ":2");
 }
 
@@ -121,7 +121,7 @@ fn a_variable_that_no_setting_has_is_named_with_the_one_that_may_be_meant() {
         ("WINDLASS_LISTEN", ":1", None),
         ("windlass_listen", ":1", None),
         ("OTHER", "1", None),
-        // What Kubernetes sets where a Service has the name.
+        // Set by Kubernetes for a Service named `windlass`.
         ("WINDLASS_PORT", "tcp://10.0.0.1:8080", None),
         ("WINDLASS_SERVICE_HOST", "10.0.0.1", None),
         ("WINDLASS_SERVICE_PORT_HTTP", "8080", None),

@@ -1,4 +1,4 @@
-//! How values are written: sizes, durations, and the rest that is a text.
+//! Parsers for setting values: sizes, durations and validated strings.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use tracing_subscriber::filter::LevelFilter;
 use super::HiddenKey;
 use crate::domain::{ApiKey, ByteCount, NotAnApiKey};
 
-/// The most bytes that the ledger can count.
+/// The largest number of bytes that the ledger can represent.
 pub const MOST_BYTES: u64 = i64::MAX.unsigned_abs();
 
-/// The longest duration: later moments cannot be computed everywhere.
+/// The longest accepted duration; adding a longer one to a timestamp may overflow.
 const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
 
-/// A parser of numbers of bytes in this range: plain, or with a unit. k, M, G are powers of 1000, Ki, Mi, Gi of 1024;
-/// a B may follow, and case does not matter.
+/// Returns a parser for byte counts within `range`, with or without a unit: k, M, G are powers of 1000, and Ki, Mi, Gi
+/// are powers of 1024. A B may follow, and case is ignored.
 pub fn size(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<ByteCount, String> + Clone + Send + Sync + 'static {
     move |text| {
         let bytes =
@@ -31,7 +31,7 @@ pub fn size(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<ByteCount, St
     }
 }
 
-/// A duration, such as `90s`, `10m` or `1h 30m`.
+/// Parses a duration, such as `90s`, `10m` or `1h 30m`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let is_zero = text.trim_matches('0').is_empty();
     if !is_zero && text.bytes().all(|it| it.is_ascii_digit()) {
@@ -44,7 +44,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The same, of a millisecond at least.
+/// Parses a duration of at least one millisecond.
 pub fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text) {
         Ok(it) if it < Duration::from_millis(1) => Err("must be longer than nothing, such as 30s or 1h".to_owned()),
@@ -52,18 +52,18 @@ pub fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A Postgres URL. The message does not repeat it: it may hold a password.
+/// Validates a Postgres URL. The error does not contain the value, since it may include a password.
 pub fn database_url(text: &str) -> Result<String, &'static str> {
     let is_url = ["postgres://", "postgresql://"].iter().any(|it| text.starts_with(it));
     is_url.then(|| text.to_owned()).ok_or("is not a Postgres URL such as postgres://user:password@host:5432/name")
 }
 
-/// An API key. The message does not repeat it.
+/// Validates an API key. The error does not contain the value.
 pub fn api_key(text: &str) -> Result<HiddenKey, NotAnApiKey> {
     ApiKey::try_from(text.to_owned()).map(HiddenKey)
 }
 
-/// A level, or levels by module. A lone word that is no level would be taken for a module that nothing comes from.
+/// Validates a level, or levels per module. An unknown single word is rejected: `EnvFilter` would treat it as a module.
 pub fn log_filter(text: &str) -> Result<String, String> {
     const RIGHT: &str = "write error, warn, info, debug, trace or off, also by module, such as info,windlass::db=debug";
     let directives: Vec<_> = text.split(',').map(str::trim).collect();
@@ -78,7 +78,7 @@ pub fn log_filter(text: &str) -> Result<String, String> {
     }
 }
 
-/// A project's name.
+/// Validates a project name.
 pub fn project_name(text: &str) -> Result<String, &'static str> {
     let fits = (1..=63).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')

@@ -2,8 +2,8 @@
 //! are known to be as they were.
 //!
 //! Invariant: a connection is lent again only when its last statement was answered to the end and no
-//! transaction is open on it. One whose borrower was dropped midway, or that failed, is closed at once: the server
-//! then gives up what it is at.
+//! transaction is open on it. If its borrower was dropped midway, or a statement failed, it is closed immediately, and
+//! the server aborts what it was doing.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -77,7 +77,7 @@ impl managed::Manager for Connector {
     async fn create(&self) -> Result<Connection, sqlx::Error> {
         let made_at = Instant::now();
         let raw = loop {
-            // Boxed: it is large, rare, and part of whatever may need a connection.
+            // Boxed: the future is large, rarely needed, and part of many others.
             match Box::pin(self.0.open()).await {
                 // Whoever waits for the connection bounds this.
                 Err(error) if errors::is_of_the_moment(&error) => sleep(PAUSE).await,
@@ -139,13 +139,13 @@ impl Lease {
         Object::take(self.0.take().expect(LASTS)).raw
     }
 
-    /// Ends its transaction. A future without a transaction in it: a runtime that shuts down drops it at once.
+    /// Ends the transaction. The future does not own a `Tx`, since it is dropped at once when the runtime shuts down.
     pub(super) async fn end(mut self, how: &'static str) -> Result<(), sqlx::Error> {
         let ended = self.execute(sqlx::raw_sql(how)).await;
         self.give_back(ended).map(drop)
     }
 
-    /// Gives it back with the answer to its last statement, unless that is a failure that may have broken it.
+    /// Returns the connection to the pool, unless the result is an error that may have broken it.
     pub(super) fn give_back<T>(mut self, answer: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
         let mut connection = self.0.take().expect(LASTS);
         connection.is_sound = true;
@@ -164,7 +164,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // Not back into the pool, where it would stay open.
+        // Close the connection instead of returning it to the pool.
         if let Some(connection) = self.0.take() {
             drop(Object::take(connection));
         }

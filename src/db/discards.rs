@@ -1,5 +1,5 @@
-//! The Parts of what has ended become garbage, a bounded number at a time; the table `unfinished_discard` is the
-//! queue of Uploads that have more.
+//! Marks the Parts of ended Uploads and deleted Files as garbage, in bounded batches; the table `unfinished_discard` is
+//! the queue of Uploads with Parts left to mark.
 
 use std::time::Duration;
 
@@ -8,20 +8,20 @@ use sqlx::PgExecutor;
 use super::{Result, Tx, seconds};
 use crate::domain::UploadId;
 
-/// When discarded Parts may go, and how many are discarded by one statement.
+/// When discarded Parts may be deleted, and how many are discarded per statement.
 #[derive(Debug, Clone, Copy)]
 pub struct Discard {
     /// How long a stored Part is kept.
     pub grace: Duration,
-    /// How long after its row was written a Part may still be on its way.
+    /// How long after its row was created a Part may still be uploading.
     pub writer_lifetime: Duration,
-    /// The most Parts of one statement.
+    /// The maximum number of Parts per statement.
     pub batch: u16,
 }
 
-/// Marks Parts of Uploads that have just ended, or whose Files have just been deleted, as garbage: in the same
-/// transaction, which holds the lock of the Upload's or the File's row. Where they are more than a batch, the
-/// Uploads with more are queued for [`continue_batch`]; so are those that are in the queue already.
+/// Marks Parts of Uploads that have just ended, or whose Files have just been deleted, as garbage. This happens in the
+/// same transaction, which holds the lock on the row of the Upload or File. If a batch is not enough, the remaining
+/// Uploads are queued for [`continue_batch`]; Uploads that are already queued are left to it.
 pub async fn discard(tx: &mut Tx, uploads: &[UploadId], how: Discard) -> Result<()> {
     sqlx::query!(
         "with queued as materialized (
@@ -55,13 +55,13 @@ pub async fn discard(tx: &mut Tx, uploads: &[UploadId], how: Discard) -> Result<
     Ok(())
 }
 
-/// Whether any Upload is in the queue.
+/// Whether any Upload is queued.
 pub async fn any_queued(db: impl PgExecutor<'_>) -> Result<bool> {
     let row = sqlx::query!(r#"select exists (select from unfinished_discard) as "any!""#).fetch_one(db).await?;
     Ok(row.any)
 }
 
-/// Locks the oldest Uploads of the queue; passes over those in other hands.
+/// Locks the oldest Uploads in the queue, skipping those locked by other transactions.
 pub async fn lock_oldest(tx: &mut Tx, limit: u16) -> Result<Vec<UploadId>> {
     let rows = sqlx::query!(
         r#"select upload_id as "upload_id: UploadId" from unfinished_discard
@@ -73,8 +73,8 @@ pub async fn lock_oldest(tx: &mut Tx, limit: u16) -> Result<Vec<UploadId>> {
     Ok(rows.into_iter().map(|row| row.upload_id).collect())
 }
 
-/// Marks the next Parts of Uploads that are in the queue, and locked, as garbage: what is in no File that is there.
-/// Uploads without more leave the queue. Gives the number of Parts.
+/// Marks the next Parts of queued Uploads, whose rows must be locked, as garbage, except those of an existing File.
+/// Uploads without further Parts are removed from the queue. Returns the number of Parts marked.
 pub async fn continue_batch(tx: &mut Tx, uploads: &[UploadId], how: Discard) -> Result<u64> {
     let row = sqlx::query!(
         r#"with held as materialized (

@@ -1,5 +1,5 @@
-//! What is known of the server by all that is connected to it: how to connect, how sessions are set, and from when
-//! on its connections are not to be trusted any more.
+//! State shared by all connections to a server: how to connect, the session settings, and since when existing
+//! connections must not be trusted.
 
 use std::io;
 use std::net::IpAddr;
@@ -17,13 +17,13 @@ use super::pooler;
 use super::server::Server;
 use super::session::Session;
 
-/// How long a server may take to let us in.
+/// The timeout for connecting to a server.
 const ONE_SERVER: Duration = Duration::from_secs(5);
 
-/// The same of one address, where the name has others.
+/// The timeout for connecting to one address of several.
 const ONE_OF_SEVERAL: Duration = Duration::from_secs(3);
 
-/// The latest of several moments.
+/// The latest of several instants.
 #[derive(Debug, Default)]
 pub(super) struct Latest(Mutex<Option<Instant>>);
 
@@ -38,20 +38,20 @@ impl Latest {
     }
 }
 
-/// A server, to those who are connected to it.
+/// A server, as shared by its connections.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     options: PgConnectOptions,
     pub(super) session: Session,
-    /// Whether a pooler lends us a session for each transaction.
+    /// Whether a pooler assigns a server session per transaction.
     is_pooled: AtomicBool,
-    /// When a connection was last found broken: the others may be, too, unless they were used since.
+    /// When a connection was last found broken. Connections not used since may be broken too and need to be checked.
     pub(super) broken: Latest,
-    /// When a connection was last found silent: those that were not used since are not asked, which takes as long.
+    /// When a connection last failed to respond. Those not used since are discarded: checking each would take as long.
     pub(super) silent: Latest,
-    /// When the server was last found to be the wrong one: connections that were made before lead to it.
+    /// When the server was last found to be the wrong one. Connections made before that are discarded.
     pub(super) outdated: Latest,
-    /// Which of several addresses of the name was right last.
+    /// The address of the last successful connection, if the host name has several.
     preferred: Mutex<Option<IpAddr>>,
 }
 
@@ -68,22 +68,22 @@ impl Endpoint {
         })
     }
 
-    /// Whether every transaction has to set its session, and may name no statement.
+    /// Whether every transaction has to set up its session, and prepared statements must not be named.
     pub(super) fn is_pooled(&self) -> bool {
         self.is_pooled.load(Ordering::Relaxed)
     }
 
-    /// How a transaction begins.
+    /// The statements that begin a transaction.
     pub(super) fn begin(&self) -> SqlStr {
         if self.is_pooled() { self.session.begin_and_set.clone() } else { self.session.begin.clone() }
     }
 
-    /// Looks at the server for the first time.
+    /// Makes the first connection, and detects a pooler.
     ///
     /// # Errors
-    /// When it cannot be reached, takes no writes, or is behind a pooler that cannot work.
+    /// If the server cannot be reached, is read-only, or is behind an unsupported pooler.
     pub(super) async fn explore(&self) -> Result<(), sqlx::Error> {
-        // Nothing outlives this transaction: the session may be a pooler's.
+        // The session may be shared through a pooler, so all settings are local to this transaction.
         let (mut connection, options) = self.reach(&self.session.begin_and_set).await.map_err(pooler::explained)?;
         connection.execute("rollback").await?;
         connection.close().await.ok();
@@ -94,8 +94,8 @@ impl Endpoint {
         Ok(())
     }
 
-    /// A new connection, with its session set, to a server that takes writes. Behind a pooler, which server it leads
-    /// to is decided for each transaction.
+    /// Opens a connection to a writable server and sets up its session. Behind a pooler, the server is chosen per
+    /// transaction, so nothing is checked here.
     pub(super) async fn open(&self) -> Result<PgConnection, sqlx::Error> {
         if self.is_pooled() {
             let connected = timeout(ONE_SERVER, self.options.connect()).await;
@@ -104,7 +104,7 @@ impl Endpoint {
         Ok(self.reach(&self.session.start).await?.0)
     }
 
-    /// A connection to the first of the server's addresses that answers and takes writes, and how it was made.
+    /// Connects to the first of the server's addresses that responds and is writable. Also returns the options used.
     async fn reach(&self, start: &SqlStr) -> Result<(PgConnection, PgConnectOptions), sqlx::Error> {
         let mut failure = None;
         let candidates = self.candidates().await;
@@ -123,8 +123,8 @@ impl Endpoint {
         Err(failure.unwrap_or_else(timed_out))
     }
 
-    /// How the server may be reached: by its name, which TLS needs, and where the name has several addresses, by each
-    /// of them; the one that was right last comes first. Not where the name is what the certificate is held against.
+    /// The ways to reach the server: by host name, which TLS needs, and by each of its addresses if there are several,
+    /// the last successful one first. With `verify-full`, only by name, since the certificate is checked against it.
     async fn candidates(&self) -> Vec<(Option<IpAddr>, PgConnectOptions)> {
         let by_name = (None, self.options.clone());
         let (host, mode) = (self.options.get_host(), self.options.get_ssl_mode());
@@ -145,7 +145,7 @@ impl Endpoint {
         first.map(by_address).into_iter().chain([by_name]).chain(others).collect()
     }
 
-    /// Draws the conclusions from an error, whoever met it.
+    /// Updates the shared state according to an error on any connection.
     pub(super) fn learn(&self, error: &sqlx::Error) {
         let Some(code) = errors::code(error) else { return };
         if code == "25006" {
@@ -158,13 +158,13 @@ impl Endpoint {
         }
     }
 
-    /// The server takes no writes any more: another one may under the same name.
+    /// Records that the server is read-only: after a failover, the same name may lead to a new primary.
     pub(super) fn is_read_only(&self) {
         self.outdated.mark(Instant::now());
     }
 }
 
-/// A new connection with its session, or a transaction, set to what this statement sets it to.
+/// Opens a connection and runs the statements that set up its session or transaction.
 async fn open(options: &PgConnectOptions, start: &SqlStr) -> Result<PgConnection, sqlx::Error> {
     let mut connection = options.connect().await?;
     let answers = connection.fetch_all(sqlx::raw_sql(start.clone())).await?;
@@ -185,7 +185,7 @@ fn timed_out() -> sqlx::Error {
     io::Error::from(io::ErrorKind::TimedOut).into()
 }
 
-/// Whether another address of the same name may be better: this one is silent, away, or takes no writes.
+/// Whether to try another address of the same name: this one does not respond, is unavailable, or is read-only.
 #[expect(clippy::wildcard_enum_match_arm, reason = "sqlx's enum is not exhaustive")]
 fn is_of_one_address(error: &sqlx::Error) -> bool {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut};
@@ -194,7 +194,7 @@ fn is_of_one_address(error: &sqlx::Error) -> bool {
             let kinds = [ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut];
             kinds.contains(&error.kind()) || errors::is_read_only(error)
         }
-        // It is starting, ending, or has no connection to spare.
+        // It is starting up, shutting down, or out of connections.
         sqlx::Error::Database(error) => error.code().is_some_and(|it| ["57P01", "57P03", "53300"].contains(&&*it)),
         _ => false,
     }

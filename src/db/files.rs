@@ -55,7 +55,7 @@ impl TryFrom<FileColumns> for File {
 }
 
 /// Ends a pending Upload as the File that an assembly makes, which takes its age, as in the contract: one
-/// statement for the File with its manifest, for what is left over (as `discards::discard`), and for the
+/// statement for the File with its manifest, for the unused Parts (like `discards::discard`), and for the
 /// Upload's state. The project keeps in mind whether an `md5` came. The Upload's row is locked by the caller.
 pub async fn insert(
     tx: &mut Tx,

@@ -63,7 +63,7 @@ pub async fn insert_if_first(
     Ok(outcome.rows_affected() == 1)
 }
 
-/// Whether there is any key, revoked or not.
+/// Whether any key exists, revoked or not.
 pub async fn any(db: impl PgExecutor<'_>) -> Result<bool> {
     let row = sqlx::query!(r#"select exists (select from api_key) as "any!""#).fetch_one(db).await?;
     Ok(row.any)

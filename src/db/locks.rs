@@ -1,5 +1,5 @@
-//! Advisory locks: of a transaction, so that they end with it whatever is between us and Postgres, and never waited
-//! for in silence.
+//! Advisory locks. They are transaction-level, so that they are released with the transaction even behind a pooler, and
+//! long waits are logged.
 
 use std::time::Duration;
 
@@ -7,26 +7,26 @@ use tokio::time::{Instant, sleep};
 
 use super::{Error, Result, Tx};
 
-/// How often a lock that is held is asked for.
+/// The interval between attempts to take a lock.
 const ASKED_EVERY: Duration = Duration::from_millis(50);
 
-/// After how long it is logged for the first time that a lock is waited for, and whose it is.
+/// How long to wait before first logging that a lock is held, and by which session.
 const SAID_AFTER: Duration = Duration::from_secs(1);
 
-/// How often after that.
+/// The interval between further log messages.
 const SAID_EVERY: Duration = Duration::from_secs(10);
 
-/// What one session does at a time.
+/// Operations that only one session may perform at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lock {
-    /// Changes the schema.
+    /// Migrating the schema.
     Migration,
-    /// Makes the first key.
+    /// Creating the first API key.
     FirstKey,
 }
 
 impl Lock {
-    /// "windlass" in ASCII is the first; versions that held it for a session used the same number.
+    /// The migration lock is "windlass" in ASCII; earlier versions used the same number for a session-level lock.
     fn number(self) -> i64 {
         match self {
             Self::Migration => 0x7769_6e64_6c61_7373,
@@ -42,11 +42,11 @@ impl Lock {
     }
 }
 
-/// Takes a lock until the transaction ends. It polls: a waiter inside Postgres would hold a snapshot, which blocks
-/// `create index concurrently`.
+/// Takes a lock until the end of the transaction. It polls, because waiting inside Postgres would hold a snapshot,
+/// which blocks `create index concurrently`.
 ///
 /// # Errors
-/// [`Error::Locked`] after `patience`.
+/// [`Error::Locked`] if the lock is not free within `patience`.
 pub async fn take(tx: &mut Tx, lock: Lock, patience: Duration) -> Result<()> {
     let began = Instant::now();
     let mut say_after = SAID_AFTER;
@@ -70,7 +70,7 @@ async fn try_take(tx: &mut Tx, lock: Lock) -> Result<bool> {
     Ok(row.taken)
 }
 
-/// The session that holds it, as far as this role may see.
+/// Describes the session that holds the lock, as far as this role can see it.
 async fn holder(tx: &mut Tx, lock: Lock) -> Result<String> {
     let row = sqlx::query!(
         "select string_agg(format('pid %s (application %s, %s, since %s)', pg_locks.pid,

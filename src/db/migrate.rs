@@ -1,5 +1,5 @@
-//! The schema: refinery's migrations over a sqlx connection, one starter at a time, and nobody else than who has
-//! something to migrate.
+//! The schema: refinery's migrations over a sqlx connection, by one process at a time, and only if there is something
+//! to migrate.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -19,64 +19,64 @@ mod embedded {
     refinery::embed_migrations!("migrations");
 }
 
-/// How long another process may be at it.
+/// How long to wait for another process that is migrating.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// Why a schema cannot be used as it is.
+/// Why the schema cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfit {
-    /// A newer version of the program has migrated it.
+    /// A newer version of the program has migrated the schema.
     #[error("the schema is at V{found}, and this version of windlass knows V{known} at most: run a newer one")]
     Newer {
-        /// What the schema is at.
+        /// The version of the schema.
         found: i32,
-        /// What this program knows.
+        /// The latest version supported by this program.
         known: i32,
     },
-    /// It has the history of another program, or somebody has changed it.
+    /// The schema's history belongs to another program, or was modified.
     #[error("V{version} of the schema, '{name}', is not this version's of windlass: is it the right database?")]
     Different {
-        /// The first migration that is another.
+        /// The first migration that differs.
         version: i32,
         /// Its name in the schema.
         name: String,
     },
-    /// It has to be migrated, and the role may not do that.
+    /// The schema has to be migrated, but the role lacks the privileges.
     #[error(
         "the schema has to be migrated to V{known}, which the database role of this process may not ({reason}): run `windlass migrate` as the owner of the schema"
     )]
     MayNotMigrate {
-        /// What this program needs.
+        /// The version that this program needs.
         known: i32,
-        /// What Postgres says.
+        /// The error message from Postgres.
         reason: String,
     },
-    /// It cannot be told what it is.
+    /// The role lacks the privilege to read the schema's history.
     #[error("the database role of this process may not read refinery_schema_history: grant it select on all tables")]
     Hidden(#[source] sqlx::Error),
 }
 
-/// Brings the schema up to date. Any number of processes may do so at once: they take turns. Where it is up to date,
-/// no lock is taken and nothing is changed: a role with rights on rows is enough.
+/// Brings the schema up to date. Processes that do so concurrently take turns. If it is already up to date, no lock is
+/// taken and nothing is changed, so a role with privileges on rows is enough.
 ///
 /// # Errors
-/// When a migration fails (its transaction is rolled back), the schema is not one for this program, another process
-/// is at it for too long, or the database went away.
+/// If a migration fails (its transaction is rolled back), the schema does not match this program, another process
+/// takes too long to migrate, or the database becomes unavailable.
 pub async fn run(db: &Db) -> Result<()> {
     run_within(db, PATIENCE).await
 }
 
-/// The same, waiting no longer than that for another process that migrates.
+/// Like [`run`], but waits at most `patience` for another process that is migrating.
 pub async fn run_within(db: &Db, patience: Duration) -> Result<()> {
     if is_up_to_date(db).await? {
         return Ok(());
     }
-    // The lock is a transaction's, on a connection of its own: migrations commit one by one, and it stays.
+    // A transaction-level lock on a separate connection: it is held across the migrations, which commit one by one.
     let mut lock = db.begin().await?;
     sqlx::query("set local idle_in_transaction_session_timeout = 0").execute(&mut lock).await?;
     locks::take(&mut lock, Lock::Migration, patience).await?;
     CrashPoint::MigrationLocked.passed();
-    // Somebody else may have done it meanwhile.
+    // Another process may have migrated in the meantime.
     if !is_up_to_date(db).await? {
         let mut connection = connections::detached(&db.statements).await?;
         let migrated = migrate(&mut connection, &db.endpoint.session).await;
@@ -96,10 +96,10 @@ async fn migrate(connection: &mut PgConnection, session: &Session) -> Result<()>
     Ok(())
 }
 
-/// Whether the schema is this program's.
+/// Whether all migrations of this program have been applied.
 ///
 /// # Errors
-/// When it can never be.
+/// If the schema does not match this program.
 async fn is_up_to_date(db: &Db) -> Result<bool> {
     let exists: bool =
         sqlx::query_scalar("select to_regclass('refinery_schema_history') is not null").fetch_one(db).await?;
@@ -140,7 +140,7 @@ fn latest(known: &[Migration]) -> i32 {
     known.iter().map(Migration::version).max().unwrap_or_default()
 }
 
-/// A migration that failed; for want of rights it is another's to do.
+/// Converts an error from refinery; a lack of privileges becomes [`Unfit::MayNotMigrate`].
 fn refused(error: refinery::Error) -> Error {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
     while let Some(it) = cause {

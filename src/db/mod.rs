@@ -33,10 +33,10 @@ use self::endpoint::Endpoint;
 pub use self::server::Server;
 pub use self::transaction::Tx;
 
-/// How often a database that is waited for is asked.
+/// The interval between connection attempts while waiting for the database.
 const ASKED_EVERY: Duration = Duration::from_millis(250);
 
-/// How often it is logged what is waited for.
+/// The interval between log messages while waiting for the database.
 const SAID_EVERY: Duration = Duration::from_secs(5);
 
 /// The ledger's connections: some for single statements, some for transactions. What ends an Upload or a File
@@ -51,7 +51,7 @@ pub struct Db {
 /// What can go wrong with the ledger.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Postgres cannot be reached, has no connection to give, takes no writes, went away, or gave a statement up.
+    /// Postgres cannot be reached, is out of connections, is read-only, went away, or cancelled a statement.
     #[error("the database is not available")]
     Unavailable(#[source] sqlx::Error),
     /// Postgres does not answer.
@@ -73,7 +73,7 @@ pub enum Error {
     /// The schema could not be brought up to date.
     #[error("the schema could not be migrated")]
     Migration(#[from] Box<refinery::Error>),
-    /// The schema is not one that this program can work with, or may change.
+    /// The schema does not match this program, or cannot be read or migrated by this role.
     #[error(transparent)]
     Schema(#[from] migrate::Unfit),
     /// Another session has held a lock for too long.
@@ -84,7 +84,7 @@ pub enum Error {
     Locked {
         /// What is locked.
         what: &'static str,
-        /// Whose session it is, as far as may be seen.
+        /// The session that holds the lock, as far as it is visible.
         holder: String,
         /// How long it was waited for.
         waited: Duration,
@@ -115,11 +115,11 @@ impl Error {
 }
 
 impl Db {
-    /// Opens the pools of so many connections together, two at least, waiting up to `patience` for a database that
-    /// is still starting, or takes no writes yet. What waiting does not mend is an error at once.
+    /// Opens pools of `connections` connections in total, at least two. Waits up to `patience` for a database that is
+    /// still starting or read-only. Errors that waiting cannot fix are returned immediately.
     ///
     /// # Errors
-    /// When the URL is none, the server refuses us, or no connection could be made in that time.
+    /// If the URL is invalid, the server rejects the connection, or none could be made in time.
     pub async fn connect(server: impl Into<Server>, connections: u32, patience: Duration) -> Result<Self> {
         let endpoint = Arc::new(Endpoint::new(&server.into())?);
         wait_for(&endpoint, patience).await?;
@@ -139,7 +139,7 @@ impl Db {
         Ok(Tx::begin(&self.transactions).await?)
     }
 
-    /// Asks whether the database answers, and takes writes.
+    /// Checks that the database responds and is writable.
     ///
     /// # Errors
     /// When it does not.
@@ -163,7 +163,7 @@ impl Db {
     }
 }
 
-/// Waits for a server that is not there yet, and says so.
+/// Waits for a server that is not available yet, and logs this.
 async fn wait_for(endpoint: &Endpoint, patience: Duration) -> Result<()> {
     let until = Instant::now() + patience;
     let mut say_at = Instant::now();

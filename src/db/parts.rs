@@ -150,7 +150,7 @@ pub async fn find_stored(db: impl PgExecutor<'_>, part: PartId) -> Result<Option
     .transpose()
 }
 
-/// All that an Upload has stored and not discarded, in no order.
+/// All Parts of an Upload that are stored and not discarded, in no particular order.
 pub async fn list_stored(db: impl PgExecutor<'_>, upload: UploadId) -> Result<Vec<Part>> {
     sqlx::query_as!(
         StoredRow,
@@ -180,8 +180,8 @@ pub async fn find_position(db: impl PgExecutor<'_>, upload: UploadId, part: Part
     Ok(row.map(|row| Position { created_at: row.created_at, id: part.uuid() }))
 }
 
-/// What an Upload has stored and not discarded, the oldest first, after a place in the list, and one more than
-/// the limit where there is.
+/// The Parts of an Upload that are stored and not discarded, the oldest first, after a position in the list. Returns
+/// one more than `limit` if there are more.
 pub async fn list(
     db: impl PgExecutor<'_>,
     upload: UploadId,
@@ -251,7 +251,8 @@ pub async fn list_covering(db: impl PgExecutor<'_>, file: FileId, start: u64, en
 /// before the attempt, later each time (20 s, doubled up to an hour), so that whoever dies or
 /// fails leaves it to somebody else.
 ///
-/// What was stored, and was not tried before, may be taken `early`, by so much: no writer is at it any more. Nothing else is.
+/// Parts that were stored completely and not tried before may be claimed up to `early` before they are due, since no
+/// writer can still be writing them.
 pub async fn claim_garbage(db: impl PgExecutor<'_>, limit: u16, early: Duration) -> Result<Vec<Garbage>> {
     let rows = sqlx::query!(
         r#"with due as (
@@ -290,7 +291,7 @@ pub async fn set_last_error(db: impl PgExecutor<'_>, part: PartId, error: &str) 
     Ok(())
 }
 
-/// How many objects are to go and could not be deleted so far; no more than `most` are counted.
+/// The number of objects whose deletion has failed so far, counting at most `most`.
 pub async fn count_refusing(db: impl PgExecutor<'_>, most: u32) -> Result<u32> {
     let row = sqlx::query!(
         r#"select count(*)::int as "count!"
@@ -318,7 +319,7 @@ pub async fn list_unfinished(db: impl PgExecutor<'_>, parts: &[PartId]) -> Resul
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
-/// Some of the stored Parts that have an object: the newest ones.
+/// A sample of the stored Parts that have an object: the newest ones.
 pub async fn sample_objects(db: impl PgExecutor<'_>, limit: u16) -> Result<Vec<PartId>> {
     let rows = sqlx::query!(
         "select id from part where state = 'stored' and content is null order by id desc limit $1",
@@ -329,8 +330,8 @@ pub async fn sample_objects(db: impl PgExecutor<'_>, limit: u16) -> Result<Vec<P
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
-/// The stored ones among the next Parts by their id, after one of them, and the last of those that were looked at:
-/// what a statement reads is bounded, however many are not stored.
+/// The stored Parts among the next `limit` Parts in the order of their ids, starting after `after`, and the id of the
+/// last Part read. The limit bounds the rows read, however many of them are not stored.
 pub async fn list_all_stored(
     db: impl PgExecutor<'_>,
     after: PartId,

@@ -1,4 +1,4 @@
-//! Whether a session is kept between us and Postgres, or a pooler lends us another one for every transaction.
+//! Detects whether a connection keeps its server session, or a pooler switches sessions between transactions.
 
 use std::io;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use tokio::time::timeout;
 
 use super::errors;
 
-/// How often it is tried whether a session is kept.
+/// How many times to check whether the session is kept.
 const ROUNDS: usize = 3;
 
-/// How long a session that nobody else has may take to answer.
+/// How long a session that is not shared may take to respond.
 const OWN_SESSION: Duration = Duration::from_secs(3);
 
-/// The session of this transaction, whatever its defaults are: a short timeout, an isolation level that a standby
-/// refuses.
+/// Returns the session's backend pid. Overrides defaults that could make it fail: a short statement timeout, or an
+/// isolation level that a standby rejects.
 const WHOSE: &str = "set local statement_timeout = '10s'; set transaction isolation level read committed;
                      select pg_backend_pid()";
 
@@ -24,18 +24,18 @@ const WHOSE: &str = "set local statement_timeout = '10s'; set transaction isolat
 const WHOSE_FOR_LONG: &str = "begin isolation level read committed; set local statement_timeout = '10s';
                               set local idle_in_transaction_session_timeout = '10s'; select pg_backend_pid()";
 
-/// A pooler that does not even keep a transaction together.
+/// The pooler does not keep transactions on one session (statement pooling).
 #[derive(Debug, thiserror::Error)]
 #[error("the database's pooler does not keep transactions together; set its pool_mode to transaction or session")]
 struct StatementPooling(#[source] sqlx::Error);
 
-/// Whether each connection has a session of its own: one that begins a transaction neither gets the session of
-/// another, nor drives it from there.
+/// Whether each connection has its own server session: it keeps its session while another connection has a transaction
+/// open, and does not share it.
 ///
 /// # Errors
-/// When the server cannot be reached, or a pooler does not keep transactions together.
+/// If the server cannot be reached, or the pooler does not keep transactions on one session.
 pub(super) async fn keeps_sessions(options: &PgConnectOptions) -> Result<bool, sqlx::Error> {
-    // Another client of the pool may take the session that is looked for.
+    // Other clients of the pooler may take the session in question, so a single check can miss it.
     for _ in 0..ROUNDS {
         if !kept_session(options).await? {
             return Ok(false);
@@ -49,12 +49,12 @@ async fn kept_session(options: &PgConnectOptions) -> Result<bool, sqlx::Error> {
     let before = session(&mut one, WHOSE).await?;
     let mut other = match options.connect().await {
         Ok(other) => other,
-        // A role that has one connection is not a pooler's.
+        // A connection limit of one for this role rules out a pooler.
         Err(error) if errors::code(&error).is_some_and(|it| it == "53300") => return Ok(true),
         Err(error) => return Err(error),
     };
     let held = session(&mut other, WHOSE_FOR_LONG).await.map_err(explained)?;
-    // Where the other one holds the only session there is, this waits for it.
+    // If the other connection holds the only session, this blocks.
     let after = timeout(OWN_SESSION, session(&mut one, WHOSE)).await;
     other.execute("rollback").await?;
     other.close().await.ok();
@@ -69,7 +69,7 @@ async fn kept_session(options: &PgConnectOptions) -> Result<bool, sqlx::Error> {
     }
 }
 
-/// What a pooler that keeps nothing together says, with what to do about it.
+/// Replaces the error of a pooler in statement mode by one that includes how to fix it.
 pub(super) fn explained(error: sqlx::Error) -> sqlx::Error {
     if error.to_string().contains("statement pooling") {
         return sqlx::Error::Configuration(Box::new(StatementPooling(error)));

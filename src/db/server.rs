@@ -1,4 +1,4 @@
-//! Where Postgres is and how it is reached: `DATABASE_URL`, and what goes with it.
+//! The Postgres server and its connection options: `DATABASE_URL` and related settings.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,23 +9,23 @@ use url::Url;
 
 use super::{Error, Result};
 
-/// How long a statement may take where nothing else is said.
+/// The default statement timeout.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The names of the parameter with the file of CA certificates.
+/// URL parameters for the file of CA certificates.
 const ROOT_CERT: [&str; 3] = ["sslrootcert", "ssl-root-cert", "ssl-ca"];
 
-/// The names of the parameter that says how far a server's certificate is checked.
+/// URL parameters for the TLS mode.
 const SSL_MODE: [&str; 2] = ["sslmode", "ssl-mode"];
 
-/// A Postgres server, as the settings name it.
+/// A Postgres server, as configured.
 #[derive(Clone)]
 pub struct Server {
     /// `DATABASE_URL`.
     pub url: String,
-    /// How long it may take over anything: what takes longer is cancelled there as well.
+    /// The timeout of an operation; the server cancels statements that take longer.
     pub patience: Duration,
-    /// `SSL_CERT_FILE`: CA certificates, as PEM, where the URL names none, and those of `sslrootcert=system`.
+    /// `SSL_CERT_FILE`: CA certificates in PEM format, used if the URL names none or has `sslrootcert=system`.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -36,7 +36,7 @@ impl<T: Into<String>> From<T> for Server {
 }
 
 impl Server {
-    /// What sqlx is to know.
+    /// The connection options for sqlx.
     ///
     /// # Errors
     /// [`Error::Url`].
@@ -48,7 +48,7 @@ impl Server {
         let (root_cert, ssl_mode) = (given(&url, &ROOT_CERT), given(&url, &SSL_MODE));
         let uses_system_roots = root_cert.as_deref() == Some("system");
         if uses_system_roots {
-            // sqlx would look for a file of that name.
+            // sqlx would treat it as the name of a file.
             let others: Vec<_> =
                 url.query_pairs().into_owned().filter(|(name, _)| !ROOT_CERT.contains(&&**name)).collect();
             url.set_query(None);
@@ -57,7 +57,7 @@ impl Server {
             }
         }
         let mut options = PgConnectOptions::from_url(&url).map_err(Error::Url)?;
-        // Stock configurations of PgBouncer refuse this parameter, and no column is a float.
+        // Default configurations of PgBouncer reject this parameter, and no column is a float.
         options = options.application_name("windlass").extra_float_digits(None);
         if let Some(address) = options.get_host().strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
             let address = address.to_owned();

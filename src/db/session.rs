@@ -1,34 +1,34 @@
-//! What every session is set to, whatever the role's, the database's and the server's defaults are; behind a pooler
-//! that does not keep sessions, every transaction.
+//! The settings of every session, which override the defaults of the role, the database and the server. Behind a
+//! transaction pooler, they are set for every transaction instead.
 //!
-//! What the service gives up is cancelled on the server at about the same time: `statement_timeout` and
-//! `lock_timeout` are the service's own patience, and a server that can looks every second whether its client is
-//! still there.
+//! Statements that the service gives up on are cancelled on the server at about the same time: `statement_timeout` and
+//! `lock_timeout` equal the service's own timeout, and if the server supports it, it checks every second whether the
+//! client is still connected.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 
-/// How much longer than the service's patience a transaction may do nothing.
+/// How much longer than the service's timeout a transaction may be idle.
 const IDLE_FOR: Duration = Duration::from_secs(5);
 
-/// How long a migration's statement may take: it writes whole tables anew.
+/// The statement timeout of migrations, which may rewrite whole tables.
 const LONGEST_MIGRATION: Duration = Duration::from_hours(12);
 
-/// How long a migration waits for a table: everybody else waits behind it.
+/// The lock timeout of migrations: later statements on the table queue up behind a waiting one.
 const MIGRATION_WAITS: Duration = Duration::from_mins(1);
 
-/// The statements that set it, each a message of its own for the simple protocol.
+/// The statements that set up a session, each sent as one message of the simple query protocol.
 #[derive(Debug, Clone)]
 pub(super) struct Session {
-    /// Sets a session, and tells what its server is (`read_only`, `loses_commits`).
+    /// Sets up a session, and returns properties of the server (`read_only`, `loses_commits`).
     pub(super) start: SqlStr,
-    /// Begins a transaction in a session that is set.
+    /// Begins a transaction in a session that is already set up.
     pub(super) begin: SqlStr,
-    /// Begins a transaction and sets it: for a pooler that does not keep sessions.
+    /// Begins a transaction and sets it up, for poolers that do not keep sessions.
     pub(super) begin_and_set: SqlStr,
-    /// Sets a transaction that has begun to the bounds of a migration.
+    /// Sets the timeouts of a migration in an open transaction.
     pub(super) migrate: SqlStr,
 }
 
@@ -36,8 +36,8 @@ impl Session {
     pub(super) fn new(patience: Duration) -> Self {
         let sql = |text: String| AssertSqlSafe(Arc::<str>::from(text)).into_sql_str();
         let milliseconds = milliseconds(patience);
-        // The timeout comes first: the role's default may be too short for the rest. The isolation level of this
-        // very transaction comes next: a standby cannot read under `serializable`.
+        // The timeout comes first, since the role's default may be too short for the rest. This transaction's isolation
+        // level comes next, since a standby cannot run queries under `serializable`.
         let start = format!(
             "set statement_timeout = {milliseconds}; set transaction isolation level read committed; {}",
             settings(patience, false)
@@ -63,9 +63,9 @@ impl Session {
 
 /// All other settings, as one statement.
 ///
-/// Sequential scans are off because a plan that was made while a table was small would go on to read the whole of
-/// it, and there is an index for each; with them off, every plan looks expensive enough to be compiled, hence `jit`.
-/// `synchronous_commit` is only raised: the stricter settings, which wait for replicas, stay as they are.
+/// Sequential scans are disabled because a generic plan made while a table was small would keep scanning all of it, and
+/// every query has an index. Disabling them inflates plan costs beyond the threshold for JIT compilation, hence `jit`.
+/// `synchronous_commit` is only ever raised: stricter settings, which wait for replicas, are kept.
 fn settings(patience: Duration, local: bool) -> String {
     let (patience, idle) = (milliseconds(patience), milliseconds(patience + IDLE_FOR));
     format!(
@@ -84,7 +84,7 @@ fn settings(patience: Duration, local: bool) -> String {
     )
 }
 
-/// As Postgres takes it: at least one, since 0 means without end.
+/// Milliseconds as Postgres expects them: at least 1, since 0 disables a timeout.
 fn milliseconds(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX).max(1)
 }

@@ -1,5 +1,5 @@
-//! A statement of its own: it runs on a connection of its own, and costs one round trip; behind a pooler that does
-//! not keep sessions, it is a transaction of its own.
+//! A single statement outside of a transaction. It runs on its own connection in one round trip; behind a pooler that
+//! does not keep sessions, it is wrapped in its own transaction.
 //!
 //! Invariant: a statement runs at most once. It is sent again only when a server that ends its
 //! connections said so before it answered anything: an answer comes before the commit it is followed by.
@@ -27,7 +27,7 @@ pub(super) struct Statement {
 }
 
 impl Statement {
-    /// What a query asks for, without a name on a server that would not know it again.
+    /// Takes over a query. Its prepared statement is unnamed if a pooler may switch sessions.
     pub(super) fn of<'q>(mut query: impl Execute<'q, Postgres>, endpoint: &Endpoint) -> Result<Self, sqlx::Error> {
         Ok(Self {
             prepared: query.statement().cloned(),

@@ -1,4 +1,4 @@
-//! The table `store`: the identity of the store that the ledger's objects are in.
+//! The table `store`: the identity of the store that holds the ledger's objects.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
@@ -9,18 +9,18 @@ use crate::domain::StoreId;
 /// The ledger's store.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreRow {
-    /// Its identity.
+    /// The identity of the store.
     pub id: StoreId,
-    /// When the store was known to hold this identity; not set between the two writes that link them.
+    /// When the store was confirmed to hold this identity; `None` between the two writes that link them.
     pub linked_at: Option<DateTime<Utc>>,
 }
 
-/// The ledger's store, if it has been named.
+/// The ledger's store, if one is recorded.
 pub async fn find(db: impl PgExecutor<'_>) -> Result<Option<StoreRow>> {
     Ok(sqlx::query_as!(StoreRow, "select id, linked_at from store").fetch_optional(db).await?)
 }
 
-/// Names the ledger's store, unless it has a name. Of several processes that start at once, one succeeds.
+/// Records the ledger's store, unless one is recorded already. If several processes do so concurrently, one succeeds.
 pub async fn insert_if_none(db: impl PgExecutor<'_>, id: StoreId) -> Result<()> {
     sqlx::query!("insert into store (id) values ($1) on conflict do nothing", id as StoreId).execute(db).await?;
     Ok(())
@@ -34,7 +34,7 @@ pub async fn mark_linked(db: impl PgExecutor<'_>, id: StoreId) -> Result<()> {
     Ok(())
 }
 
-/// Forgets the ledger's store, for another to take its place in the same transaction.
+/// Deletes the record of the ledger's store, so that another can be inserted in the same transaction.
 pub async fn delete(db: impl PgExecutor<'_>) -> Result<()> {
     sqlx::query!("delete from store").execute(db).await?;
     Ok(())

@@ -1,4 +1,4 @@
-//! A transaction: a connection from its beginning to its end.
+//! Transactions, each of which holds a connection until it ends.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::connections::{Lease, Pool, SIGN_OF_LIFE};
 use super::statements::Statement;
 
-/// A transaction. It is rolled back unless it is committed.
+/// A transaction. It is rolled back on drop unless it is committed.
 #[derive(Debug)]
 pub struct Tx(Option<Lease>);
 
@@ -41,7 +41,7 @@ impl Tx {
 
 impl Drop for Tx {
     fn drop(&mut self) {
-        // At once: others may wait for its locks.
+        // Roll back immediately, since others may be waiting for its locks.
         if let Some(lease) = self.0.take()
             && let Ok(runtime) = Handle::try_current()
         {

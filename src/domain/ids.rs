@@ -83,7 +83,7 @@ id!(
     KeyId, "key_"
 );
 id!(
-    /// Names a store: the ledger has it in a row, the store in an object.
+    /// Identifies a store. It is recorded both in the ledger and in an object in the store.
     StoreId, "store_"
 );
 

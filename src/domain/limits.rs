@@ -34,7 +34,7 @@ pub struct Limits {
     pub memory: Duration,
     /// The most rows that one step of the sweeper takes at once.
     pub sweep_batch: u16,
-    /// The most Parts that one transaction marks as garbage; the sweeper marks the others, as many at a time.
+    /// The maximum number of Parts that a transaction marks as garbage; the sweeper marks the rest in such batches.
     pub discard_batch: u16,
     /// The memory that the program may take while bodies are on their way.
     pub buffer_bytes: ByteCount,

@@ -1,5 +1,5 @@
-//! Sets right who may get to the files of the data directory: orchestrators widen their permissions
-//! (`chmod -R g+rwX`, `fsGroup`), and Postgres then refuses its own.
+//! Restricts access to the files of the data directory: orchestrators widen their permissions (`chmod -R g+rwX`,
+//! `fsGroup`), and PostgreSQL then refuses to start.
 
 use std::{
     fs, io,
@@ -11,11 +11,11 @@ use nix::unistd::geteuid;
 
 use super::{Error, cluster::Cluster};
 
-/// What Postgres refuses of its directory, and we of our files: that the group may write, and that others may do
-/// anything. That the group may read is some operators' own arrangement.
+/// The permissions that PostgreSQL refuses on its directory, and windlass on its files: any access by others, and write
+/// access by the group. Some operators rely on read access by the group.
 const REFUSED: u32 = 0o027;
 
-/// Closes the cluster to others, and the files with secrets and locks. Says so once where something was open.
+/// Makes the cluster, and the files with secrets and locks, private. Logs a warning if any of them was not.
 pub fn close(cluster: &Cluster) -> Result<(), Error> {
     let dir = cluster.dir();
     let mut closed = Vec::new();
@@ -26,7 +26,7 @@ pub fn close(cluster: &Cluster) -> Result<(), Error> {
         match narrow(&file, 0o600) {
             Ok(true) => closed.push(file),
             Ok(false) => {}
-            // It is of use all the same.
+            // The file is usable nevertheless.
             Err(error @ Error::ForeignOwner { .. }) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "a file is open to others");
             }
@@ -43,13 +43,13 @@ pub fn close(cluster: &Cluster) -> Result<(), Error> {
     own(&dir)
 }
 
-/// Sets a mode where it has any of what is refused. Whether it had.
+/// Sets `mode` if `path` has any of the refused permissions. Returns whether it had.
 fn narrow(path: &Path, mode: u32) -> Result<bool, Error> {
     let before = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         before => before.map_err(Error::file(path))?,
     };
-    // What a link names is the operator's own arrangement.
+    // The target of a symlink is the operator's responsibility.
     if before.is_symlink() || before.mode() & REFUSED == 0 {
         return Ok(false);
     }
@@ -57,7 +57,7 @@ fn narrow(path: &Path, mode: u32) -> Result<bool, Error> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied && before.uid() != geteuid().as_raw() => {
             return Err(foreign(path, before.uid()));
         }
-        // A file system without permissions refuses, or does nothing: the look afterwards tells.
+        // A file system without permissions returns an error or ignores the call; the check below detects both.
         Err(error) if !is_unsupported(&error) => return Err(Error::file(path)(error)),
         Err(_) | Ok(()) => {}
     }
@@ -69,7 +69,7 @@ fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported)
 }
 
-/// Postgres runs on its own cluster only. Root takes over what is another's; anybody else cannot.
+/// Checks that PostgreSQL can own its cluster, as it requires: root can take ownership of it, other users cannot.
 fn own(dir: &Path) -> Result<(), Error> {
     let user = geteuid();
     match fs::metadata(dir) {

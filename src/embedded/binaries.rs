@@ -31,7 +31,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// Such as 15: a cluster can be run by this version only.
+    /// The major version, such as 15: a cluster can be run only by the one that created it.
     pub fn major(self) -> u32 {
         self.major
     }
@@ -88,10 +88,10 @@ impl Binaries {
         &self.dir
     }
 
-    /// What makes a cluster, under the guard.
+    /// The command that creates a cluster, under the guard.
     pub fn initdb_command(&self, guard: &Path, identity: Identity) -> Command {
         let mut command = guard::command(guard, identity, &self.dir.join("initdb"));
-        // It runs a server, which needs the same of the machine. Older versions cannot be told so.
+        // `initdb` runs a server, which needs the same settings. Older versions have no `--set`.
         if self.version.major >= 16 {
             for setting in of_shared_memory().into_iter().chain(["huge_pages=off"]) {
                 command.args(["--set", setting]);
@@ -105,7 +105,7 @@ impl Binaries {
         self.dir.join("postgres")
     }
 
-    /// Another program of the same directory.
+    /// Another program in the same directory.
     pub fn program(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
@@ -115,7 +115,7 @@ impl Binaries {
         self.version
     }
 
-    /// Those of the major version that made a cluster, in this directory, or where they usually are.
+    /// The newest binaries of a major version, in `dir` or in the usual places.
     pub fn of_major(major: u32, dir: Option<&Path>, settings: &Settings) -> Option<Self> {
         let found = dir.map_or_else(|| Self::search(settings), |dir| Self::at(dir).into_iter().collect());
         found.into_iter().filter(|it| it.version.major == major).max_by_key(|it| it.version)

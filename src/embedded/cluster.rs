@@ -54,12 +54,12 @@ impl Cluster {
         self.data_dir.join("postgres")
     }
 
-    /// A cluster that is being made.
+    /// The directory in which a new cluster is created.
     pub fn new_dir(&self) -> PathBuf {
         self.data_dir.join("postgres.new")
     }
 
-    /// The files that only the owner of the data directory is to read, there or not.
+    /// The files that only the owner of the data directory may read, whether they exist or not.
     pub fn private_files(&self) -> [PathBuf; 4] {
         [self.lock_path(), self.log_path(), self.password_path(), self.data_dir.join("api-key")]
     }
@@ -118,7 +118,7 @@ impl Cluster {
     /// Makes the cluster, under a new password. Whoever is killed on the way leaves nothing that looks finished.
     ///
     /// # Errors
-    /// Among others, where an upgrade has put an older cluster aside: its data must not seem to be gone.
+    /// Among others, if an upgrade has put an older cluster aside: its data must not appear to be lost.
     pub fn init(&self, identity: Identity, initdb: Command, log: &Log) -> Result<(), Error> {
         if let Some((_, aside)) = self.put_aside()? {
             return Err(Error::PutAside { data_dir: self.data_dir.clone(), aside });
@@ -132,7 +132,7 @@ impl Cluster {
         self.sync()
     }
 
-    /// Fills `postgres.new` with a cluster under the password that there is. Where that fails, nothing of it is left.
+    /// Creates a cluster in `postgres.new`, with the existing password. If that fails, nothing of it is left.
     pub fn fill_new(&self, identity: Identity, mut initdb: Command, log: &Log) -> Result<(), Error> {
         // Made here, because the user that fills it may not write to the data directory.
         let new = self.new_dir();
@@ -152,7 +152,7 @@ impl Cluster {
         Err(log.ended("initdb", status, from))
     }
 
-    /// Removes what is left of a cluster that was not finished.
+    /// Removes a new cluster that was not completed.
     pub fn remove_new(&self) -> Result<(), Error> {
         let new = self.new_dir();
         if_there(fs::remove_dir_all(&new)).map_err(Error::file(&new)).map(drop)
@@ -166,7 +166,7 @@ impl Cluster {
         Ok(clusters.max())
     }
 
-    /// Makes what was renamed survive a crash of the machine.
+    /// Syncs the data directory, so that renames in it survive a crash of the machine.
     pub fn sync(&self) -> Result<(), Error> {
         File::open(&self.data_dir).and_then(|dir| dir.sync_all()).map_err(Error::file(&self.data_dir))
     }

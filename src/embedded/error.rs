@@ -1,4 +1,4 @@
-//! Why the embedded server does not run, and what to change.
+//! Errors of the embedded server. Most messages include a remedy.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,19 +9,19 @@ use nix::unistd::geteuid;
 
 use super::binaries::{self, Version};
 
-/// Why there is no embedded server. The causes are in [`source`](std::error::Error::source).
+/// Why the embedded server cannot run. The causes are available through [`source`](std::error::Error::source).
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Another process owns the server.
+    /// Another process owns the data directory.
     #[error("another windlass process is using the data directory {0}: stop it, or choose another one")]
     InUse(PathBuf),
-    /// Another process owns the server, but it does not accept connections.
+    /// Another process owns the data directory, but its server does not accept connections.
     #[error("another windlass process is using {0}, but its PostgreSQL is not ready: see postgres.log there")]
     NotReady(PathBuf),
-    /// The server of a windlass process that is gone has not ended.
+    /// The server of an earlier windlass process has not exited yet.
     #[error("a PostgreSQL that an earlier windlass process left on {0} is still shutting down: try again later")]
     StillRunning(PathBuf),
-    /// There is no Postgres on this machine.
+    /// No PostgreSQL was found on this machine.
     #[error(
         "no PostgreSQL was found. Any one of these helps:\n\
          - install it: `apt-get install postgresql`, or your distribution's package of the server;\n\
@@ -29,24 +29,24 @@ pub enum Error {
          - set DATABASE_URL to a server that is running already, such as `docker compose up -d postgres`."
     )]
     NoBinaries,
-    /// The directory that was asked for is not one of Postgres's.
+    /// The directory in `WINDLASS_PG_BIN` holds no usable PostgreSQL programs.
     #[error("WINDLASS_PG_BIN is {0}, where no `initdb` and `postgres` that run on this machine were found")]
     NotBinaries(PathBuf),
-    /// The version that made the cluster is not installed.
+    /// The version that created the cluster is not installed.
     #[error(
         "PostgreSQL {0}, which made the cluster, was not found: install it beside the new one, or name the directory \
          of its programs by --from"
     )]
     NoOldBinaries(u32),
-    /// What was found cannot do what is needed.
+    /// The PostgreSQL that was found is too old.
     #[error("PostgreSQL {} or newer is needed, but {dir} holds {found}", binaries::OLDEST_MAJOR)]
     TooOld {
-        /// Where it is.
+        /// Its directory.
         dir: PathBuf,
-        /// What it is.
+        /// Its version.
         found: Version,
     },
-    /// A cluster can be run by its own major version only.
+    /// Another major version created the cluster, and only that version can run it.
     #[error(
         "the cluster in {cluster} was made by PostgreSQL {needed}, and only that can run it, but {dir} holds \
          {found}. Any one of these helps:\n\
@@ -57,14 +57,14 @@ pub enum Error {
     OtherMajor {
         /// The data directory.
         cluster: PathBuf,
-        /// The major version that made it.
+        /// The major version that created the cluster.
         needed: u32,
-        /// Where the other one is.
+        /// The directory of the PostgreSQL that was found.
         dir: PathBuf,
-        /// What that is.
+        /// Its version.
         found: Version,
     },
-    /// There is no cluster, but one that an upgrade put aside.
+    /// There is no cluster, except one that an upgrade has put aside.
     #[error(
         "{data_dir} holds no cluster but {aside}, which an upgrade of PostgreSQL put aside: run \
          `windlass upgrade-postgres` again, or rename {aside} to `postgres`"
@@ -72,149 +72,149 @@ pub enum Error {
     PutAside {
         /// The data directory.
         data_dir: PathBuf,
-        /// The name of the cluster in it.
+        /// The name of the cluster that was put aside.
         aside: String,
     },
     /// There is no cluster to upgrade.
     #[error("{0} holds no PostgreSQL cluster: there is nothing to upgrade")]
     NothingToUpgrade(PathBuf),
-    /// A cluster is not moved back to an older version.
+    /// A newer version created the cluster, and downgrades are not supported.
     #[error(
         "the cluster in {cluster} was made by PostgreSQL {made_by}, which is newer than {found} in {dir}: set WINDLASS_PG_BIN to the directory of the newer one"
     )]
     Downgrade {
         /// The data directory.
         cluster: PathBuf,
-        /// The major version that made it.
+        /// The major version that created the cluster.
         made_by: u32,
-        /// Where the older one is.
+        /// The directory of the older version.
         dir: PathBuf,
-        /// What that is.
+        /// The older version.
         found: Version,
     },
-    /// The copy in the new cluster is not equal.
+    /// After the copy, the row counts of the two clusters differ.
     #[error("the new cluster does not hold the same rows as the old one, which is left as it was: {0}")]
     UnequalCopy(String),
-    /// A program that moves the data failed.
+    /// A client program (`pg_dump` or `psql`) failed.
     #[error("{program} ended ({status}): {said}")]
     Tool {
-        /// Which.
+        /// The program.
         program: PathBuf,
-        /// How.
+        /// Its exit status.
         status: ExitStatus,
-        /// What it wrote to its standard error.
+        /// Its standard error output.
         said: String,
     },
-    /// Root has nobody to run Postgres as.
+    /// Running as root, and there is no unprivileged user to run PostgreSQL as.
     #[error(
         "PostgreSQL refuses to run as root, and there is neither a user `postgres` nor a user `nobody` to run it as"
     )]
     NoAccount,
-    /// The user Postgres runs as cannot get to its files.
+    /// The user that PostgreSQL runs as cannot reach its files.
     #[error(
         "PostgreSQL refuses to run as root and runs as `{user}` instead, who may not enter {closed} on the way to \
          {path}: allow it (`chmod o+x {closed}`) or use another place, such as /var/lib/windlass"
     )]
     Closed {
-        /// Who.
+        /// The name of the user.
         user: String,
-        /// The directory that is closed to it.
+        /// The directory that the user cannot enter.
         closed: PathBuf,
-        /// Where it has to get.
+        /// The path that the user has to reach.
         path: PathBuf,
     },
-    /// `initdb` or `postgres` ended by itself.
+    /// `initdb` or `postgres` exited unexpectedly.
     #[error("{program} ended ({status}); {log} says:\n{tail}")]
     Ended {
-        /// Which.
+        /// The program.
         program: &'static str,
-        /// How.
+        /// Its exit status.
         status: ExitStatus,
-        /// Its log.
+        /// The path of its log.
         log: PathBuf,
-        /// The end of that.
+        /// The end of the log.
         tail: String,
     },
-    /// The server did not end in time.
+    /// The server did not shut down in time.
     #[error("postgres is not stopped after {} s; {log} says:\n{tail}", within.as_secs())]
     TooSlow {
-        /// How long was waited.
+        /// The timeout.
         within: Duration,
-        /// Its log.
+        /// The path of its log.
         log: PathBuf,
-        /// The end of that.
+        /// The end of the log.
         tail: String,
     },
-    /// The cluster was there and is not any more.
+    /// The cluster existed before, but has disappeared.
     #[error("the PostgreSQL cluster in {0} is gone: is its volume still mounted?")]
     ClusterGone(PathBuf),
-    /// Something is another user's.
+    /// A file or directory is owned by another user.
     #[error(
         "{path} belongs to the user {owner}, but windlass runs as the user {user}: `chown -R {user}` the data \
          directory, or run windlass as its owner"
     )]
     ForeignOwner {
-        /// What.
+        /// The file or directory.
         path: PathBuf,
-        /// Whose it is, by number.
+        /// The uid of its owner.
         owner: u32,
-        /// Who we are, by number.
+        /// The uid that windlass runs as.
         user: u32,
     },
-    /// The file system has no permissions to set.
+    /// The file system does not support permissions.
     #[error(
         "the file system of {path} does not keep the permissions of its files (its mode stays {mode:04o}), without \
          which PostgreSQL does not start: put the data directory on another one, such as a volume instead of a \
          directory of the host, or set DATABASE_URL"
     )]
     NoPermissions {
-        /// What could not be closed to others.
+        /// The path whose permissions could not be restricted.
         path: PathBuf,
-        /// Its mode.
+        /// The mode that it still has.
         mode: u32,
     },
-    /// A file may not be used.
+    /// Access to a file was denied.
     #[error(
         "the user {user} may not use {path}: give it the data directory (`chown -R {user}`), or run windlass as its owner"
     )]
     Denied {
-        /// Which.
+        /// A client of the new version, connecting to `url`. The password is not an argument, which anyone can read.
         path: PathBuf,
-        /// Who we are, by number.
+        /// The uid that windlass runs as.
         user: u32,
-        /// What the system said.
+        /// The underlying I/O error.
         source: io::Error,
     },
-    /// A file cannot be written.
+    /// A file is on a read-only file system.
     #[error("{path} is on a file system that is read-only: mount it writable, or choose another data directory")]
     ReadOnly {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The underlying I/O error.
         source: io::Error,
     },
-    /// A file finds no space.
+    /// The disk or the quota is full.
     #[error("there is no space left for {path}: free some, or move the data directory to a larger disk")]
     DiskFull {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The underlying I/O error.
         source: io::Error,
     },
-    /// A file could not be used.
+    /// Any other I/O error of a file.
     #[error("cannot use {path}")]
     File {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The underlying I/O error.
         source: io::Error,
     },
-    /// The operating system refused something else.
+    /// Any other failed system operation.
     #[error("cannot {what}")]
     System {
-        /// What.
+        /// The operation, as a verb phrase.
         what: &'static str,
-        /// What the system said.
+        /// The underlying I/O error.
         source: io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! What a server's end means for the next start: whether another one can help, and when.
+//! Decides whether the server is restarted after an exit, and after which backoff.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
@@ -6,39 +6,39 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-/// The first pause before another start; each one after is twice as long.
+/// The backoff before the first restart; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// A server that has run for so long has not failed to start.
+/// How long a server must have accepted connections for earlier failures to be forgotten.
 const STEADY: Duration = Duration::from_mins(1);
 
-/// How many ends in a row that nothing outside explains are enough.
+/// How many consecutive unexplained failures end the restarts.
 const MOST_UNEXPLAINED: u32 = 5;
-/// How many times in a row the port may be taken: about two minutes.
+/// How many consecutive failures to bind the port end the restarts: about two minutes' worth.
 const MOST_PORT_TAKEN: u32 = 16;
 
-/// What Postgres says of an address that it cannot have.
+/// PostgreSQL's message when it cannot bind its address.
 const PORT_TAKEN: &str = "could not create any TCP/IP sockets";
 
-/// Why a server ended, as far as it decides about the next start.
+/// Why the server exited, as far as it matters for a restart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cause {
-    /// There was no space on a disk: it may be freed.
+    /// A disk is full; space may be freed.
     NoSpace,
-    /// Memory was short, or somebody killed it, as the system does then.
+    /// Memory ran out, or the server was killed by SIGKILL, as the OOM killer does.
     NoMemory,
-    /// Another process has its port.
+    /// Another process uses the port.
     PortTaken,
-    /// Nothing outside of it is known.
+    /// No external cause is known.
     #[default]
     Unexplained,
 }
 
 impl Cause {
-    /// What a line of its log tells.
+    /// The cause that a line of the server's log indicates.
     pub fn of_line(line: &str) -> Option<Self> {
-        // What Docker gives to shared memory is no disk.
+        // Shared memory in Docker has a size limit of its own, and is not on a disk.
         let is_disk = !line.contains("shared memory");
         let says = |text: &str| line.contains(text);
         if is_disk && (says("No space left on device") || says("Disk quota exceeded")) {
@@ -52,25 +52,25 @@ impl Cause {
         }
     }
 
-    /// What its exit status tells, after what its log told.
+    /// The cause, given the exit status and `self`, the cause found in the log.
     pub fn or_of(self, status: ExitStatus) -> Self {
         let killed = status.signal() == Some(Signal::SIGKILL as i32);
         if self == Self::Unexplained && killed { Self::NoMemory } else { self }
     }
 }
 
-/// The ends since the server last ran for long.
+/// The failures since the server last ran for long.
 #[derive(Debug, Default)]
 pub struct Failures {
     in_a_row: u32,
     last: Cause,
-    /// Those in a row that have the last one's cause.
+    /// The number of consecutive failures whose cause is `last`.
     of_its_kind: u32,
 }
 
 impl Failures {
-    /// Counts an end after the server had accepted connections for so long. The pause before the next start, or
-    /// nothing where that would not help.
+    /// Records a failure after the server had accepted connections for `served`. Returns the backoff before the next
+    /// start, or `None` if a restart would not help.
     pub fn pause_after(&mut self, cause: Cause, served: Duration) -> Option<Duration> {
         if served > STEADY {
             *self = Self::default();

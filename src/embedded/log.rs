@@ -14,13 +14,13 @@ use super::Error;
 /// How much of it an error quotes.
 const TAIL_BYTES: u64 = 2_000;
 
-/// How much is read at once by who follows it; what comes faster is skipped.
+/// The most bytes read at once when following the log; what exceeds it is skipped.
 const READ_BYTES: u64 = 64 * 1024;
 
-/// The size at which it is rotated: one older log of this size is kept.
+/// The size at which the log is rotated; one previous log of this size is kept.
 const ROTATED_BYTES: u64 = 16 * 1024 * 1024;
 
-/// What is kept of it where there is no space.
+/// How much of the log is kept when the disk is full.
 const KEPT_BYTES: u64 = 64 * 1024;
 
 /// An open log.
@@ -60,16 +60,16 @@ impl Log {
     /// What was written from there on, or the last of it.
     pub fn tail(&self, from: u64) -> Result<String, Error> {
         let end = self.end()?;
-        // It is shorter where it was rotated.
+        // The log is shorter if it was rotated.
         let from = if from > end { 0 } else { from };
         let bytes = self.read(from.max(end.saturating_sub(TAIL_BYTES)), end)?;
         Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
     }
 
-    /// The whole lines that were written after a position, which is moved behind them. Of very many, only the last.
+    /// Returns the complete lines after `position`, and moves it past them. If there are very many, only the last.
     pub fn lines_after(&self, position: &mut u64) -> Result<Vec<String>, Error> {
         let end = self.end()?;
-        // It is shorter where somebody else cut it.
+        // The log is shorter if another process truncated it.
         let from = if *position > end { 0 } else { *position }.max(end.saturating_sub(READ_BYTES));
         let bytes = self.read(from, end)?;
         let whole = bytes.iter().rposition(|it| *it == b'\n').map_or(0, |it| it + 1);
@@ -77,18 +77,18 @@ impl Log {
         Ok(String::from_utf8_lossy(&bytes[..whole]).lines().map(str::to_owned).collect())
     }
 
-    /// Moves what it holds to an older log where it has become long. Whether it did: then it begins anew.
+    /// Moves the content to the previous log if it has become large. Returns whether it did: the log is then empty.
     pub fn rotate(&self) -> Result<bool, Error> {
         let length = self.end()?;
         if length < ROTATED_BYTES {
             return Ok(false);
         }
         let older = self.older();
-        // The server goes on to write to this very file, so it cannot be renamed. What it writes between the copy and
-        // the cut is lost.
+        // The server keeps writing to this very file, so it cannot be renamed. What it writes between the copy and the
+        // truncation is lost.
         if let Err(error) = fs::copy(&self.path, &older) {
             fs::remove_file(&older).ok();
-            // Where there is no space for a copy, a log that goes on to grow would make it worse.
+            // Without space for a copy, a log that keeps growing would only make things worse.
             if length < 2 * ROTATED_BYTES {
                 return Err(Error::file(&older)(error));
             }
@@ -97,7 +97,7 @@ impl Log {
         Ok(true)
     }
 
-    /// Gives its space back, but for its end: for a disk without any. Whether there was something to give.
+    /// Frees the log's space except for its end, for use on a full disk. Returns whether any was freed.
     pub fn shed(&self) -> Result<bool, Error> {
         let older = fs::remove_file(self.older()).is_ok();
         let end = self.end()?;
@@ -106,7 +106,7 @@ impl Log {
         }
         let kept = self.read(end - KEPT_BYTES, end)?;
         self.file.set_len(0).map_err(|error| self.error(error))?;
-        // It is opened to append; without space for even this, it begins empty.
+        // The file is in append mode. If there is no space even for this, it stays empty.
         io::Write::write_all(&mut &self.file, &kept).ok();
         Ok(true)
     }
@@ -116,7 +116,7 @@ impl Log {
         self.quote(from, |log, tail| Error::Ended { program, status, log, tail })
     }
 
-    /// The error that the server took too long to stop, with what it said from there on.
+    /// The error for a server that took too long to stop, with what it logged after `from`.
     pub fn too_slow(&self, within: Duration, from: u64) -> Error {
         self.quote(from, |log, tail| Error::TooSlow { within, log, tail })
     }
@@ -128,7 +128,7 @@ impl Log {
     fn read(&self, from: u64, end: u64) -> Result<Vec<u8>, Error> {
         let mut bytes = vec![0; usize::try_from(end.saturating_sub(from)).unwrap_or_default()];
         match self.file.read_exact_at(&mut bytes, from) {
-            // It was cut meanwhile.
+            // The log was truncated in the meantime.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Vec::new()),
             Err(error) => Err(self.error(error)),
             Ok(()) => Ok(bytes),

@@ -8,16 +8,16 @@
 //! | `postgres` | the cluster; renamed from `postgres.new` once it is whole |
 //! | `postgres.15` | the cluster of an older major version, put aside by an upgrade |
 //! | `postgres.log` | what the server wrote; also a lock, which every process of the server holds |
-//! | `postgres.log.1` | what it wrote before; the log is rotated by copying it |
+//! | `postgres.log.1` | the previous log; rotation copies the log there |
 //! | `postgres-password` | the password of the cluster's only role, readable by its owner only |
-//! | `reserve` | space that is released when the disk is full |
+//! | `reserve` | disk space that is released when the disk is full |
 //!
 //! **Invariant:** no two servers run on one cluster. The server inherits the locked log as its standard output, and
 //! the kernel drops that lock when the last process of the server is gone. So whoever gets the lock knows that a
 //! `postmaster.pid` is stale, without guessing from process ids, which are soon used again in a container.
 //!
 //! **Invariant:** the server does not outlive windlass, even after `kill -9`: see [`guard`]. Linux ties its life to the
-//! *thread* that started it, so each server has a thread of its own, which supervises it (`supervisor.rs`).
+//! *thread* that started it, so each server has a dedicated thread, which supervises it (`supervisor.rs`).
 //!
 //! Everything here blocks.
 
@@ -69,11 +69,11 @@ pub struct Settings {
     pub guard: PathBuf,
     /// How many connections the service may hold. The server takes more, for commands beside it.
     pub connections: u32,
-    /// Bytes of memory that the server and the service have together.
+    /// The memory in bytes that the server and the service share.
     pub memory: u64,
 }
 
-/// A Postgres that accepts connections. Dropped, it is stopped.
+/// A PostgreSQL that accepts connections. It is stopped on drop.
 #[must_use = "the server runs until it is stopped"]
 pub struct Postgres {
     url: String,
@@ -81,18 +81,18 @@ pub struct Postgres {
     server: Option<Supervised>,
 }
 
-/// The thread that runs the server, until the orders end.
+/// The thread that supervises the server, until `orders` is dropped.
 struct Supervised {
     orders: mpsc::Sender<Infallible>,
     thread: JoinHandle<Result<(), Error>>,
 }
 
 impl Postgres {
-    /// Starts the server, after making its cluster if there is none, and starts it again should it die. Nobody else may
-    /// be running it. Gives nothing where `is_told_to_stop` became true first: a start may take long, after a crash or
-    /// while it waits for space on the disk.
+    /// Starts the server, creating its cluster first if there is none, and restarts it if it dies. No other process may
+    /// be running it. Returns `None` if `is_told_to_stop` becomes true first: a start may take long, after a crash or
+    /// while it waits for disk space.
     ///
-    /// `over` is called, on another thread, once the server is not started again; [`Self::stop`] tells why.
+    /// `over` is called, on another thread, once the server is not restarted any more; [`Self::stop`] has the reason.
     pub fn start(
         settings: &Settings,
         is_told_to_stop: impl Fn() -> bool,
@@ -124,7 +124,7 @@ impl Postgres {
     /// Ends every session and shuts the server down; one that another process started is left alone.
     ///
     /// # Errors
-    /// When it did not stop as it should, or had ended by itself before.
+    /// When it did not shut down cleanly, or had exited by itself before.
     pub fn stop(mut self) -> Result<(), Error> {
         self.server.take().map_or(Ok(()), Supervised::stop)
     }
@@ -139,7 +139,7 @@ impl Postgres {
         let (orders, received) = mpsc::channel();
         let (tell, ready) = mpsc::channel();
         let thread = thread::Builder::new().name("postgres".to_owned()).spawn(move || {
-            // Also should it panic.
+            // Called even if the supervisor panics.
             let _over = OnDrop(Some(over));
             supervisor.run(log, &tell, &received)
         });
@@ -180,7 +180,7 @@ impl<F: FnOnce()> Drop for OnDrop<F> {
     }
 }
 
-/// The server as ours, with a whole cluster and its locked log; or the cluster, if another process owns it.
+/// The supervisor of a server with a complete cluster, and its locked log; or the cluster, if another process owns it.
 fn own(settings: &Settings, cluster: Cluster) -> Result<Result<(Supervisor, Log), Cluster>, Error> {
     let Some(lock) = cluster.try_lock()? else {
         return Ok(Err(cluster));
@@ -200,7 +200,7 @@ fn own(settings: &Settings, cluster: Cluster) -> Result<Result<(Supervisor, Log)
     Ok(Ok((supervisor, log)))
 }
 
-/// The user that all of these programs can run as, with this cluster.
+/// Chooses a user that can run all of these programs on this cluster.
 fn choose_identity(settings: &Settings, cluster: &Cluster, programs: &[&Binaries]) -> Result<Identity, Error> {
     let mut identity = None;
     for binaries in programs {

@@ -19,15 +19,15 @@ pub struct PidFile {
 }
 
 impl PidFile {
-    /// Where it is, of a cluster's directory.
+    /// The path of the file in a cluster's directory.
     pub fn path(cluster: &Path) -> PathBuf {
         cluster.join("postmaster.pid")
     }
 
-    /// What a cluster's server last said of itself, if it did.
+    /// Reads the file in a cluster's directory, if it is there.
     pub fn read(cluster: &Path) -> Result<Option<Self>, Error> {
         let path = Self::path(cluster);
-        // Not a string: it holds the path of the data directory, which need not be one.
+        // Not a string: it holds the path of the data directory, which need not be UTF-8.
         let bytes = if_there(fs::read(&path)).map_err(Error::file(&path))?;
         Ok(bytes.and_then(|it| Self::parse(&String::from_utf8_lossy(&it))))
     }

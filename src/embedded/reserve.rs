@@ -1,5 +1,5 @@
-//! Space that is kept from everybody, to be released when there is none: with it the server starts, and what is deleted
-//! is written down.
+//! Disk space that is held in reserve and released when the disk is full, so that the server can start and deletions
+//! can be recorded.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -11,34 +11,34 @@ use std::{
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
-/// It is released in so many pieces: whoever filled the disk may be at it still, and would take all of it at once.
+/// The number of pieces: what filled the disk may still be running, and would use up the whole reserve at once.
 const PIECES: u64 = 4;
-/// Together they have this size, or an eighth of a disk where that is less.
+/// The size of all pieces together, or an eighth of the disk if that is less.
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
 const SHARE_OF_DISK: u64 = 8;
-/// How long the next piece is kept after one was released, unless the server ended for want of space.
+/// The minimum time between two releases, unless the server exited for lack of space.
 const BETWEEN_PIECES: Duration = Duration::from_secs(5);
 
-/// With fewer bytes left, a server may not even say that there is no space.
+/// With less space, a server may not even be able to log that the disk is full.
 const NEEDED_TO_START: u64 = 1024 * 1024;
 
-/// The space of a data directory that is kept back.
+/// The disk space reserved in a data directory.
 pub struct Reserve {
     dir: PathBuf,
     released: Option<Instant>,
 }
 
-/// A disk's bytes.
+/// The size and the free space of a disk.
 #[derive(Clone, Copy, Debug)]
 pub struct Disk {
-    /// All of them.
+    /// The total size in bytes.
     pub bytes: u64,
-    /// Those that can be written still.
+    /// The bytes that are still available.
     pub available: u64,
 }
 
 impl Disk {
-    /// The disk on which a file is.
+    /// The disk that holds `path`.
     pub fn of(path: &Path) -> io::Result<Self> {
         let about = statvfs(path)?;
         let bytes = |blocks: u64| blocks.saturating_mul(about.f_frsize);
@@ -51,25 +51,25 @@ impl Disk {
 }
 
 impl Reserve {
-    /// The reserve of a data directory, which may have none yet.
+    /// The reserve of a data directory, which may not exist yet.
     pub fn of(data_dir: &Path) -> Self {
         Self { dir: data_dir.join("reserve"), released: None }
     }
 
-    /// Whether the disk has no space left for as much as what a server writes about itself when it starts.
+    /// Whether the disk has less space than a starting server needs for its own files and messages.
     pub fn is_disk_full(&self) -> bool {
         Disk::of(self.dir.parent().unwrap_or(&self.dir)).is_ok_and(|it| it.available < NEEDED_TO_START)
     }
 
-    /// Releases a piece where there is as good as no space, and makes the missing ones where there is plenty. For
-    /// calls every so often.
+    /// Releases a piece if the disk is almost full, and allocates the missing ones if there is plenty of space. Meant
+    /// to be called periodically.
     pub fn keep(&mut self) -> io::Result<()> {
         let disk = Disk::of(self.dir.parent().unwrap_or(&self.dir))?;
         if disk.available < disk.piece() / 4 {
             return self.release_in_turn();
         }
         let missing = (0..PIECES).filter(|piece| !self.piece(*piece).exists());
-        // Twice as much must be left, so that it is not released again soon.
+        // Requires twice the size of the reserve, so that it is not released again soon.
         if disk.available > 2 * PIECES * disk.piece() {
             for piece in missing {
                 self.make(piece, disk.piece())?;
@@ -78,7 +78,7 @@ impl Reserve {
         Ok(())
     }
 
-    /// Releases a piece, unless one was released just now.
+    /// Releases a piece, unless one was released recently.
     pub fn release_in_turn(&mut self) -> io::Result<()> {
         if self.released.is_none_or(|it| it.elapsed() > BETWEEN_PIECES) {
             self.release()?;
@@ -86,7 +86,7 @@ impl Reserve {
         Ok(())
     }
 
-    /// Releases a piece. Whether there was one.
+    /// Releases a piece. Returns whether there was one.
     pub fn release(&mut self) -> io::Result<bool> {
         let Some(piece) = (0..PIECES).map(|it| self.piece(it)).find(|it| it.exists()) else { return Ok(false) };
         fs::remove_file(&piece)?;
@@ -114,7 +114,7 @@ impl Reserve {
     }
 }
 
-/// For file systems that cannot set space aside.
+/// The fallback for file systems without `fallocate`.
 fn fill(mut file: &File, bytes: u64) -> io::Result<()> {
     let zeros = vec![0; 64 * 1024];
     let mut left = bytes;

@@ -1,4 +1,4 @@
-//! The server process: starts it, tells how it is, and stops it.
+//! The server process: starts it, reports its state, and stops it.
 
 use std::{
     io,
@@ -16,25 +16,25 @@ use nix::{
 use super::{Error, Settings, log::Log, pid_file::PidFile, poll, reserve::Disk};
 
 const STOPPED_WITHIN: Duration = Duration::from_mins(1);
-/// The same where nobody is told how it ended.
+/// The timeout on drop, where the exit status is not reported.
 const DROPPED_WITHIN: Duration = Duration::from_secs(10);
 /// Connections for commands of the program beside the service, and for whoever looks on.
 const CONNECTIONS_BESIDE: u32 = 48;
 
 const MIB: u64 = 1024 * 1024;
-/// What Postgres's processes share beside its pages, with some room.
+/// The shared memory that PostgreSQL needs beside its buffers, with some margin.
 const SHARED_MEMORY: u64 = 16 * MIB;
 
 /// A server that is ours to stop.
 pub struct Server {
     process: Child,
     cluster: PathBuf,
-    /// Where its words begin in the log.
+    /// Where this server's output begins in the log.
     from: u64,
 }
 
 impl Server {
-    /// Starts what `postgres` makes, on a cluster's directory.
+    /// Starts a server with the command `postgres`, on the directory of a cluster.
     pub fn start(
         cluster: &Path,
         log: &Log,
@@ -54,7 +54,7 @@ impl Server {
         if let Some(setting) = of_shared_memory() {
             postgres.arg("-c").arg(setting);
         }
-        // The log is a lock: the server has to write it itself.
+        // The log is also a lock, so the server has to write to it directly.
         postgres.args(["-c", "log_destination=stderr", "-c", "logging_collector=off"]);
         log.hand_to(&mut postgres)?;
         let process = postgres.spawn().map_err(Error::system("run windlass itself"))?;
@@ -67,12 +67,12 @@ impl Server {
         Ok(PidFile::read(&self.cluster)?.is_some_and(|it| it.ready && it.pid == pid))
     }
 
-    /// How it ended, if it did.
+    /// Its exit status, if it has exited.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
         self.process.try_wait().map_err(Error::system("wait for postgres"))
     }
 
-    /// That it ended so, with what it said in the log.
+    /// The error for an exit with `status`, with what the server logged.
     pub fn error(&self, log: &Log, status: ExitStatus) -> Error {
         log.ended("postgres", status, self.from)
     }
@@ -83,7 +83,7 @@ impl Server {
         let pid = Pid::from_raw(self.process.id().cast_signed());
         // Postgres's "fast shutdown".
         kill(pid, Signal::SIGINT).map_err(Error::system("stop postgres"))?;
-        // Somebody may have suspended it.
+        // It may have been suspended.
         kill(pid, Signal::SIGCONT).map_err(Error::system("stop postgres"))?;
         match poll(STOPPED_WITHIN, || self.ended())? {
             Some(status) if status.success() => Ok(()),
@@ -93,7 +93,7 @@ impl Server {
     }
 }
 
-/// Nobody is left to look after it, so it is ended.
+/// Stops a server that is no longer supervised.
 impl Drop for Server {
     fn drop(&mut self) {
         if let Ok(None) = self.process.try_wait() {
@@ -103,36 +103,36 @@ impl Drop for Server {
     }
 }
 
-/// A port that nobody has at the moment, on the loopback interface.
+/// A port on the loopback interface that is currently free.
 pub fn free_port() -> Result<u16, Error> {
     let bound = || -> io::Result<u16> { Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port()) };
     bound().map_err(Error::system("find a free port"))
 }
 
-/// What Postgres takes of so much memory, which it shares with the service and its buffers: an eighth, up to 1 GiB, for
-/// the pages that it keeps. With PostgreSQL's own 128 MiB a deletion takes half as long again where there are ten million
-/// files; with 1 GiB a container of 300 MiB is killed.
+/// PostgreSQL's memory settings, given the memory that it shares with the service and its buffers. `shared_buffers` is
+/// an eighth of it, up to 1 GiB. With PostgreSQL's default of 128 MiB, deletions take half as long again when there are
+/// ten million files; with 1 GiB, a container of 300 MiB is killed.
 fn of_memory(bytes: u64) -> Vec<String> {
     let shared_buffers = (bytes / 8 / MIB).clamp(16, 1024);
-    // Up to three autovacuum workers take it at once, and every sort or hash of a statement the other.
+    // Up to three autovacuum workers use the first at once, and every sort or hash of a statement the second.
     let maintenance = (bytes / 32 / MIB).clamp(4, 64);
     let work = (bytes / 256 / MIB).clamp(1, 4);
     vec![
         format!("shared_buffers={shared_buffers}MB"),
         format!("maintenance_work_mem={maintenance}MB"),
         format!("work_mem={work}MB"),
-        // Where the machine has huge pages but the container may have none, touching one is a bus error.
+        // If the machine has huge pages but the container may use none, touching one raises SIGBUS.
         "huge_pages=off".to_owned(),
     ]
 }
 
-/// Containers may have no shared memory, or too little of it: the cluster's directory does as well.
+/// Containers may have little or no shared memory: the cluster's directory is used instead.
 pub fn of_shared_memory() -> Option<&'static str> {
     let available = Disk::of(Path::new("/dev/shm")).map_or(0, |it| it.available);
     (cfg!(target_os = "linux") && available < SHARED_MEMORY).then_some("dynamic_shared_memory_type=mmap")
 }
 
-/// How much log Postgres keeps between two checkpoints: its own 1 GB, or a sixteenth of a small disk.
+/// How much WAL PostgreSQL keeps between checkpoints: its default of 1 GB, or a sixteenth of a small disk.
 fn of_disk(disk: Option<Disk>) -> Vec<String> {
     let most = disk.map_or(1024, |it| (it.bytes / 16 / MIB).clamp(64, 1024));
     vec![format!("max_wal_size={most}MB"), format!("min_wal_size={}MB", most.min(80))]

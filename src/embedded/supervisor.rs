@@ -1,5 +1,4 @@
-//! Keeps the server running: starts it, follows its log, and starts it again when it has died, for as long as that can
-//! help.
+//! Keeps the server running: starts it, follows its log, and restarts it after a failure, for as long as that can help.
 
 use std::{
     convert::Infallible,
@@ -20,36 +19,36 @@ use super::{
     server::{Server, free_port},
 };
 
-/// How long before its end a server tells what ends it: a crash takes a while.
+/// How recent a cause found in the log must be to explain the server's exit: a crash takes a while.
 const CAUSE_OF_AN_END: Duration = Duration::from_secs(15);
 
-/// How often a server that accepts connections is looked at.
+/// How often to poll a server that accepts connections.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How often it is said that a server has not become ready: after a crash it has much to read.
+/// How often to log that the server is not ready yet: recovery after a crash can take long.
 const SAY_EVERY: Duration = Duration::from_secs(10);
-/// How many ports to try, in case somebody takes the free one we found before the server does.
+/// How many ports to try, in case another process takes the free port before the server binds it.
 const PORTS_TO_TRY: u32 = 5;
 
-/// Everything that another start of the server takes.
+/// Everything needed to restart the server.
 pub struct Supervisor {
     pub settings: Settings,
     pub cluster: Cluster,
     pub binaries: Binaries,
     pub identity: Identity,
     pub reserve: Reserve,
-    /// Whether even the first start waits for space; else it fails.
+    /// Whether even the first start waits for disk space, instead of failing.
     pub waits_for_space: bool,
-    /// Keeps other windlass processes from starting a server.
+    /// The lock that keeps other windlass processes from starting a server.
     pub _lock: File,
 }
 
-/// How a server that nobody stopped came to its end.
+/// An exit of the server that was not requested.
 struct End {
     error: Error,
     cause: Cause,
-    /// How long it had accepted connections.
+    /// How long it had been accepting connections.
     served: Duration,
-    /// Whether space was made for the next one.
+    /// Whether disk space was freed for the next start.
     has_space: bool,
 }
 
@@ -61,12 +60,12 @@ impl From<Error> for End {
 }
 
 impl Supervisor {
-    /// Runs servers until the other end of `orders` is dropped. The port, which stays the same, is told once the first
-    /// one accepts connections. It blocks, on the thread that the server's life is tied to.
+    /// Runs the server, with restarts, until the sender of `orders` is dropped. Its port, which stays the same, is sent
+    /// to `ready` once it first accepts connections. Blocks; the server's life is tied to the calling thread.
     ///
     /// # Errors
-    /// When another start would not help. A server that failed before its port was told is only started again where
-    /// its port was taken, or to wait for space.
+    /// When a restart would not help. Before the port has been sent, the server is restarted only if another process
+    /// took its port, or to wait for disk space.
     pub fn run(mut self, log: Log, ready: &Sender<u16>, orders: &Receiver<Infallible>) -> Result<(), Error> {
         let mut failures = Failures::default();
         let (mut log, mut port, mut ports, mut told) = (Some(log), free_port()?, 1, false);
@@ -108,7 +107,7 @@ impl Supervisor {
         }
     }
 
-    /// Runs one server to its end: well where it was told to stop.
+    /// Runs one server until it exits. Returns `Ok` if it was told to stop.
     fn serve(
         &mut self,
         log: Option<Log>,
@@ -116,7 +115,7 @@ impl Supervisor {
         on_ready: &mut dyn FnMut(),
         orders: &Receiver<Infallible>,
     ) -> Result<(), End> {
-        // The lock on the log tells that nothing is left of the server before.
+        // Holding the log's lock means that no process of the previous server is left.
         let log = match log {
             Some(log) => log,
             None => self.cluster.log_without_server()?,
@@ -132,10 +131,10 @@ impl Supervisor {
             let pause = if ready.is_some() { LOOK_EVERY } else { POLL_EVERY };
             if is_told_to_stop(orders, pause) {
                 let stopped = server.stop(&log);
-                // One that was still starting may end as it likes.
+                // A server that was still starting may exit with any status.
                 return if ready.is_some() { Ok(stopped?) } else { Ok(()) };
             }
-            // Before its log is read: then the last of it is there.
+            // Checked before the log is read, so that its last lines are included.
             let ended = server.ended()?;
             let cause = follow(&log, &mut position);
             if let Some(cause) = cause {
@@ -144,7 +143,7 @@ impl Supervisor {
             if let Some(status) = ended {
                 let recent = seen.filter(|(_, at)| at.elapsed() < CAUSE_OF_AN_END).map(|(cause, _)| cause);
                 let (error, mut cause) = (server.error(&log, status), recent.unwrap_or_default().or_of(status));
-                // A disk without a byte has no room for the line that tells it either.
+                // A completely full disk has no room for the log line that would report it, either.
                 if cause == Cause::Unexplained && self.reserve.is_disk_full() {
                     cause = Cause::NoSpace;
                 }
@@ -168,7 +167,7 @@ impl Supervisor {
                 Ok(false) => {}
                 Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "the log was not rotated"),
             }
-            // A statement that found no space will be tried again, if that was not the server's end.
+            // If the server survived running out of space, the failed statement will be retried.
             if cause == Some(Cause::NoSpace) {
                 self.reserve.release_in_turn().ok();
             }
@@ -182,13 +181,13 @@ impl Supervisor {
         }
     }
 
-    /// Makes space for a server that found none. Whether there was something to make it from.
+    /// Frees space after the server ran out of it. Returns whether any was freed.
     fn make_space(&mut self, log: &Log) -> bool {
         self.reserve.release().unwrap_or(false) || log.shed().unwrap_or(false)
     }
 }
 
-/// Tells in our own log what the server wrote into its log, if it is of some weight, and gives what it says of an end.
+/// Copies the server's new log lines to our own log, by severity, and returns the last cause of failure among them.
 fn follow(log: &Log, position: &mut u64) -> Option<Cause> {
     let mut said = None;
     for line in log.lines_after(position).unwrap_or_default() {
@@ -205,7 +204,7 @@ fn follow(log: &Log, position: &mut u64) -> Option<Cause> {
     said
 }
 
-/// Waits for an order to stop.
+/// Waits up to `within` for the order to stop.
 fn is_told_to_stop(orders: &Receiver<Infallible>, within: Duration) -> bool {
     matches!(orders.recv_timeout(within), Err(RecvTimeoutError::Disconnected))
 }

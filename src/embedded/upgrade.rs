@@ -1,8 +1,8 @@
-//! Moves a cluster to another major version of Postgres: the old server's dump goes into a new cluster, which takes the
-//! old one's place once it holds the same rows.
+//! Upgrades a cluster to another major version of PostgreSQL: a dump of the old server is restored into a new cluster,
+//! which replaces the old one once it holds the same rows.
 //!
-//! Killed at any moment, it leaves either the old cluster in its place (`postgres`), or put aside (`postgres.15`) with
-//! none in its place, which is put back when the upgrade runs again, or the new one in its place.
+//! If it is killed at any point, the old cluster is still in place (`postgres`), or put aside (`postgres.15`) with
+//! nothing in its place, which the next upgrade undoes, or the new cluster is in place.
 
 use std::{
     fs,
@@ -23,35 +23,35 @@ use super::{
     server::{Server, free_port},
 };
 
-/// How long both servers may take to accept connections.
+/// How long each server may take to accept connections.
 const READY_WITHIN: Duration = Duration::from_mins(10);
 
-/// The tables with rows of ours.
+/// Lists the tables that hold our rows.
 const TABLES: &str = "select format('%I.%I', schemaname, tablename) from pg_tables
     where schemaname not in ('pg_catalog', 'information_schema') order by 1";
 
-/// What an upgrade did.
+/// The outcome of an upgrade.
 #[derive(Debug)]
 pub enum Upgrade {
-    /// The cluster is of that version already.
+    /// The cluster already has this major version.
     Unneeded(Version),
-    /// It was moved.
+    /// The cluster was upgraded.
     Done {
-        /// The major version that made the old cluster.
+        /// The major version that created the old cluster.
         from: u32,
-        /// The version that made the new one.
+        /// The version that created the new one.
         to: Version,
         /// Where the old cluster is kept.
         kept: PathBuf,
     },
 }
 
-/// Moves the cluster of the data directory to the newest Postgres, or to the one of the settings. The programs that made
-/// it are in `old_dir`, or are searched for. It blocks, on the thread that the servers' lives are tied to.
+/// Upgrades the cluster of the data directory to the newest PostgreSQL, or to the one in `settings`. The programs that
+/// created it are in `old_dir`, or are searched for. Blocks; the servers' lives are tied to the calling thread.
 ///
 /// # Errors
-/// When another process uses the data directory, a version is missing, or the data could not be moved: the old cluster is
-/// then as it was.
+/// When another process uses the data directory, a version is missing, or the data could not be copied. The old cluster
+/// is then unchanged.
 pub fn upgrade(settings: &Settings, old_dir: Option<&Path>) -> Result<Upgrade, Error> {
     let cluster = Cluster::open(&settings.data_dir)?;
     let Some(_lock) = cluster.try_lock()? else {
@@ -86,7 +86,7 @@ pub fn upgrade(settings: &Settings, old_dir: Option<&Path>) -> Result<Upgrade, E
     Ok(Upgrade::Done { from: made_by, to: moving.new.version(), kept })
 }
 
-/// Undoes what an upgrade did that was killed between its two renames.
+/// Undoes an upgrade that was killed between its two renames.
 fn put_back(cluster: &Cluster) -> Result<(), Error> {
     match cluster.put_aside()? {
         Some((_, aside)) if cluster.major()?.is_none() => rename(&cluster.data_dir().join(aside), &cluster.dir()),
@@ -108,7 +108,7 @@ struct Moving<'a> {
 }
 
 impl Moving<'_> {
-    /// Fills `postgres.new`, and shows that it holds what the old cluster does.
+    /// Fills `postgres.new`, and verifies that it holds as many rows as the old cluster.
     fn copy(&self) -> Result<(), Error> {
         let initdb = self.new.initdb_command(&self.settings.guard, self.identity);
         self.cluster.fill_new(self.identity, initdb, self.log)?;
@@ -120,7 +120,7 @@ impl Moving<'_> {
         if before != after {
             return Err(Error::UnequalCopy(format!("{before:?}, and not {after:?}")));
         }
-        // A new cluster knows nothing yet of what is in its tables.
+        // A new cluster has no planner statistics yet.
         self.ask(&new_url, "analyze")?;
         old.stop(self.log)?;
         new.stop(self.log)
@@ -138,7 +138,7 @@ impl Moving<'_> {
         Ok((server, self.cluster.url(port)?))
     }
 
-    /// All that is in the old database, in one transaction of the new one.
+    /// Copies the whole old database to the new one, in a single transaction.
     fn pipe(&self, from: &str, to: &str) -> Result<(), Error> {
         let mut dump = self.client("pg_dump", from);
         dump.stdout(Stdio::piped());
@@ -154,9 +154,9 @@ impl Moving<'_> {
         ]);
         restore.stdin(dump.stdout.take().map_or_else(Stdio::null, Stdio::from));
         let restored = restore.output().map_err(Error::file(&self.new.program("psql")));
-        // It holds the pipe open: without it, a dump that nobody reads any more ends.
+        // Closes the read end of the pipe, so that pg_dump exits if psql no longer reads from it.
         drop(restore);
-        // A dump that is cut off looks whole to whoever reads it.
+        // psql cannot tell a truncated dump from a complete one, so pg_dump has to succeed, too.
         let dumped = dump.wait_with_output().map_err(Error::system("wait for pg_dump"))?;
         let restored = restored?;
         self.check("psql", restored.status, &restored.stderr)?;
@@ -178,7 +178,7 @@ impl Moving<'_> {
         Ok(String::from_utf8_lossy(&answer.stdout).into_owned())
     }
 
-    /// A program of the new version that connects there. The password is not among its arguments, which anyone can read.
+    /// A client of the new version, connecting to `url`. The password is not an argument, which anyone can read.
     fn client(&self, name: &str, url: &str) -> Command {
         let mut command = Command::new(self.new.program(name));
         let (before, host) = url.rsplit_once('@').unwrap_or_default();

@@ -1,5 +1,5 @@
-//! A bounded queue of lines in front of an output that may block or fail. Adding a line never waits: a thread of the
-//! queue's own writes, and a line that finds no room, or cannot be written, is dropped and counted.
+//! A bounded queue of lines for an output that may block or fail. Pushing a line never waits: a background thread does
+//! the writing, and a line that does not fit, or cannot be written, is dropped and counted.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -8,13 +8,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// The most bytes that wait to be written. It is what one stuck output costs in memory.
+/// The most bytes that may be queued: the memory that an output costs when it is stuck.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// The pause before another try where the output is in non-blocking mode and full.
+/// The pause before retrying an output that is full and in non-blocking mode.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-/// The queue.
+/// A bounded queue of lines, written by a background thread.
 pub(super) struct LineQueue(Arc<Shared>);
 
 struct Shared {
@@ -27,22 +27,22 @@ struct Shared {
 struct State {
     waiting: VecDeque<Box<[u8]>>,
     waiting_bytes: usize,
-    /// Whether the thread has taken a line and is not done with it.
+    /// Whether the thread is still writing the last line that it took.
     is_writing: bool,
-    /// Whether the thread sleeps: to wake it is a system call, which most lines save.
+    /// Whether the thread is asleep. Waking it takes a system call, which most pushes avoid.
     is_asleep: bool,
-    /// How many threads wait for the end of what is to be written.
+    /// How many threads are waiting in `flush`.
     flushing: usize,
     /// Lines dropped since the last report.
     unreported: u64,
 }
 
-/// What is done about lines that were dropped.
+/// What to do about dropped lines.
 #[derive(Clone, Copy)]
 pub(super) struct OnDrop {
-    /// Called once for every line.
+    /// Called once for every dropped line.
     pub count: fn(),
-    /// Called by the writing thread with the number of lines, once a line has been written again.
+    /// Called by the background thread with the number of dropped lines, once lines can be written again.
     pub report: fn(u64),
 }
 
@@ -50,7 +50,7 @@ impl LineQueue {
     /// Starts the thread that writes to `output`.
     ///
     /// # Errors
-    /// When the operating system gives no thread.
+    /// When the thread cannot be spawned.
     pub fn start(name: &str, output: impl Write + Send + 'static, on_drop: OnDrop) -> io::Result<Self> {
         let shared = Arc::new(Shared { on_drop, state: Mutex::default(), changed: Condvar::new() });
         let queue = Self(Arc::clone(&shared));
@@ -59,7 +59,7 @@ impl LineQueue {
         Ok(queue)
     }
 
-    /// Adds a line, which ends with a line feed.
+    /// Queues a line, which must end with a line feed.
     pub fn push(&self, line: &[u8]) {
         let mut state = self.0.lock();
         if state.waiting_bytes + line.len() <= MAX_BYTES {
@@ -75,7 +75,7 @@ impl LineQueue {
         }
     }
 
-    /// Waits until nothing is left to write, but no longer than `within`.
+    /// Waits until every queued line is written, but no longer than `within`.
     pub fn flush(&self, within: Duration) {
         let is_busy = |state: &mut State| state.is_writing || !state.waiting.is_empty();
         let mut state = self.0.lock();
@@ -97,7 +97,7 @@ impl Shared {
             if written.is_err() {
                 state.unreported += 1;
             }
-            // While lines are still being lost for want of room there is no end to report.
+            // Until the queue is empty, more lines may be dropped for lack of room, so it is too early to report.
             let is_over = written.is_ok() && state.waiting.is_empty();
             let lost = if is_over { mem::take(&mut state.unreported) } else { 0 };
             drop(state);
@@ -110,7 +110,7 @@ impl Shared {
         }
     }
 
-    /// The next line, once the one before is done with.
+    /// Marks the previous line as done, and waits for the next one.
     fn next(&self) -> Box<[u8]> {
         let mut state = self.lock();
         state.is_writing = false;
@@ -131,7 +131,7 @@ impl Shared {
 
 struct Writer<W> {
     output: W,
-    /// Whether the output ends in the middle of a line whose rest was lost.
+    /// Whether the output ends in an incomplete line whose rest was lost.
     is_torn: bool,
 }
 
@@ -154,7 +154,7 @@ impl<W: Write> Writer<W> {
                     self.is_torn = !left.is_empty();
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Who shares a pipe or a terminal with others may find it in non-blocking mode.
+                // Another process that shares the pipe or terminal may have set it to non-blocking mode.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY_PAUSE),
                 Err(error) => return Err(error),
             }
@@ -170,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    /// An output that writes as many bytes as it is told, one number a write; told an error, it fails.
+    /// An output that takes a scripted number of bytes per write, or fails with a scripted error.
     struct Scripted {
         script: mpsc::Receiver<io::Result<usize>>,
         written: Arc<Mutex<Vec<u8>>>,

@@ -1,9 +1,9 @@
-//! What operators see: logs on standard error, for people or for programs, and metrics for Prometheus.
-//! Standard output is for what a command was asked for.
+//! Observability: logs on standard error, as text or JSON, and metrics for Prometheus. Standard output is for the
+//! results of commands.
 //!
-//! **Invariant: no output stops the service.** Whatever happens to standard error or standard output (nobody reads it, its
-//! reader or its terminal has gone, its disk is full), lines are dropped and counted, and nothing waits for them but
-//! the end of the process, for a moment.
+//! **Invariant: no output stops the service.** If standard error or standard output cannot be written (it is not read,
+//! its reader or its terminal has gone, its disk is full), lines are dropped and counted. Only the exit of the process
+//! waits for them, and only briefly.
 
 mod line_queue;
 mod panics;
@@ -21,31 +21,31 @@ use tracing_subscriber::filter::ParseError;
 use self::line_queue::{LineQueue, OnDrop};
 use crate::config::LogFormat;
 
-/// The longest that an output is waited for where the process is about to end.
+/// How long to wait for an output before the process exits.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
 
 const LINES_DROPPED: &str = "windlass_log_lines_dropped_total";
 
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 
-/// Nothing where the operating system gives no thread: then every line is dropped.
+/// `None` if the background thread could not be spawned: then every line is dropped.
 static STDERR: OnceLock<Option<LineQueue>> = OnceLock::new();
 
-/// Why it does not begin.
+/// Why telemetry could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The filter is none.
+    /// The log filter is invalid.
     #[error("what to log cannot be understood")]
     Filter(#[from] ParseError),
-    /// There is a recorder already.
+    /// A metrics recorder is already installed.
     #[error("the metrics cannot be recorded")]
     Metrics(#[from] BuildError),
 }
 
-/// Begins to log and to count. `filter` is a level, or levels by module.
+/// Sets up logging and metrics. `filter` is a level, or levels by module.
 ///
 /// # Errors
-/// When the filter cannot be read.
+/// When the filter is invalid, or a metrics recorder is already installed.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), Error> {
     let filter: EnvFilter = filter.parse()?;
     let handle = PrometheusBuilder::new().install_recorder()?;
@@ -60,14 +60,14 @@ pub fn init(filter: &str, format: LogFormat) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes a message to standard error beside the log: a command's remark, or why it failed. Waits until it is
-/// written, but not for long.
+/// Writes a message to standard error outside of the log, such as a command's notice or the reason why it failed. Waits
+/// briefly for it to be written.
 pub fn say(message: &str) {
     LogLine::push(format!("{message}\n").as_bytes());
     flush();
 }
 
-/// Waits until every line so far is on standard error, but not for long: to be called before the process ends.
+/// Waits briefly for every line so far to be written to standard error. Call it before the process exits.
 pub fn flush() {
     if let Some(queue) = stderr() {
         queue.flush(OUTPUT_PATIENCE);
@@ -84,7 +84,7 @@ fn count_dropped() {
     counter!(LINES_DROPPED).increment(1);
 }
 
-/// Where an event is written to: each is one line, written by one call.
+/// The writer of log events: each event is one line, written in a single call.
 struct LogLine;
 
 impl LogLine {
@@ -107,7 +107,7 @@ impl Write for LogLine {
     }
 }
 
-/// The metrics in Prometheus' text format; nothing where nobody counts.
+/// Renders the metrics in Prometheus's text format; empty if no recorder is installed.
 pub fn metrics() -> String {
     METRICS.get().map(PrometheusHandle::render).unwrap_or_default()
 }
@@ -117,7 +117,7 @@ fn describe() {
         LINES_DROPPED,
         "Log lines that could not be written to standard error, or found no room to wait."
     );
-    // Shown from the start, so that its growth can be seen.
+    // Exported from the start, so that its first increase is visible.
     counter!(LINES_DROPPED).absolute(0);
     describe_counter!(
         "windlass_objects_unreadable_total",

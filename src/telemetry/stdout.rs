@@ -1,4 +1,4 @@
-//! Standard output: what a command was asked for, and where the service listens.
+//! Standard output: the results of commands, and the address that the service listens on.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write as _};
@@ -7,16 +7,15 @@ use std::thread;
 
 use super::OUTPUT_PATIENCE;
 
-/// Why a command's output is not where it was to go.
+/// A command's output could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("standard output cannot be written")]
 pub struct Error(#[from] io::Error);
 
-/// Writes a line of a command's output. A reader that has closed the pipe (`| head -1`) wants no more, which is no
-/// error.
+/// Writes a line of a command's output. A pipe that its reader has closed (`| head -1`) is not an error.
 ///
 /// # Errors
-/// When it cannot be written, such as to a full disk.
+/// When the line cannot be written, such as to a full disk.
 pub fn print(line: impl Display) -> Result<(), Error> {
     match deliver(line) {
         Err(Error(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -24,18 +23,18 @@ pub fn print(line: impl Display) -> Result<(), Error> {
     }
 }
 
-/// The same for what must reach somebody: a closed pipe is an error, too.
+/// Like [`print()`], for output that must be received: a closed pipe is an error, too.
 ///
 /// # Errors
-/// When it cannot be written.
+/// When the line cannot be written.
 pub fn deliver(line: impl Display) -> Result<(), Error> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;
     Ok(out.flush()?)
 }
 
-/// Writes a line for whoever started the service. That nobody reads it is no reason not to serve: errors are
-/// ignored, and a pipe that is full is waited for a moment only.
+/// Writes a line for the operator who started the service. The service runs even if it is not read: errors are ignored,
+/// and a full pipe is waited for only briefly.
 pub fn announce(line: String) {
     let (done, written) = mpsc::channel();
     let write = move || {

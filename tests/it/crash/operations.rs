@@ -123,7 +123,7 @@ impl Operation {
         assert!(answered.is_err() || self == Self::GiveUpPart, "{self:?} was acknowledged: {answered:?}");
     }
 
-    /// What is answered, where it is a request.
+    /// Sends the operation's request; `None` if it is a sweep.
     pub async fn send(self, client: &Client, target: &Target) -> Option<reqwest::Result<Response>> {
         let Target { upload, part, file } = target;
         let parts = format!("/v1/uploads/{upload}/parts");

@@ -1,4 +1,4 @@
-//! A panic at every step: it ends the request in which it happens, or the process, and leaves neither half alive.
+//! A panic at every step: it ends the request in which it occurs, or the process, and leaves neither half alive.
 
 use std::collections::BTreeSet;
 
@@ -48,10 +48,10 @@ async fn panic_in_a_request(app: &TestApp, operation: Operation, point: CrashPoi
         log.contains("panicked: a test wants it") && log.contains(point.name()) && log.contains("src/")
     })
     .await;
-    // Writing down an Upload, or giving up a Part, has another way to its end, or none that the client would see.
+    // Creating an Upload has a fallback, and the client may not see how abandoning a Part ends.
     let may_succeed = matches!(operation, CreateUpload | GiveUpPart);
     assert!(may_succeed || status == 500 || status == 503, "{operation:?} at '{}': {status}", point.name());
-    // The same process goes on.
+    // The same process keeps serving.
     let client = Client::new(&app.client.address, &app.client.key);
     assert_eq!(client.download(&client.file("another").await).await, b"another");
     app.restart_with(&[]);
@@ -76,7 +76,7 @@ async fn a_panic_in_a_sweep_costs_a_pass_of_the_service_and_fails_the_command(ap
     app.restart_with(&[]);
 }
 
-/// The kernel keeps 15 bytes of a name; `telemetry/panics.rs` decides.
+/// `telemetry/panics.rs` decides by thread name, of which the kernel keeps 15 bytes.
 async fn every_thread_is_one_of_which_it_is_decided_what_a_panic_does(app: &TestApp) {
     app.client.file("so that every thread has begun").await;
     let threads = std::fs::read_dir(format!("/proc/{}/task", app.program(|it| it.pid()))).unwrap();
@@ -87,7 +87,7 @@ async fn every_thread_is_one_of_which_it_is_decided_what_a_panic_does(app: &Test
     assert!(names.iter().all(|it| decided.contains(&&**it)), "{names:?}");
 }
 
-/// Nobody would take over the duty of the main thread.
+/// No other thread would take over the main thread's work.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_on_the_main_thread_ends_the_process_and_says_so() {
     let data_dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What the documents promise: their examples are run as they stand, and every name that they give exists.
+//! Checks the documentation: examples run as written, and everything named in it exists.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ use sqlx::Executor as _;
 use crate::support::program;
 use crate::support::{StoreKind, TestApp, cluster, tools};
 
-/// Variables that the documents name and that are no settings of the program: of its tests and its stack.
+/// Variables in the documentation that are settings of the tests or the stack, not of the program.
 const OTHER_VARIABLES: &[&str] = &["WINDLASS_BENCH_DIR", "WINDLASS_PORT"];
 
 fn read(path: &str) -> String {
@@ -24,7 +24,7 @@ fn documents() -> Vec<(&'static str, String)> {
         .into()
 }
 
-/// The longest words of these characters that begin with this.
+/// The longest words that consist of `beginning` followed by alphanumeric characters or those in `more`.
 fn words<'a>(text: &'a str, beginning: &'a str, more: &'a [u8]) -> impl Iterator<Item = &'a str> {
     text.match_indices(beginning).map(move |(at, _)| {
         let rest = &text[at + beginning.len()..];
@@ -33,7 +33,7 @@ fn words<'a>(text: &'a str, beginning: &'a str, more: &'a [u8]) -> impl Iterator
     })
 }
 
-/// The code blocks of a language.
+/// The code blocks in a language.
 fn blocks(text: &str, language: &str) -> Vec<String> {
     let fence = format!("```{language}\n");
     text.split(&fence).skip(1).map(|it| it.split("```").next().unwrap().to_owned()).collect()
@@ -77,7 +77,7 @@ fn every_command_that_the_documents_name_exists() {
             let arguments: Vec<_> = command.split(' ').filter(|it| !it.is_empty() && !it.starts_with('-')).collect();
             let found = program::run(&[], &[&arguments[..], &["--help"]].concat());
             let is_known = found.status.success() || arguments.is_empty();
-            // A value may follow, such as a time.
+            // A value may follow the command, such as a time.
             assert!(
                 is_known || program::run(&[], &[&arguments[..1], &["--help"]].concat()).status.success(),
                 "{path}: windlass {command}"

@@ -1,5 +1,5 @@
-//! The image's build, as far as Cargo reads the manifest: among exactly the files that `.dockerignore` lets in and each
-//! step of `Dockerfile` copies.
+//! The image's build, up to where Cargo has read the manifest, with exactly the files that `.dockerignore` admits and
+//! each step of the `Dockerfile` copies.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,7 +13,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// `.dockerignore`: the last pattern that fits a path, or a directory above it, decides.
+/// `.dockerignore`: the last pattern that matches a path or one of its parents wins.
 struct Ignored(Vec<(bool, Vec<String>)>);
 
 impl Ignored {
@@ -34,14 +34,14 @@ impl Ignored {
         self.0.iter().rev().find(|(_, pattern)| fits(pattern)).is_none_or(|(is_back_in, _)| *is_back_in)
     }
 
-    /// Whether something below a directory may be let in.
+    /// Whether a file below a directory may be admitted.
     fn may_let_in_below(&self, directory: &Path) -> bool {
         let names: Vec<_> = directory.iter().map(|it| it.to_str().unwrap()).collect();
         let leads_below = |pattern: &[String]| pattern.iter().zip(&names).all(|(a, b)| matches(a, b));
         self.lets_in(directory) || self.0.iter().any(|(is_back_in, pattern)| *is_back_in && leads_below(pattern))
     }
 
-    /// Every file that is let in.
+    /// Every file that is admitted.
     fn context(&self) -> Vec<PathBuf> {
         let (mut files, mut directories) = (Vec::new(), vec![PathBuf::new()]);
         while let Some(directory) = directories.pop() {
@@ -59,7 +59,7 @@ impl Ignored {
     }
 }
 
-/// A name and a pattern of one: `*` stands for anything.
+/// Whether a name matches a pattern, in which `*` stands for any characters.
 fn matches(pattern: &str, name: &str) -> bool {
     assert!(pattern != "**" && !pattern.contains(['?', '[']), "this test does not know '{pattern}'");
     let Some((before, after)) = pattern.split_once('*') else { return pattern == name };
@@ -67,7 +67,7 @@ fn matches(pattern: &str, name: &str) -> bool {
     rest.is_some_and(|rest| (0..=rest.len()).any(|at| rest.is_char_boundary(at) && matches(after, &rest[at..])))
 }
 
-/// The instructions of the stage that compiles.
+/// The instructions of the build stage.
 fn build_stage() -> Vec<(String, String)> {
     let text = fs::read_to_string(root().join("Dockerfile")).unwrap();
     let lines: Vec<_> = text.lines().filter(|it| !it.starts_with('#')).collect();
@@ -80,7 +80,7 @@ fn build_stage() -> Vec<(String, String)> {
     stage
 }
 
-/// Copies as `COPY` does, without options.
+/// Copies files as `COPY` does without options.
 fn copy(context: &[PathBuf], arguments: &str, to: &Path) {
     let words: Vec<_> = arguments.split_whitespace().collect();
     assert!(!words[0].starts_with("--"), "this test does not know COPY {arguments}");
@@ -101,8 +101,8 @@ fn copy(context: &[PathBuf], arguments: &str, to: &Path) {
     }
 }
 
-/// A `cargo` that gets as far as to look for a target that does not exist: it has read the manifest and the lock, with
-/// everything that they name, and builds nothing. (`cargo metadata` does not look for the files of targets.)
+/// A `cargo` that fails on a nonexistent target: by then it has read the manifest and the lock file, with everything
+/// they refer to, but has built nothing. (`cargo metadata` does not check that the targets' files exist.)
 const READING_CARGO: &str = r#"#!/bin/sh
 echo "$*" >>"$0.calls"
 said=$(CARGO "$@" --offline --bin there-is-none 2>&1)
@@ -141,7 +141,7 @@ fn cargo_can_read_the_manifest_after_every_step_of_the_images_build() {
     everything_that_the_compiler_reads_is_there(&context, image.path());
 }
 
-/// What macros read while they are expanded, and what sqlx reads instead of a database.
+/// Checks for the files that macros read during expansion and that sqlx reads in place of a database.
 fn everything_that_the_compiler_reads_is_there(context: &[PathBuf], image: &Path) {
     for file in context.iter().filter(|it| it.starts_with("src") && it.extension().is_some_and(|it| it == "rs")) {
         let text = fs::read_to_string(root().join(file)).unwrap();

@@ -158,7 +158,7 @@ async fn rows_of_every_version_are_swept_when_their_time_has_come() {
         ("DATABASE_URL".to_owned(), database.url.clone()),
         ("WINDLASS_DATA_DIR".to_owned(), folder.path().display().to_string()),
     ];
-    // The rows' objects were never there.
+    // The rows' objects never existed.
     let linked = program::run(&settings, &["store", "link", "--yes"]);
     assert!(linked.status.success(), "{linked:?}");
     for _ in 0..4 {

@@ -74,7 +74,7 @@ impl TestApp {
         program::run(&self.with(more), arguments)
     }
 
-    /// Links the ledger with another store than it had, which is made: whether it went well, and what was logged.
+    /// Links the ledger to another store and creates that store: whether it succeeded, and its log.
     pub fn link(&self, store: &[(&str, &str)]) -> (bool, String) {
         let linked = self.run_with(store, &["store", "link", "--yes"]);
         (linked.status.success(), String::from_utf8(linked.stderr).unwrap())
@@ -115,8 +115,8 @@ impl TestApp {
         *program = Program::serve(&settings, &self.data_dir.path().join("log"), false);
     }
 
-    /// What the program has logged, to the last line: it writes them a moment later, in their order, and a signal that
-    /// it ignores is logged after them.
+    /// The program's log, complete up to now. Lines are written asynchronously but in order, so nothing is missing once
+    /// an ignored signal has been logged.
     pub fn log(&self) -> String {
         let read = || std::fs::read_to_string(self.data_dir.path().join("log")).unwrap();
         let marks = || read().matches("SIGUSR2").count();

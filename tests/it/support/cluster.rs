@@ -77,7 +77,7 @@ fn url_of(database: &str) -> String {
     format!("{server}/{database}")
 }
 
-/// The settings of an embedded server of a test's own.
+/// The settings of an embedded server for the tests.
 pub fn server_settings(data_dir: PathBuf, connections: u32) -> Settings {
     Settings {
         data_dir,

@@ -1,4 +1,4 @@
-//! The program with nothing set up: its own PostgreSQL and its objects, all in a data directory.
+//! The program without any setup: its own PostgreSQL and its objects in one data directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ use super::client::Client;
 use super::program::Program;
 use super::tools;
 
-/// A `windlass serve` on a data directory.
+/// A running `windlass serve` on a data directory.
 pub struct Embedded {
     pub program: Program,
     pub client: Client,
     pub data_dir: PathBuf,
 }
 
-/// The settings that name a data directory, and no more than that.
+/// Settings that name the data directory and nothing else.
 pub fn settings(data_dir: &Path) -> Vec<(String, String)> {
     vec![("WINDLASS_DATA_DIR".to_owned(), data_dir.display().to_string())]
 }
@@ -25,7 +25,7 @@ pub fn settings(data_dir: &Path) -> Vec<(String, String)> {
 impl Embedded {
     pub fn start(data_dir: &Path, more: &[(&str, &str)]) -> Self {
         let mut settings = settings(data_dir);
-        // A line for every request, some of which are repeated very often, would hide the others.
+        // Per-request lines would drown out the others: some requests are repeated very often.
         settings.push(("WINDLASS_LOG".to_owned(), "info,windlass::http::stamp=warn".to_owned()));
         settings.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let key_is_shown = !data_dir.join("api-key").exists();
@@ -35,25 +35,25 @@ impl Embedded {
         Self { program, client, data_dir: data_dir.to_owned() }
     }
 
-    /// Stops it, well.
+    /// Stops it gracefully.
     pub fn stop(mut self) {
         self.program.signal(Signal::SIGINT);
         assert!(self.program.wait().success(), "{}", self.log());
     }
 
-    /// The server's process.
+    /// The process id of the PostgreSQL server.
     pub fn postmaster(&self) -> Pid {
         let about = fs::read_to_string(self.data_dir.join("postgres/postmaster.pid")).unwrap();
         Pid::from_raw(about.lines().next().unwrap().parse().unwrap())
     }
 
-    /// The server's port.
+    /// The port of the PostgreSQL server.
     pub fn postgres_port(&self) -> u16 {
         let about = fs::read_to_string(self.data_dir.join("postgres/postmaster.pid")).unwrap();
         about.lines().nth(3).unwrap().parse().unwrap()
     }
 
-    /// Kills the server as the system does when memory is short.
+    /// Kills the PostgreSQL server as the OOM killer does.
     pub fn kill_postmaster(&self) {
         kill(self.postmaster(), Signal::SIGKILL).unwrap();
     }
@@ -62,12 +62,12 @@ impl Embedded {
         fs::read_to_string(log_of(&self.data_dir)).unwrap()
     }
 
-    /// Whether ledger and store answer.
+    /// Whether files can be listed.
     pub async fn is_ready(&self) -> bool {
         self.client.get("/v1/files?limit=1").await.status.is_success()
     }
 
-    /// How often the server was started again.
+    /// How often the PostgreSQL server was restarted.
     pub async fn restarts(&self) -> u32 {
         let metrics = self.client.get("/metrics").await;
         let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
@@ -84,7 +84,7 @@ impl Drop for Embedded {
     }
 }
 
-/// Not beside the data directory, whose disk may be full.
+/// The path of the log, away from the data directory, whose disk may be full.
 pub fn log_of(data_dir: &Path) -> PathBuf {
     let logs = tools::scratch().join("logs");
     fs::create_dir_all(&logs).unwrap();

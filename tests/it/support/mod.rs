@@ -27,8 +27,8 @@ pub use store::StoreKind;
 /// many tests are about objects.
 pub const OBJECTS_ONLY: (&str, &str) = ("WINDLASS_LEDGER_PART_BYTES", "0");
 
-/// Runs each named test on every kind of store: `name(&TestApp)`, with settings (`NAME = "value"`) where it needs
-/// other ones. After `objects only:` small Parts are objects, too. Every one ends with the question of [`audit`].
+/// Runs each named test, `name(&TestApp)`, on every kind of store, with its own settings (`NAME = "value"`) if it needs
+/// any. After `objects only:`, small Parts are stored as objects, too. Every test ends with an [`audit`].
 #[macro_export]
 macro_rules! on_every_store {
     (objects only: $($tests:tt)*) => {
@@ -63,8 +63,8 @@ macro_rules! on_every_store {
     };
 }
 
-/// The same on the two kinds that most installations have, a directory and an S3 server; on the others where
-/// `./dev stores` asks for it.
+/// The same on the two kinds that most installations have, a directory and an S3 server; the others are run by
+/// `./dev stores`.
 #[macro_export]
 macro_rules! on_a_directory_and_s3 {
     (objects only: $($tests:tt)*) => {

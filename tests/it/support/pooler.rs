@@ -15,11 +15,11 @@ use super::{eventually, tools};
 pub struct Pooler {
     child: Child,
     folder: TempDir,
-    /// The database's URL through it.
+    /// The database's URL through the pooler.
     pub url: String,
 }
 
-/// The versions that `./dev` gets: the one that knows no prepared statements, and one that does.
+/// The versions that `./dev` installs: one without support for prepared statements, and one with it.
 pub fn programs() -> Vec<PathBuf> {
     let all = [
         tools::tool("pgbouncer/run"),
@@ -29,7 +29,7 @@ pub fn programs() -> Vec<PathBuf> {
 }
 
 impl Pooler {
-    /// Starts one before a database, in this mode and with more lines of configuration.
+    /// Starts a pooler in front of a database, in this mode and with additional lines of configuration.
     pub async fn start(program: &PathBuf, database_url: &str, mode: &str, more: &str) -> Self {
         let mut url: Url = database_url.parse().unwrap();
         let (host, server_port) = (url.host_str().unwrap().to_owned(), url.port().unwrap());
@@ -47,7 +47,7 @@ impl Pooler {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]);
         if geteuid().is_root() {
-            // It refuses to run as root.
+            // PgBouncer refuses to run as root.
             command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]);
             for path in [folder.path(), &users, &config] {
                 nix::unistd::chown(path, Some(65534.into()), None).unwrap();
@@ -66,7 +66,7 @@ impl Pooler {
         pooler
     }
 
-    /// What it has logged.
+    /// The pooler's log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap()
     }

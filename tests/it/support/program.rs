@@ -50,7 +50,7 @@ impl Program {
         Self::listening(command(settings), settings, log_path, wait_for_key)
     }
 
-    /// The same, run by another program, which is named with its arguments.
+    /// The same, run under another command, given with its arguments.
     pub fn serve_under(under: &[&str], settings: &[(String, String)], log_path: &Path) -> Self {
         Self::listening(command_under(under, settings), settings, log_path, true)
     }
@@ -81,8 +81,8 @@ impl Program {
         Self { child, address, key_line }
     }
 
-    /// Starts `windlass serve` by a command whose outputs are the caller's affair, and waits until it answers on a
-    /// port that it is given.
+    /// Starts `windlass serve` from a command whose outputs the caller has set up, and waits until it listens on a port
+    /// that is chosen here.
     pub fn answering(mut command: Command) -> Self {
         let address = format!("127.0.0.1:{}", free_port());
         let mut child = command.env("WINDLASS_LISTEN", &address).spawn().unwrap();
@@ -95,7 +95,7 @@ impl Program {
         Self { child, address: format!("http://{address}"), key_line: None }
     }
 
-    /// What the program's standard error is connected to, where that is a pipe.
+    /// The read end of the program's standard error, which has to be piped.
     pub fn take_stderr(&mut self) -> ChildStderr {
         self.child.stderr.take().unwrap()
     }
@@ -111,7 +111,7 @@ impl Program {
         self.child.wait().ok();
     }
 
-    /// Whether it has not ended.
+    /// Whether it is still running.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
@@ -134,7 +134,7 @@ impl Program {
     }
 }
 
-/// A port that is free, and that no outgoing connection is given.
+/// A free port outside the ephemeral range.
 fn free_port() -> u16 {
     loop {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() % 10_000 + 10_000;

@@ -1,5 +1,5 @@
 //! A real S3 server whose answers go wrong: what is asked is passed on as it is, signature and all, but
-//! for the requests that a rule is about. It is a proxy for plain HTTP as well, to that server only.
+//! for the requests that a rule is about. It also acts as a plain HTTP proxy, to that server only.
 
 use std::convert::Infallible;
 use std::net::TcpListener;
@@ -22,13 +22,13 @@ pub enum Fault {
     DoesItAndFails,
     /// The server does nothing, and says 200 with an error in the body.
     FailsWith200,
-    /// The server says that it deleted nothing, in a body that says so object by object, with a failure of its own.
+    /// The server deletes nothing and reports an internal error for each object in the body.
     DeletesNothing,
-    /// The same because the objects may not be deleted.
+    /// The same, but access to each object is denied.
     Locks,
-    /// The server says that it could not delete an object that nobody has named.
+    /// The server reports a failure to delete an object that was not in the request.
     NamesAnother,
-    /// The server gives this body for an answer, with 200.
+    /// The server responds with 200 and this body.
     Answers(&'static str),
     /// It takes its time.
     IsLate(Duration),
@@ -104,7 +104,7 @@ impl FaultyS3 {
         *self.shared.rules.lock().unwrap() = vec![rule];
     }
 
-    /// From now on this happens as well.
+    /// Adds a rule to the current ones.
     pub fn add(&self, rule: Rule) {
         self.shared.rules.lock().unwrap().push(rule);
     }
@@ -150,7 +150,7 @@ async fn pass_on(shared: Data<Shared>, request: HttpRequest, mut body: Bytes) ->
         Some(Fault::FlipsASentByte) => body = [&[body[0] ^ 1], &body[1..]].concat().into(),
         Some(Fault::DoesItAndFails | Fault::FlipsAByte | Fault::LosesAByte | Fault::GainsAByte) | None => {}
     }
-    // Of a request to a proxy, the host goes.
+    // A request to a proxy has an absolute URI: drop its host.
     let asked = request.uri().path_and_query().map_or("/", |it| it.as_str());
     let url = format!("{}{asked}", shared.target);
     let mut passed = shared.http.request(request.method().as_str().parse().unwrap(), url).body(body);

@@ -1,4 +1,4 @@
-//! A file system that is small enough to be filled, where the tests run as root.
+//! A file system that is small enough to be filled, available if the tests run as root.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -8,21 +8,22 @@ use std::process::Command;
 use nix::sys::statvfs::statvfs;
 use tempfile::TempDir;
 
-/// A small file system; it goes with this value.
+/// A small file system, unmounted on drop.
 pub struct SmallDisk {
     place: PathBuf,
-    /// The image that is mounted, and the place where nobody named one.
+    /// Holds the image and the mount point of an ext4 file system.
     _files: Option<TempDir>,
 }
 
 impl SmallDisk {
-    /// Mounts one of so many megabytes in memory; nothing for those who may not mount.
+    /// Mounts a tmpfs of this size, or returns `None` if mounting is not permitted.
     pub fn in_memory(place: &Path, mib: u32) -> Option<Self> {
         mounted(mount(&["-t", "tmpfs", "-o", &format!("size={mib}m,mode=0700"), "tmpfs"], place))?;
         Some(Self { place: place.to_owned(), _files: None })
     }
 
-    /// The same as a real disk is: an ext4 file system in a file, at a place of its own. Nothing of it is for root alone.
+    /// The same with a real disk's file system: ext4 in an image file, with its own mount point and no blocks reserved
+    /// for root.
     pub fn ext4(mib: u32) -> Option<Self> {
         let files = tempfile::tempdir().unwrap();
         let (image, place) = (files.path().join("image"), files.path().join("mounted"));
@@ -42,19 +43,19 @@ impl SmallDisk {
         assert!(mount(&["-o", &format!("remount,{how}")], &self.place));
     }
 
-    /// The bytes that can be written still.
+    /// The number of bytes that can still be written.
     pub fn available(&self) -> u64 {
         let about = statvfs(&self.place).unwrap();
         about.blocks_available() * about.fragment_size()
     }
 
-    /// Leaves so many files to be made, of a disk in memory.
+    /// Limits the number of files that can still be created. Only for a tmpfs.
     pub fn leave_files(&self, count: u64) {
         let about = statvfs(&self.place).unwrap();
         self.remount(&format!("nr_inodes={}", about.files() - about.files_available() + count));
     }
 
-    /// Writes a file until there is not a byte left.
+    /// Appends to a file until no space is left.
     pub fn fill(&self, name: &str) -> PathBuf {
         let path = self.place.join(name);
         let mut file = OpenOptions::new().create(true).append(true).open(&path).unwrap();

@@ -1,4 +1,4 @@
-//! A standby of a Postgres, which may be promoted.
+//! A standby of a Postgres server, which can be promoted.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -11,17 +11,17 @@ use url::Url;
 
 use super::eventually;
 
-/// A server that follows another one.
+/// A server that replicates another one.
 pub struct Standby {
     bin: PathBuf,
     child: Child,
     folder: TempDir,
     pub address: SocketAddr,
-    /// Where it is reached, as the primary's role.
+    /// The standby's URL, with the primary's role.
     pub url: String,
 }
 
-/// A command of Postgres's, which does not run as root and ends with the thread that started it.
+/// A Postgres command that does not run as root and ends with the thread that started it.
 fn command(program: PathBuf) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]);
@@ -33,7 +33,7 @@ fn command(program: PathBuf) -> Command {
 }
 
 impl Standby {
-    /// Starts one of the server at that address.
+    /// Starts a standby of the server at this address.
     pub async fn of(primary: &Url, pool: &PgPool) -> Self {
         let bin: String =
             sqlx::query_scalar("select setting from pg_config where name = 'BINDIR'").fetch_one(pool).await.unwrap();
@@ -71,7 +71,7 @@ impl Standby {
         standby
     }
 
-    /// Waits until all of the primary's changes are here, and makes a primary of it.
+    /// Waits until the standby has replayed all of the primary's changes, then promotes it.
     pub async fn promote(&self, primary: &PgPool) {
         eventually("the standby has everything", async || {
             let behind = "select count(*) from pg_stat_replication where replay_lsn < pg_current_wal_lsn()";

@@ -1,4 +1,4 @@
-//! The kinds of store, and what is in them.
+//! The kinds of store, and access to their contents.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,11 +22,11 @@ pub const SECRET: &str = "testsecret";
 pub const BUCKET: &str = "uploads";
 pub const GOOGLE_BUCKET: &str = "googleuploads";
 
-/// The account of Azurite, and its key: the same everywhere.
+/// Azurite's well-known account and its key.
 pub const AZURE_ACCOUNT: &str = "devstoreaccount1";
 pub const AZURE_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
-/// The object with the store's identity.
+/// The name of the object that holds the store's identity.
 pub const IDENTITY: &str = "windlass-store.json";
 
 /// Where a test keeps its objects.
@@ -39,9 +39,9 @@ pub enum StoreKind {
     Moto,
     /// A container on Azurite.
     Azure,
-    /// A bucket that is reached by Google's client. Its server is moto, whose S3 is what Google calls its XML API:
-    /// of the emulators of Google's store that can be had, gcp-storage-emulator 2026.7.19 answers that API's lists
-    /// and multipart uploads with 501, and fake-gcs-server 1.54 its writes with 400.
+    /// A bucket accessed with Google's client. The server is moto, whose S3 API is what Google calls its XML API: of
+    /// the available emulators of Google's store, gcp-storage-emulator 2026.7.19 responds to that API's list and
+    /// multipart upload requests with 501, and fake-gcs-server 1.54 to its writes with 400.
     Google,
 }
 
@@ -97,7 +97,7 @@ impl Store {
     }
 
     fn google(endpoint: &str, prefix: String) -> Self {
-        // moto finds the service that is meant in the header with the signature.
+        // moto reads the requested service from the `Authorization` header.
         let token = "Credential=key/20260101/us-east-1/s3/aws4_request";
         let objects = GoogleCloudStorageBuilder::new()
             .with_base_url(endpoint)
@@ -152,7 +152,7 @@ impl Store {
         }
     }
 
-    /// Every object but the store's identity, by name; also those that a crash left under another name.
+    /// Lists all objects except the store's identity, by name; also those that a crash left under another name.
     pub async fn list(&self) -> Vec<Listed> {
         let mut listed = match self {
             Self::Directory(root) => files_below(root.path(), root.path()),
@@ -170,7 +170,7 @@ impl Store {
         listed
     }
 
-    /// Reads an object past the service, as text.
+    /// Reads an object as text, bypassing the service.
     pub async fn read(&self, name: &str) -> String {
         match self {
             Self::Directory(root) => fs::read_to_string(root.path().join(name)).unwrap(),
@@ -181,8 +181,8 @@ impl Store {
         }
     }
 
-    /// How many multipart uploads are half-done below our prefix. Azure has no such thing: what is not committed is
-    /// nowhere, and gone after a week.
+    /// The number of unfinished multipart uploads under our prefix. Azure lists none: uncommitted blocks are not
+    /// visible and expire after a week.
     pub async fn half_done(&self) -> usize {
         let Self::Bucket { prefix, settings, s3, kind, .. } = self else { return 0 };
         let url = match (kind, s3) {
@@ -245,7 +245,7 @@ impl Store {
         }
     }
 
-    /// Begins a multipart upload past the service. Whether there is such a thing that is listed.
+    /// Begins a multipart upload, bypassing the service. Returns whether the store has uploads that are listed.
     pub async fn begin_multipart(&self, name: &str) -> bool {
         let Self::Bucket { prefix, s3: Some(s3), .. } = self else { return false };
         s3.create_multipart(&format!("{prefix}/{name}").into()).await.is_ok()
@@ -268,7 +268,7 @@ impl Store {
     }
 }
 
-/// A client of an S3 server of the tests, past the service.
+/// A client of one of the tests' S3 servers, bypassing the service.
 pub fn s3_client(endpoint: &str) -> AmazonS3 {
     AmazonS3Builder::new()
         .with_endpoint(endpoint)

@@ -1,4 +1,4 @@
-//! The servers that buckets are kept on: one of each kind for the run, which ends with this process.
+//! The servers that host the buckets: one of each kind per run, which ends with this process.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -17,19 +17,19 @@ use reqwest::RequestBuilder;
 use super::store::{AZURE_ACCOUNT, AZURE_KEY, BUCKET, GOOGLE_BUCKET, KEY, SECRET};
 use super::tools;
 
-/// The endpoint of a real SeaweedFS; nothing where it is not installed.
+/// The endpoint of a real SeaweedFS, or `None` if it is not installed.
 pub fn seaweedfs() -> Option<&'static str> {
     static SERVER: OnceLock<Option<String>> = OnceLock::new();
     SERVER.get_or_init(|| Some(run(tools::tool("venv/bin/weed")?, start_seaweedfs))).as_deref()
 }
 
-/// The endpoint of moto, an S3 server of another make. It looks at no signature.
+/// The endpoint of moto, another implementation of S3. It does not verify signatures.
 pub fn moto() -> Option<&'static str> {
     static SERVER: OnceLock<Option<String>> = OnceLock::new();
     SERVER.get_or_init(|| Some(run(tools::tool("stores/bin/moto_server")?, start_moto))).as_deref()
 }
 
-/// The endpoint of Azurite, Microsoft's emulator of Azure's blobs.
+/// The endpoint of Azurite, Microsoft's emulator of Azure Blob Storage.
 pub fn azurite() -> Option<&'static str> {
     static SERVER: OnceLock<Option<String>> = OnceLock::new();
     let program = || {
@@ -39,8 +39,8 @@ pub fn azurite() -> Option<&'static str> {
     SERVER.get_or_init(|| Some(run(program()?, start_azurite))).as_deref()
 }
 
-/// Starts a server in a thread of its own: a server's life hangs on the thread that started it, and this
-/// one never ends before it.
+/// Starts a server on a dedicated thread: a server is killed when the thread that started it ends, and this one
+/// waits for it.
 fn run(program: PathBuf, start: fn(&Path) -> (String, Child)) -> String {
     let (ready, endpoint) = mpsc::channel();
     thread::spawn(move || {
@@ -66,7 +66,7 @@ fn start_seaweedfs(weed: &Path) -> (String, Child) {
             .envs([("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET)])
             .envs([("GOMEMLIMIT", "600MiB"), ("GOGC", "50")]);
     });
-    // It listens before it can keep anything.
+    // It listens before it can store anything.
     thread::sleep(Duration::from_secs(2));
     (format!("http://127.0.0.1:{port}"), server)
 }
@@ -81,7 +81,7 @@ fn start_moto(program: &Path) -> (String, Child) {
     (endpoint, server)
 }
 
-/// A moto of one test's own, over TLS with this certificate and its key; it ends with the thread.
+/// A separate moto for one test, over TLS with this certificate and key; it ends with the calling thread.
 pub fn moto_over_tls(certificate: &Path, key: &Path) -> Option<(String, Child)> {
     let program = tools::tool("stores/bin/moto_server")?;
     let port = free_port();
@@ -98,7 +98,7 @@ fn start_azurite(program: &Path) -> (String, Child) {
         command
             .arg(tools::dev_dir().join("node"))
             .arg(program)
-            // It is older than the version of the API that the client asks for.
+            // Azurite does not support the API version that the client requests.
             .args(["--silent", "--skipApiVersionCheck", "--disableTelemetry", "--inMemoryPersistence"])
             .args(["--blobHost", "127.0.0.1", "--blobPort", &port.to_string()]);
     });
@@ -124,7 +124,7 @@ fn start(name: &str, port: u16, arguments: impl FnOnce(&mut Command, &Path)) -> 
     server
 }
 
-/// The request that makes the container, signed with the account's key.
+/// The request that creates the container, signed with the account key.
 fn make_container(client: &reqwest::Client, endpoint: &str) -> RequestBuilder {
     let date = DateTime::<Utc>::from(SystemTime::now()).format("%a, %d %b %Y %H:%M:%S GMT").to_string();
     let (version, resource) = ("2021-08-06", format!("/{AZURE_ACCOUNT}/{AZURE_ACCOUNT}/{BUCKET}\nrestype:container"));
@@ -138,7 +138,7 @@ fn make_container(client: &reqwest::Client, endpoint: &str) -> RequestBuilder {
         .header("authorization", format!("SharedKey {AZURE_ACCOUNT}:{signature}"))
 }
 
-/// Sends a request that has to succeed, from a thread that has no runtime.
+/// Sends a request that must succeed, from a thread without a runtime.
 fn send(request: impl FnOnce(reqwest::Client) -> RequestBuilder) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let answer =
@@ -150,7 +150,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// The first of five ports that are free, as are those ten thousand above (SeaweedFS uses both).
+/// The first of five consecutive free ports; those 10,000 above are free as well (SeaweedFS uses both).
 fn free_ports() -> u16 {
     let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
     loop {

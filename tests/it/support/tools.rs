@@ -18,7 +18,7 @@ pub fn pg_bin() -> Option<PathBuf> {
     env::var_os("WINDLASS_PG_BIN").filter(|it| !it.is_empty()).map(PathBuf::from)
 }
 
-/// The major version of PostgreSQL whose programs are in a directory.
+/// The major version of the PostgreSQL programs in a directory.
 pub fn pg_major(dir: &Path) -> Option<u32> {
     let said = Command::new(dir.join("postgres")).arg("--version").output().ok()?;
     let said = String::from_utf8(said.stdout).ok()?;

@@ -1,4 +1,4 @@
-//! Where the database is, as people write it: an IPv6 address, a name with several addresses, one that TLS proves.
+//! Forms of the database's address: IPv6, a name with several addresses, a name verified by TLS.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use url::Url;
 use crate::support::pooler::{Pooler, programs};
 use crate::support::{cluster, program, tools};
 
-/// Carries whatever is connected to an address to the server, or keeps it waiting.
+/// Forwards connections to the server, or accepts them and never responds.
 async fn relay(listener: TcpListener, server: Option<SocketAddr>) {
     let mut kept = Vec::new();
     while let Ok((mut client, _)) = listener.accept().await {
@@ -30,7 +30,7 @@ fn address(url: &Url) -> SocketAddr {
     format!("{}:{}", url.host_str().unwrap(), url.port().unwrap()).parse().unwrap()
 }
 
-/// Whether the keys can be listed there, and what was said.
+/// Runs `keys list` on a database URL: whether it succeeded, and its standard error.
 async fn lists_keys(url: &Url, more: &[(&str, &str)]) -> (bool, String) {
     let mut settings = vec![("DATABASE_URL".to_owned(), url.to_string())];
     settings.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
@@ -62,7 +62,7 @@ async fn of_the_addresses_of_a_name_the_one_that_answers_is_found() {
     }
     let database = cluster::database().await;
     let mut url: Url = database.url.parse().unwrap();
-    // The resolver names the address first that is nearest to one's own.
+    // The resolver returns the closest address first: 127.0.0.1, where nothing responds.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = silent.local_addr().unwrap().port();
     let there = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
@@ -73,7 +73,7 @@ async fn of_the_addresses_of_a_name_the_one_that_answers_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let hosts = folder.path().join("hosts");
     fs::write(&hosts, "127.0.0.1 database.test\n127.0.0.2 database.test\n").unwrap();
-    // In a mount namespace of its own, the names are these.
+    // A separate mount namespace keeps this hosts file private.
     let script = format!("mount --bind {} /etc/hosts && exec \"$0\" \"$@\"", hosts.display());
     let settings = [("DATABASE_URL".to_owned(), url.to_string())];
     let listing = move || {
@@ -84,7 +84,7 @@ async fn of_the_addresses_of_a_name_the_one_that_answers_is_found() {
     assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
 }
 
-/// Makes an authority (`ca.pem`), and a certificate of its own for `localhost` (`cert.pem`, `key.pem`).
+/// Creates a CA (`ca.pem`) and a certificate for `localhost` that it has signed (`cert.pem`, `key.pem`).
 fn certificate(openssl: &Path, folder: &Path) {
     fs::write(folder.join("extensions"), "subjectAltName = DNS:localhost\nbasicConstraints = CA:false\n").unwrap();
     for arguments in [

@@ -1,4 +1,4 @@
-//! How a bucket and what is in it are addressed: by host or by path, in a region, below a prefix.
+//! How buckets and objects are addressed: by host or by path, in a region, under a prefix.
 
 use crate::support::s3_faults::FaultyS3;
 use crate::support::store::{BUCKET, StoreKind, s3_client};
@@ -6,14 +6,14 @@ use crate::support::{OBJECTS_ONLY, TestApp};
 use futures_util::TryStreamExt as _;
 use object_store::ObjectStore as _;
 
-/// Every key of the tests' bucket that begins so.
+/// The keys in the tests' bucket under a prefix.
 async fn keys(app: &TestApp, prefix: &str) -> Vec<String> {
     let found: Vec<_> =
         s3_client(app.setting("AWS_ENDPOINT_URL")).list(Some(&prefix.into())).try_collect().await.unwrap();
     found.into_iter().map(|it| it.location.to_string()).collect()
 }
 
-/// A bucket's location below which a test may do as it likes.
+/// A location in the tests' bucket that belongs to one test.
 fn below(app: &TestApp, prefix: &str) -> String {
     format!("{}/{prefix}", app.setting("WINDLASS_STORE"))
 }
@@ -51,7 +51,7 @@ async fn a_prefix_is_the_key_that_a_person_expects() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_earlier_version_kept_below_an_encoded_prefix_is_still_found() {
     let Some(app) = TestApp::start(StoreKind::Bucket, &[OBJECTS_ONLY]).await else { return };
-    // As earlier versions did it for `a b`: the percent sign is part of the key.
+    // What earlier versions made of `a b`: the percent sign is part of the key.
     let former = below(&app, "a%2520b");
     assert!(app.link(&[("WINDLASS_STORE", &former)]).0);
     app.restart_with(&[("WINDLASS_STORE", &former)]);
@@ -68,7 +68,7 @@ async fn what_an_earlier_version_kept_below_an_encoded_prefix_is_still_found() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_may_be_addressed_by_its_host_name() {
     let Some(app) = TestApp::start(StoreKind::Bucket, &[OBJECTS_ONLY]).await else { return };
-    // The server takes `uploads.store.invalid` for the bucket; nobody can look that name up but the proxy.
+    // The server maps the host `uploads.store.invalid` to the bucket; the name does not resolve without the proxy.
     let proxy = FaultyS3::before(app.setting("AWS_ENDPOINT_URL"));
     for endpoint in ["http://store.invalid", "http://uploads.store.invalid"] {
         let by_host = [
@@ -93,7 +93,7 @@ async fn a_bucket_may_be_addressed_by_its_host_name() {
 async fn a_missing_bucket_is_made_in_its_region() {
     let Some(app) = TestApp::start(StoreKind::Moto, &[]).await else { return };
     let bucket = format!("made-{}", fastrand::u64(..));
-    // It refuses one that does not name its region; the server before it, one without a length.
+    // moto rejects a bucket creation without its region; the proxy rejects one without a length.
     let before = FaultyS3::before(app.setting("AWS_ENDPOINT_URL"));
     let store = format!("s3://{bucket}/a");
     let settings =

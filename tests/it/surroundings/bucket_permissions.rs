@@ -1,4 +1,4 @@
-//! A bucket that does not allow, or does not have, all that the service asks for.
+//! A bucket that denies or does not support some of the requests that the service sends.
 
 use std::process::Output;
 
@@ -12,21 +12,21 @@ const LARGE: usize = 11 * 1024 * 1024;
 
 const UNKNOWN: &str = "parts/b5/part_0192f0c1a2b37c4d8e5f60718293a4b5";
 
-/// Pages that say that others follow, and not where; and none at all.
+/// Truncated pages whose markers are missing or do not advance, and a body that is not XML.
 const NO_MARKERS: &str = "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated></ListMultipartUploadsResult>";
 const NO_ADVANCE: &str = "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker>\
      <NextUploadIdMarker>u</NextUploadIdMarker></ListMultipartUploadsResult>";
 const NO_XML: &str = "<html>a proxy's page</html";
-/// Uploads of other prefixes.
+/// Uploads under other prefixes.
 const OF_OTHERS: &str = "<ListMultipartUploadsResult><EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>\
      <Upload><Key>other%2Fparts%2Fb5%2Fpart_0192f0c1a2b37c4d8e5f60718293a4b5</Key><UploadId>u</UploadId></Upload>\
      <Upload><Key>parts/b5/part_0192f0c1a2b37c4d8e5f60718293a4b5</Key><UploadId>v</UploadId></Upload>\
      </ListMultipartUploadsResult>";
-/// A page of objects after which it comes again.
+/// A page of objects that always announces another one.
 const NO_END: &str = "<ListBucketResult><IsTruncated>true</IsTruncated><KeyCount>0</KeyCount>\
      <NextContinuationToken>again</NextContinuationToken></ListBucketResult>";
 
-/// A Windlass whose S3 server is behind one that makes faults; nothing where there is none.
+/// A Windlass whose S3 server is behind a fault-injecting proxy, or `None` if there is no S3 server.
 async fn app_before_faults() -> Option<(TestApp, FaultyS3)> {
     let app = TestApp::start(StoreKind::Bucket, &[OBJECTS_ONLY]).await?;
     let faults = FaultyS3::before(app.setting("AWS_ENDPOINT_URL"));
@@ -38,7 +38,7 @@ const fn always(method: &'static str, about: &'static str, fault: Fault) -> Rule
     Rule { method, about, after: 0, times: ALWAYS, fault }
 }
 
-/// Runs a command on the store that makes faults: its status, what it said, and what it logged.
+/// Runs a command through the fault-injecting proxy: its exit status, standard output and log.
 fn run(app: &TestApp, faults: &FaultyS3, arguments: &[&str]) -> (i32, String, String) {
     let Output { status, stdout, stderr } = app.run_with(&[("AWS_ENDPOINT_URL", &faults.endpoint)], arguments);
     let log = String::from_utf8(stderr).unwrap();
@@ -66,7 +66,7 @@ async fn an_fsck_that_may_not_list_multipart_uploads_checks_all_else_and_says_so
     let (exit, said, _) = run(&app, &faults, &["fsck", "--repair", "--older-than=0s", "--max-deleted-share=100"]);
     assert_eq!(exit, 4, "{said}");
     assert!(said.contains(&format!("unknown: {UNKNOWN}, 9 bytes; deleted")), "{said}");
-    // What may pass is not taken for a refusal.
+    // A transient error is not treated as a refusal.
     faults.set(always("GET", "?uploads=", Fault::Refuses(503, "SlowDown")));
     assert_eq!(run(&app, &faults, &["fsck"]).0, 1);
     faults.heal();
@@ -79,13 +79,13 @@ async fn writing_and_collecting_do_not_need_the_list_of_multipart_uploads() {
     let Some((app, faults)) = app_before_faults().await else { return };
     let refused = always("GET", "?uploads=", Fault::Refuses(403, "AccessDenied"));
     let once = |method, about, fault| Rule { method, about, after: 0, times: 1, fault };
-    // The answer that begins it is lost, and what was begun cannot be looked for.
+    // Beginning the multipart upload fails once, and what it may have left cannot be found by listing.
     let upload = app.client.upload(LARGE).await;
     faults.set(refused);
     faults.add(once("POST", "?uploads", Fault::Refuses(500, "InternalError")));
     app.client.part(&upload, vec![b'x'; LARGE]).await;
     assert!(app.log().contains("keep a lifecycle rule"), "{}", app.log());
-    // A writer fails, and its own abort as well: two rows of what was not whole are left.
+    // A write fails, and so does its abort: two rows of unfinished uploads remain.
     for _ in 0..2 {
         faults.set(refused);
         faults.add(once("PUT", "partNumber=2", Fault::Refuses(403, "AccessDenied")));
@@ -114,7 +114,7 @@ async fn a_list_that_leads_nowhere_ends() {
         let (exit, said, _) = run(&app, &faults, &["fsck"]);
         assert_eq!(exit, 4, "{answer}: {said}");
     }
-    // Neither what another prefix has, nor what is encoded without having been asked for, is ours.
+    // Uploads under other prefixes are ignored, even if keys are encoded without having been requested so.
     faults.set(always("GET", "?uploads=", Fault::Answers(OF_OTHERS)));
     let (exit, said, _) = run(&app, &faults, &["fsck"]);
     assert_eq!(exit, 0, "{said}");
@@ -145,7 +145,7 @@ async fn objects_are_deleted_one_by_one_where_they_cannot_be_at_once() {
         assert!(status.success() && said.contains("objects deleted: 3, objects failed: 0"), "{fault:?}: {said}{log}");
         assert!(log.contains("one by one"), "{fault:?}: {log}");
     }
-    // One that may not be deleted stays written down, and does not keep the others.
+    // An object that cannot be deleted stays recorded and does not block the others.
     for _ in 0..3 {
         let file = app.client.file("soon gone").await;
         app.client.delete(&format!("/v1/files/{file}")).await.ok();

@@ -1,4 +1,4 @@
-//! The store's usual variables, as people set them: each does what it says, or is refused by name.
+//! The object stores' standard environment variables: each one takes effect or is rejected by name.
 
 use std::fs;
 use std::process::Output;
@@ -7,8 +7,8 @@ use crate::support::s3_faults::FaultyS3;
 use crate::support::store::{KEY, SECRET};
 use crate::support::{OBJECTS_ONLY, StoreKind, TestApp, program};
 
-/// Runs a sweep with these settings instead of the app's own (an empty one takes it away): whether it went well,
-/// and what it logged.
+/// Runs a sweep with these settings in place of the app's (an empty value unsets one): whether it succeeded, and its
+/// log.
 fn sweep(app: &TestApp, instead: &[(&str, &str)]) -> (bool, String) {
     let kept = app.settings.iter().filter(|it| instead.iter().all(|(name, _)| *name != it.0)).cloned();
     let instead = instead.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -100,7 +100,7 @@ async fn what_is_empty_or_unknown_or_has_whitespace_around_it_is_no_error() {
 async fn every_request_goes_through_the_proxy_that_is_named() {
     let Some(app) = TestApp::start(StoreKind::Bucket, &[OBJECTS_ONLY]).await else { return };
     let proxy = FaultyS3::before(app.setting("AWS_ENDPOINT_URL"));
-    // Nobody but the proxy can reach it; the bucket is made, written, listed and read.
+    // Only the proxy can reach the endpoint; the bucket is created, written, listed and read.
     let bucket = format!("s3://made-{}/a", fastrand::u64(..));
     let through = [
         ("AWS_ENDPOINT_URL", "http://s3.invalid:9000"),

@@ -1,4 +1,4 @@
-//! A start on a bucket that does not answer, or refuses: it ends soon, and says why in plain words.
+//! Startup with a bucket that does not respond or denies access: it fails quickly, with a clear error.
 
 use std::net::TcpListener;
 
@@ -15,7 +15,7 @@ fn sweep(app: &TestApp, more: &[(&str, &str)]) -> (bool, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_does_not_answer_is_named_with_what_was_waited_for() {
     let Some(app) = TestApp::start(StoreKind::Bucket, &[]).await else { return };
-    // Connections are accepted by the kernel, and nobody reads.
+    // The kernel accepts connections, but nothing reads from them.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
     let endpoint = format!("http://{address}");
@@ -23,7 +23,7 @@ async fn a_store_that_does_not_answer_is_named_with_what_was_waited_for() {
     assert!(!went_well);
     assert!(log.contains("gave no answer within 30 s"), "{log}");
     assert!(log.contains("waiting for") && log.contains("a list of its objects") && log.contains(&address), "{log}");
-    // The client's own times are shorter where somebody sets them so.
+    // A shorter client timeout takes precedence.
     let (_, log) = sweep(&app, &[("AWS_ENDPOINT_URL", &endpoint), ("AWS_TIMEOUT", "100ms")]);
     assert!(log.contains("there was no answer in time") && log.contains(&address), "{log}");
     let gone = format!("http://{}", { TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap() });
@@ -42,7 +42,7 @@ async fn a_bucket_that_is_never_made_does_not_hang_the_start() {
     assert!(!went_well && log.contains("the missing bucket to be made"), "{log}");
 }
 
-/// Longer than any start waits.
+/// Longer than any startup timeout.
 const HANG: std::time::Duration = std::time::Duration::from_mins(2);
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! A bucket behind a certificate that nobody knows: refused, trusted by name, or not looked at.
+//! A bucket with an untrusted TLS certificate: rejected, trusted explicitly, or not verified.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::support::store_servers::moto_over_tls;
 use crate::support::{StoreKind, TestApp, tools};
 
-/// A certificate for `localhost` that no authority has signed, and its key.
+/// A self-signed certificate for `localhost`, and its key.
 fn certificate(directory: &tempfile::TempDir) -> Option<(PathBuf, PathBuf)> {
     let openssl = tools::program("openssl")?;
     let (certificate, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
@@ -41,7 +41,7 @@ async fn a_certificate_is_checked_unless_it_is_trusted_or_all_are() {
     };
     let (went_well, log) = fsck(&[]);
     assert!(!went_well && log.contains("is not trusted") && log.contains("SSL_CERT_FILE"), "{log}");
-    // Making the bucket, the try of a checksum and the list of uploads are requests of our own.
+    // We send the requests that create the bucket, probe checksums and list uploads ourselves.
     let trusted = ("SSL_CERT_FILE", certificate.to_str().unwrap());
     let (went_well, log) = app.link(&[&bucket[..], &[trusted]].concat());
     assert!(went_well, "{log}");

@@ -63,7 +63,7 @@ async fn what_an_interrupted_start_has_left_is_made_anew() {
     assert!(!data_dir.join("postgres.new").exists());
 }
 
-/// What the program says to an ordinary user.
+/// Runs `keys list` on a data directory as an unprivileged user.
 fn run_as_nobody(outer: &Path, data_dir: &Path) -> Output {
     let program = outer.join("windlass");
     fs::copy(env!("CARGO_BIN_EXE_windlass"), &program).unwrap();

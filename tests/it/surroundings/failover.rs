@@ -1,4 +1,4 @@
-//! The database takes no writes any more, and another one does under the same name.
+//! Failover: the database stops accepting writes, and a promoted standby takes over under the same name.
 
 use std::mem;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use crate::support::store::Store;
 use crate::support::wire::{Mode, Wire};
 use crate::support::{Answer, StoreKind, TestApp, eventually, program};
 
-/// A Postgres of the test's own, with a Windlass that reaches it by a name which may come to mean another one.
+/// A Postgres of the test's own, with a Windlass that connects to it by an address that can be redirected.
 struct Cluster {
     primary: Url,
     wire: Wire,
@@ -25,7 +25,7 @@ struct Cluster {
     _data_dir: TempDir,
 }
 
-/// Starts a server that runs until this process ends.
+/// Starts a server that runs until this process exits.
 fn start_primary(data_dir: &TempDir) -> Url {
     let settings = cluster::server_settings(data_dir.path().join("data"), 50);
     let postgres = tokio::task::block_in_place(|| Postgres::start_or_attach(&settings)).unwrap();
@@ -52,14 +52,14 @@ impl Cluster {
         Self { primary, wire, app, _data_dir: data_dir }
     }
 
-    /// Makes a primary of the standby, and its name the one by which the program knows it.
+    /// Promotes the standby and redirects the program's database address to it.
     async fn fail_over_to(&mut self, standby: &Standby) {
         standby.promote(&self.app.pool).await;
         self.wire.lead_to(standby.address);
         self.app.pool = PgPoolOptions::new().max_connections(4).connect(&standby.url).await.unwrap();
     }
 
-    /// Files are made again; until then, clients are told to come back.
+    /// Waits until files can be created again; until then, clients must get a retryable error.
     async fn writes_again(&self) {
         let began = Instant::now();
         eventually("writes reach the new primary", async || {
@@ -88,7 +88,7 @@ async fn after_a_failover_under_the_same_name_writes_reach_the_new_primary() {
     let client = cluster.app.client.clone();
     let file = client.file("before").await;
     let upload = client.upload(5).await;
-    // Connections in plenty, all of which lead to the old primary and go on to.
+    // Fill the connection pool with connections to the old primary, which stay open.
     futures_util::future::join_all((0..24).map(|_| client.file("bytes"))).await;
     for read_only in ["alter system set default_transaction_read_only = on", "select pg_reload_conf()"] {
         cluster.app.pool.execute(read_only).await.unwrap();
@@ -113,7 +113,7 @@ async fn after_a_failover_under_the_same_name_writes_reach_the_new_primary() {
         is_away(&answer);
     }
     cluster.fail_over_to(&standby).await;
-    // What was set on the old one has come along.
+    // Clear the read-only setting on the new primary as well.
     for writable in ["alter system reset default_transaction_read_only", "select pg_reload_conf()"] {
         cluster.app.pool.execute(writable).await.unwrap();
     }
@@ -132,7 +132,7 @@ async fn after_a_failover_from_a_primary_that_fell_silent_writes_reach_the_new_o
     let client = cluster.app.client.clone();
     let file = client.file("before").await;
     futures_util::future::join_all((0..24).map(|_| client.file("bytes"))).await;
-    // Nothing that was connected hears anything any more, and nobody says that it will not.
+    // Existing connections stay open but never receive anything again.
     cluster.wire.set(Mode::Silent);
     cluster.wire.hush();
     cluster.fail_over_to(&standby).await;

@@ -1,4 +1,4 @@
-//! The disk of the default layout, PostgreSQL and objects on one file system, has not a byte left.
+//! A completely full disk in the default layout, with PostgreSQL and objects on one file system.
 
 use std::fs;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::support::{Client, eventually, in_the_end, program};
 
 const MIB: usize = 1024 * 1024;
 
-/// What of a disk is left to clients before anything is there.
+/// The size of each disk.
 const DISK_MIB: u32 = 400;
 
-/// Nobody waits for a pass of the sweeper that would have come anyway.
+/// The sweep interval is too long for a scheduled pass to free space during a test.
 const SETTINGS: &[(&str, &str)] = &[("WINDLASS_SWEEP_INTERVAL", "1h")];
 
-/// Each kind of disk that can be had here.
+/// Each kind of disk that is available on this machine.
 fn disks() -> impl Iterator<Item = SmallDisk> {
     let memory = || {
         let place = tempfile::tempdir().unwrap().keep();
@@ -32,7 +32,7 @@ fn serve(disk: &SmallDisk) -> Embedded {
     Embedded::start(&disk.path().join("data"), SETTINGS)
 }
 
-/// A file of one part, unless it is refused for want of space.
+/// Creates a file of one part, or returns `None` if it is rejected for lack of space.
 async fn try_file(client: &Client, bytes: Vec<u8>) -> Option<String> {
     let created = client.begin_upload(bytes.len()).await;
     if created.status.as_u16() == 503 {
@@ -70,7 +70,7 @@ async fn clients_do_not_get_the_last_of_a_disk_and_deletions_make_space_at_once(
         files.extend(fill_with_files(&service.client, 5 * MIB).await);
         files.extend(fill_with_files(&service.client, 100_000).await);
         assert!(files.len() > 8);
-        // What is kept goes on to be there while the database writes.
+        // The space withheld from clients remains free while the database writes.
         assert!(disk.available() > 10 * MIB as u64, "{} bytes are left", disk.available());
         assert!(service.is_ready().await, "it reads, and deletes");
         assert_eq!(service.client.download(&files[0]).await.len(), 24 * MIB);
@@ -98,7 +98,7 @@ async fn a_disk_that_others_filled_to_the_last_byte_gets_its_space_back_by_delet
         eventually("the space is there again", async || disk.available() > 20 * MIB as u64).await;
         assert_eq!(service.client.download(&kept).await, b"kept");
 
-        // Again, and it is stopped and started without a byte left.
+        // Again, but stopped and restarted with no space left.
         disk.fill("foreign");
         service.stop();
         disk.fill("foreign");
@@ -135,7 +135,7 @@ async fn a_postgres_that_its_full_disk_ended_is_started_again_once_there_is_spac
     for disk in disks() {
         let service = serve(&disk);
         let kept = service.client.file("kept").await;
-        // Nothing is kept back.
+        // Disable the reserve.
         let reserve = disk.path().join("data/reserve");
         eventually("there is a reserve", async || fs::read_dir(&reserve).is_ok_and(|it| it.count() == 4)).await;
         eventually("it cannot be made again", async || {
@@ -143,7 +143,7 @@ async fn a_postgres_that_its_full_disk_ended_is_started_again_once_there_is_spac
             fs::write(&reserve, "").is_ok()
         })
         .await;
-        // The block of the pid file must not be there for the next start to find: it is taken before that is looked for.
+        // Deleting the pid file frees a block, which has to be filled before the next start attempt.
         service.program.signal(Signal::SIGSTOP);
         service.kill_postmaster();
         fs::remove_file(disk.path().join("data/postgres/postmaster.pid")).unwrap();
@@ -159,7 +159,7 @@ async fn a_postgres_that_its_full_disk_ended_is_started_again_once_there_is_spac
         eventually("the service recovers", async || service.is_ready().await).await;
         assert_eq!(service.client.download(&kept).await, b"kept");
 
-        // The same where there is no space at the start already: it waits for that, and can be stopped meanwhile.
+        // The same if the disk is already full at startup: the program waits for space and can be stopped meanwhile.
         disk.fill("foreign");
         service.stop();
         disk.fill("foreign");

@@ -1,4 +1,4 @@
-//! Uploads of ten thousand parts end, under a database whose patience is short: in bounded steps, each of them done.
+//! Ending uploads of ten thousand parts under a short database timeout: in bounded steps, each of which succeeds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,22 +14,22 @@ use windlass::service::{Service, SweepReport};
 use crate::support::client::id;
 use crate::support::{StoreKind, TestApp, cluster, tools};
 
-/// How long the database may take over anything here.
+/// The database timeout in these tests.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The Parts of an Upload here: as many as there may be.
+/// The number of Parts of an Upload here: the maximum.
 const PARTS: i64 = 10_000;
 
-/// What one transaction marks as garbage.
+/// The number of Parts that one transaction marks as garbage.
 const BATCH: i64 = 1000;
 
-/// Runs statements as the clock does: no trigger looks on.
+/// Runs statements with triggers disabled.
 async fn rewrite(pool: &PgPool, statements: &str) {
     let statements = format!("begin; set local session_replication_role = replica; {statements}; commit; analyze part");
     pool.execute(sqlx::raw_sql(AssertSqlSafe(statements))).await.unwrap();
 }
 
-/// Adds Parts of one byte each, in the ledger, to the Uploads for which a condition holds.
+/// Adds one-byte Parts, stored in the ledger, to the Uploads that match a condition.
 async fn fill(pool: &PgPool, condition: &str, parts: i64) {
     let insert = format!(
         "insert into part (id, upload_id, state, bytes, crc64nvme, content)
@@ -42,7 +42,7 @@ async fn count(pool: &PgPool, what: &str) -> i64 {
     sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {what}"))).fetch_one(pool).await.unwrap()
 }
 
-/// Makes Uploads that are due, in a ledger of their own.
+/// Creates Uploads that are due to expire, in an empty ledger.
 async fn due_uploads(pool: &PgPool, uploads: usize) {
     let insert = format!(
         "insert into project (id, name) values (gen_random_uuid(), 'default');
@@ -55,7 +55,7 @@ async fn due_uploads(pool: &PgPool, uploads: usize) {
     fill(pool, "true", PARTS).await;
 }
 
-/// A sweeper with so much patience.
+/// A sweeper with a database timeout of [`PATIENCE`].
 async fn sweeper(url: &str, folder: &tempfile::TempDir) -> Service {
     let server = db::Server { url: url.to_owned(), patience: PATIENCE, ca_file: None };
     let db = Db::connect(server, 4, Duration::ZERO).await.unwrap();
@@ -102,7 +102,7 @@ async fn a_step_that_fails_keeps_no_other_from_running_and_is_named() {
     let file = app.client.file("bytes").await;
     app.client.delete(&format!("/v1/files/{file}")).await.ok();
     app.let_time_pass("2 hours").await;
-    // What stands in the way of one step.
+    // Make one step fail.
     let refuse = "create trigger in_the_way before update on upload for each row execute function refuse('no')";
     app.pool.execute(refuse).await.unwrap();
     let swept = app.run(&["sweep"]);
@@ -115,12 +115,12 @@ async fn a_step_that_fails_keeps_no_other_from_running_and_is_named() {
     app.nothing_is_lost_and_nothing_is_left().await;
 }
 
-/// A Windlass of little patience.
+/// A Windlass with a short database timeout.
 async fn hasty_app() -> TestApp {
     TestApp::start(StoreKind::Directory, &[("WINDLASS_LEDGER_PATIENCE", "1s")]).await.unwrap()
 }
 
-/// An Upload of ten thousand Parts, and one of those.
+/// Creates an Upload of ten thousand Parts; returns its id and that of one of the Parts.
 async fn large_upload(app: &TestApp, bytes: usize) -> (String, String) {
     let upload = app.client.upload(bytes).await;
     let part = app.client.part(&upload, "a").await;
@@ -128,8 +128,8 @@ async fn large_upload(app: &TestApp, bytes: usize) -> (String, String) {
     (upload, part)
 }
 
-/// Not more than a batch was marked by what a client did; its Upload has no more Parts to show for it; the sweeper
-/// does the rest.
+/// Asserts that the client's request marked one batch as garbage, that the Upload now lists `shown` Parts, and that
+/// the sweeper discards the rest, leaving `kept`.
 async fn is_discarded_in_batches(app: &TestApp, upload: &str, shown: usize, kept: i64) {
     assert_eq!(count(&app.pool, "part where state = 'garbage'").await, BATCH);
     let listed = app.client.get(&format!("/v1/uploads/{upload}/parts")).await.ok();
@@ -182,7 +182,7 @@ async fn a_file_that_is_deleted_while_its_left_overs_are_in_the_queue_is_discard
     let (upload, part) = large_upload(&app, 1).await;
     let file = id(&app.client.complete(&upload, &[&part]).await.ok()["file"]);
     let path = format!("/v1/files/{file}");
-    // The sweeper finishes with the queue's row, and has seen the file.
+    // The sweeper has seen the file and is finishing the row in the queue.
     let mut sweeper = app.pool.begin().await.unwrap();
     let finish = format!(
         "select from unfinished_discard for update;

@@ -1,4 +1,4 @@
-//! A limit of memory, as containers have one.
+//! A memory limit, as containers have.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,11 +12,11 @@ use crate::support::{Client, eventually, tools};
 
 const LIMIT: u64 = 300 * 1024 * 1024;
 
-/// A control group with a limit; it goes with this value, once nothing runs in it.
+/// A cgroup with a memory limit, removed on drop once no process is left in it.
 struct Group(PathBuf);
 
 impl Group {
-    /// Makes one; nothing where that is not allowed.
+    /// Creates one, or returns `None` if that is not permitted.
     fn new() -> Option<Self> {
         let made = Self::v1().or_else(Self::v2);
         if made.is_none() {
@@ -44,7 +44,7 @@ impl Group {
         names.iter().find_map(|it| fs::read_to_string(self.0.join(it)).ok()).unwrap()
     }
 
-    /// How many processes were killed in it.
+    /// The number of OOM kills in the group.
     fn kills(&self) -> u64 {
         let events = self.file(["memory.oom_control", "memory.events"]);
         let line = events.lines().find_map(|it| it.strip_prefix("oom_kill "));
@@ -63,7 +63,7 @@ fn option(data_dir: &Path, name: &str) -> String {
     options.split(&format!("{name}=")).nth(1).unwrap().split('"').next().unwrap().to_owned()
 }
 
-/// One for a file that was stored. On a busy machine some may be refused, or take too long to be sent.
+/// Returns 1 if the file was stored, else 0. On a busy machine some requests may be rejected or time out.
 async fn is_stored(client: &Client, bytes: Vec<u8>) -> u32 {
     let form = Form::new().text("purpose", "user_data").part("file", Part::bytes(bytes).file_name("data.bin"));
     let sent = client.request(Method::POST, "/v1/files").multipart(form).send().await;
@@ -103,7 +103,7 @@ async fn a_container_of_300_mib_lives_through_a_load() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_without_shared_memory_is_enough() {
-    // Older ones' `initdb` cannot do without.
+    // `initdb` before PostgreSQL 16 requires shared memory.
     let is_new = tools::pg_bin().and_then(|it| tools::pg_major(&it)).is_some_and(|it| it >= 16);
     if !nix::unistd::geteuid().is_root() || !is_new {
         return;

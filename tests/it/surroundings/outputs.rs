@@ -1,5 +1,5 @@
-//! Nothing that happens to the outputs stops the service: a log that nobody reads, a reader that has gone, a full disk,
-//! closed descriptors. No command loses what it was asked for without saying so.
+//! No output failure stops the service: an unread log, a reader that has exited, a full disk, closed descriptors. No
+//! command loses its output without reporting it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader};
@@ -28,17 +28,17 @@ async fn settings() -> (TempDir, Vec<(String, String)>) {
     (data_dir, settings.map(|(name, value)| (name.to_owned(), value)).into())
 }
 
-/// Where what cannot be written goes: every write fails as on a full disk.
+/// A file on which every write fails as on a full disk.
 fn full() -> File {
     OpenOptions::new().write(true).open("/dev/full").unwrap()
 }
 
-/// A pipe whose ends no other child gets.
+/// A pipe that child processes do not inherit.
 fn pipe() -> (OwnedFd, OwnedFd) {
     nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap()
 }
 
-/// A pipe that nobody reads and that is full.
+/// A full pipe that is never read.
 fn stuck_pipe() -> (OwnedFd, OwnedFd) {
     let (reader, writer) = pipe();
     fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
@@ -47,7 +47,7 @@ fn stuck_pipe() -> (OwnedFd, OwnedFd) {
     (reader, writer)
 }
 
-/// A file goes up and comes back.
+/// Uploads a file and downloads it again.
 async fn serves(program: &Program) {
     let client = Client::new(&program.address, KEY);
     let file = client.file("the file").await;
@@ -96,7 +96,7 @@ async fn the_service_goes_on_when_nobody_reads_its_log_and_says_later_what_was_l
         let lines = BufReader::new(log).lines().map_while(Result::ok);
         lines.filter(|it| it.contains("log lines could not be written and were dropped")).count()
     });
-    // The report needs a moment without new losses.
+    // Losses are reported after a moment without new ones.
     tokio::time::sleep(Duration::from_secs(1)).await;
     serves(&program).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -109,7 +109,7 @@ async fn the_service_stops_in_time_while_nobody_reads_its_log() {
     let (_data_dir, settings) = settings().await;
     let (reader, writer) = stuck_pipe();
     let mut command = program::command(&settings);
-    // Standard output is the same pipe, as it is below most supervisors.
+    // Standard output is the same pipe, as under most supervisors.
     command.stdout(writer.try_clone().unwrap()).stderr(writer);
     let program = Program::answering(command);
     serves(&program).await;
@@ -164,7 +164,7 @@ async fn the_service_works_with_its_descriptors_closed_and_writes_to_nothing_tha
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_larger_than_the_file_size_limit_is_refused_as_by_a_full_disk() {
     let (_data_dir, settings) = settings().await;
-    // In units of 512 or 1024 bytes.
+    // `ulimit -f` counts blocks of 512 or 1024 bytes.
     let mut command = program::command_under(&["sh", "-c", "ulimit -f 1000; exec \"$0\" \"$@\""], &settings);
     let log = tempfile::NamedTempFile::new().unwrap();
     command.stdout(Stdio::null()).stderr(log.reopen().unwrap());
@@ -191,7 +191,7 @@ async fn a_key_that_cannot_be_shown_is_revoked_and_the_command_says_so() {
         let line = listed.lines().find(|it| it.ends_with(name)).unwrap();
         assert!(line.contains("revoked"), "{listed}");
     }
-    // Without standard error the key is shown all the same.
+    // The key is still shown if standard error cannot be written.
     let shown =
         program::command(&settings).args(["keys", "create"]).stderr(full()).stdout(Stdio::piped()).output().unwrap();
     assert!(shown.status.success() && shown.stdout.starts_with(b"wl-"), "{shown:?}");

@@ -1,4 +1,4 @@
-//! A pooler between the program and Postgres, as people set it up.
+//! A connection pooler between the program and Postgres, in its usual configurations.
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Executor as _, Row as _};
@@ -9,10 +9,10 @@ use crate::support::pooler::{Pooler, programs};
 use crate::support::store::Store;
 use crate::support::{StoreKind, TestApp, program};
 
-/// A few sessions for many clients, and no parameter of a client's start ignored.
+/// Few sessions for many clients, and no ignored startup parameters.
 const STOCK: &str = "default_pool_size = 8";
 
-/// Everything once, and some of it at once.
+/// Runs every operation once, and some concurrently.
 async fn works(app: &TestApp) {
     let upload = app.client.upload(48).await;
     let parts = futures_util::future::join_all((0..48).map(|_| app.client.add_part(&upload, "b"))).await;
@@ -33,7 +33,7 @@ async fn works(app: &TestApp) {
     assert!(app.run(&["fsck", "--deep"]).status.success());
 }
 
-/// What another client of the pooler finds in the sessions that it is lent.
+/// Asserts that the pooler's sessions have default settings for its other clients.
 async fn is_as_it_was(url: &str) {
     let settings = "select current_setting('enable_seqscan') || current_setting('statement_timeout')
                            || current_setting('lock_timeout') || current_setting('jit')";
@@ -69,7 +69,7 @@ async fn a_pooler_in_transaction_mode_serves_all_and_keeps_nothing() {
                 app.kill_and_restart();
             }
             works(&app).await;
-            // Nor has it left a lock to those who come past it.
+            // No leftover lock blocks clients that bypass the pooler.
             let directly = [("DATABASE_URL", database.url.as_str())];
             for command in [["keys", "list"], ["keys", "create"]] {
                 assert!(app.run_with(&directly, &command).status.success());

@@ -1,4 +1,4 @@
-//! PostgreSQL is installed in a newer major version: the data is moved to it, and nothing is lost on the way.
+//! A major version upgrade of PostgreSQL: the data is migrated and nothing is lost.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::support::embedded::{Embedded, settings};
 use crate::support::program;
 use crate::support::tools::{self, pg_major as major};
 
-/// Directories of PostgreSQL's programs: an older major version, and a newer one.
+/// The program directories of an older and a newer major version of PostgreSQL.
 struct Versions {
     old: PathBuf,
     new: PathBuf,
@@ -43,7 +43,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.clone(), output.stderr.clone()].concat()).into_owned()
 }
 
-/// A data directory of the old version, with a file in the ledger and one in the store.
+/// A data directory of the old version, with one file in the ledger and one in the store.
 async fn old_data(versions: &Versions) -> (TempDir, PathBuf, [(String, Vec<u8>); 2]) {
     let outer = tempfile::tempdir().unwrap();
     let data_dir = outer.path().join("a place with spaces");
@@ -90,7 +90,7 @@ async fn an_upgrade_that_was_killed_is_repeated() {
     let Some(versions) = Versions::find() else { return };
     let (_outer, data_dir, files) = old_data(&versions).await;
     let from = ["upgrade-postgres", "--from", versions.old.to_str().unwrap()];
-    // At any moment: the old cluster is in its place, and can be used.
+    // Whenever the upgrade is killed, the old cluster stays in place and usable.
     for pause in [500, 1200, 2000] {
         let upgrade = program::command(&settings(&data_dir)).env("WINDLASS_PG_BIN", &versions.new).args(from).spawn();
         let mut upgrade = upgrade.unwrap();
@@ -99,12 +99,12 @@ async fn an_upgrade_that_was_killed_is_repeated() {
         upgrade.wait().unwrap();
     }
     if data_dir.join(format!("postgres.{}", major(&versions.old).unwrap())).exists() {
-        // This machine is quick.
+        // The upgrade completed before it was killed.
         return everything_is_there(&data_dir, &versions.new, &files).await;
     }
     everything_is_there(&data_dir, &versions.old, &files).await;
 
-    // Between its two renames: nobody takes that for a first start.
+    // A kill between the two renames: no command mistakes this for a first start.
     let aside = data_dir.join(format!("postgres.{}", major(&versions.old).unwrap()));
     fs::rename(data_dir.join("postgres"), &aside).unwrap();
     let refused = run(&data_dir, &versions.new, &["keys", "list"]);

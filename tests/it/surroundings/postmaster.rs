@@ -1,4 +1,4 @@
-//! The embedded PostgreSQL dies, cannot be started, or writes too much.
+//! The embedded PostgreSQL crashes, cannot be started, or logs too much.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -18,7 +18,7 @@ fn place() -> (TempDir, PathBuf) {
     (outer, data_dir)
 }
 
-/// Kills the server and takes its port before it is started again.
+/// Kills the server and binds its port before it is restarted.
 fn kill_and_take_port(service: &Embedded) -> TcpListener {
     let port = service.postgres_port();
     service.kill_postmaster();
@@ -123,7 +123,7 @@ async fn the_log_of_postgres_is_rotated_and_stays_the_lock_that_it_is() {
         eventually("it is rotated", async || length(&log) < 1024 * 1024).await;
         assert!(fs::read(&older).unwrap().ends_with(&[round]));
     }
-    // The server goes on to write to it, and a restart finds it free.
+    // The server keeps writing to it, and a restart finds its lock free.
     service.kill_postmaster();
     eventually("the service recovers", async || service.restarts().await > 0 && service.is_ready().await).await;
     assert!(fs::read_to_string(&log).unwrap().contains("ready to accept connections"));

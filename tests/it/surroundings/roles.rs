@@ -1,5 +1,5 @@
-//! One role owns the schema and migrates it, another one with rights on rows alone does all the rest; and nobody
-//! waits for a lock without a word.
+//! One role owns the schema and migrates it; another, with rights on rows only, does everything else. Waiting for a
+//! lock is always reported.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ async fn a_role_with_rights_on_rows_serves_sweeps_checks_and_keeps_keys() {
     role.drop().await;
 }
 
-/// A command's end, and what it said.
+/// Runs a command: whether it succeeded, and its standard error.
 fn run(url: &str, arguments: &[&str]) -> (bool, String) {
     let folder = tempfile::tempdir().unwrap();
     let settings = [
@@ -50,7 +50,7 @@ async fn a_schema_that_the_role_may_not_migrate_says_who_is_to() {
         let (succeeded, said) = run(&role.url, &command.split(' ').collect::<Vec<_>>());
         assert!(!succeeded && said.contains("run `windlass migrate` as the owner of the schema"), "{command}: {said}");
     }
-    // An older one.
+    // A schema of an older version.
     let (succeeded, said) = run(&database.url, &["migrate"]);
     assert!(succeeded, "{said}");
     let older =
@@ -71,7 +71,7 @@ async fn a_schema_of_a_newer_version_says_so() {
     assert!(!succeeded && said.contains("the schema is at V9999") && said.contains("run a newer one"), "{said}");
 }
 
-/// The number of the lock under which schemas are migrated, by older versions of the program as well.
+/// The key of the advisory lock held during migrations, also by older versions of the program.
 const MIGRATION_LOCK: i64 = 0x7769_6e64_6c61_7373;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,5 @@
-//! Whatever the role's and the database's defaults are, and whoever holds a lock: answers are right, and what the
-//! service has given up does not go on in Postgres.
+//! Session defaults and locks held by others: responses stay correct, and statements that the service has given up on
+//! do not keep running in Postgres.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::role::Role;
 use crate::support::store::Store;
 use crate::support::{Answer, StoreKind, TestApp, cluster, eventually, program};
 
-/// A Windlass with a role of its own, for whose sessions these are the defaults.
+/// A Windlass whose database role has these session defaults.
 async fn app_with_defaults(defaults: &[&str]) -> (TestApp, Role) {
     let role = Role::of_rows(&cluster::database().await).await;
     for default in defaults {
@@ -48,7 +48,7 @@ async fn timeouts_that_are_set_for_others_do_not_end_the_services_statements() {
     ])
     .await;
     let slow = app.client.upload(1).await;
-    // A statement that waits for a moment: the row is somebody else's.
+    // A statement that waits for a moment: another transaction has locked the row.
     let mut other = app.pool.begin().await.unwrap();
     let lock = format!("select from upload where id = '{}' for update", slow.replace("upload_", ""));
     other.execute(AssertSqlSafe(lock)).await.unwrap();
@@ -68,7 +68,7 @@ async fn timeouts_that_are_set_for_others_do_not_end_the_services_statements() {
     role.drop().await;
 }
 
-/// The service's statements that are at work, or wait, in this database.
+/// The number of the service's statements that are running or waiting in this database.
 async fn at_work(pool: &PgPool) -> i64 {
     sqlx::query_scalar(
         "select count(*) from pg_stat_activity
@@ -79,7 +79,7 @@ async fn at_work(pool: &PgPool) -> i64 {
     .unwrap()
 }
 
-/// Whether one of them waits for a lock.
+/// Whether one of them is waiting for a lock.
 async fn one_waits(pool: &PgPool) -> bool {
     let waiting = "select count(*) from pg_stat_activity
                    where datname = current_database() and application_name = 'windlass' and wait_event_type = 'Lock'";
@@ -123,7 +123,7 @@ async fn what_waits_for_somebody_elses_lock_is_503_and_is_not_waiting_any_more()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_statement_does_not_outlive_the_process_that_sent_it() {
-    // So long that only the process's end can be what ends the statement.
+    // Long enough that only the end of the process can end the statement.
     let app = TestApp::start(StoreKind::Directory, &[("WINDLASS_LEDGER_PATIENCE", "1h")]).await.unwrap();
     let mut other = app.pool.begin().await.unwrap();
     other.execute("lock table part in access exclusive mode").await.unwrap();

@@ -1,4 +1,4 @@
-//! Settings as people write them, given to the real program.
+//! Settings in the forms that users write them, passed to the real program.
 
 use std::net::TcpStream;
 
@@ -30,7 +30,7 @@ async fn the_service_listens_where_it_is_told_by_name_or_on_every_interface() {
         let program = Program::serve(&settings, &data_dir.path().join("log"), false);
         assert!(program.address.starts_with(said), "{written}: {}", program.address);
         let port: u16 = program.address.rsplit(':').next().unwrap().parse().unwrap();
-        // A name may stand for the other protocol's address first.
+        // A name may resolve to its IPv6 address first.
         let reached = TcpStream::connect((reached_at, port)).or_else(|_| TcpStream::connect(("::1", port)));
         assert!(reached.is_ok(), "{written}: {}", program.address);
     }

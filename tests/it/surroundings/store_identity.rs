@@ -1,4 +1,4 @@
-//! A ledger and a store that do not belong together are never used with each other.
+//! A ledger and a store that do not belong together are never used together.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -24,10 +24,10 @@ crate::on_every_store! {
     eight_processes_at_once_link_a_new_ledger_and_a_new_store;
 }
 
-/// A user without rights.
+/// An unprivileged user.
 const NOBODY: u32 = 65534;
 
-/// Every command that changes something in the store, or looks for damage.
+/// Every command that modifies the store or checks it for damage.
 const COMMANDS: [&[&str]; 3] =
     [&["serve"], &["sweep"], &["fsck", "--repair", "--older-than=0s", "--max-deleted-share=100"]];
 
@@ -35,11 +35,11 @@ fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Each of the commands ends with an error that holds these words and tells how to go on.
+/// Asserts that each command fails with an error that contains these words and the command to run next.
 #[track_caller]
 fn is_refused(settings: &[(String, String)], words: &str) {
     for command in COMMANDS {
-        // One that is not refused would serve for ever.
+        // A `serve` that is not refused would run forever.
         let output = program::command_under(&["timeout", "60"], settings).args(command).output().unwrap();
         let said = text(&output);
         assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
@@ -47,7 +47,7 @@ fn is_refused(settings: &[(String, String)], words: &str) {
     }
 }
 
-/// The settings of a Windlass on this app's store and another database.
+/// The settings for running Windlass with this app's store and another database.
 fn on_another_ledger(app: &TestApp, database: &Database) -> Vec<(String, String)> {
     app.with(&[("DATABASE_URL", &database.url), ("WINDLASS_LISTEN", "127.0.0.1:0")])
 }
@@ -56,7 +56,7 @@ async fn a_store_of_another_ledger_is_refused_by_every_command_that_uses_it(app:
     let file = app.client.file("kept").await;
     let other = cluster::database().await;
     is_refused(&on_another_ledger(app, &other), "belongs to another database");
-    // Nor when that ledger has a store of its own.
+    // Also if that ledger has a store of its own.
     let Some(its_store) = Store::new(app.store.kind()) else { return };
     let linked = app.with(&[("DATABASE_URL", &other.url)]).into_iter().chain(its_store.settings()).collect::<Vec<_>>();
     assert!(program::run(&linked, &["sweep"]).status.success());
@@ -78,7 +78,7 @@ async fn a_store_that_lost_its_identity_is_refused_until_it_has_it_again(app: &T
     assert_eq!(app.client.download(&file).await, b"kept");
 }
 
-/// Nothing is written, and the answers say when to come back.
+/// Asserts that writes are refused with a 503 and a `Retry-After` header.
 async fn refuses_writes(app: &TestApp, upload: &str, file: &str) {
     for answer in [
         app.client.begin_upload(5).await,
@@ -94,21 +94,21 @@ async fn refuses_writes(app: &TestApp, upload: &str, file: &str) {
 
 async fn a_ledger_and_a_store_of_an_older_release_are_linked_if_they_fit(app: &TestApp) {
     let file = app.client.file("kept").await;
-    // An empty ledger, and objects that it does not know.
+    // An empty ledger and a store with objects.
     app.store.remove(IDENTITY).await;
     let other = cluster::database().await;
     is_refused(&on_another_ledger(app, &other), "knows none of them");
-    // A ledger with objects, and a store that has none of them.
+    // A ledger with objects and an empty store.
     app.pool.execute("delete from store").await.unwrap();
     let Some(empty) = Store::new(app.store.kind()) else { return };
     let elsewhere: Vec<_> =
         app.with(&[("WINDLASS_LISTEN", "127.0.0.1:0")]).into_iter().chain(empty.settings()).collect();
     is_refused(&elsewhere, "has none of them");
-    // The two that fit.
+    // A ledger and a store that match.
     app.kill_and_restart();
     assert_eq!(app.client.download(&file).await, b"kept");
     assert!(app.run(&["sweep"]).status.success());
-    // A store that was linked already is not taken by a ledger that was not.
+    // A store that is already linked is not taken over by an unlinked ledger.
     app.pool.execute("delete from store").await.unwrap();
     is_refused(&app.with(&[("WINDLASS_LISTEN", "127.0.0.1:0")]), "belongs to another database");
     assert!(app.run(&["store", "link", "--yes"]).status.success());
@@ -138,7 +138,7 @@ async fn a_repair_that_would_delete_much_of_the_store_deletes_nothing(app: &Test
     for n in 0..10 {
         files.push(app.client.file(format!("file {n}")).await);
     }
-    // An older copy of the ledger: it knows the last two not.
+    // An older copy of the ledger, without the last two files.
     let newer: Vec<_> = files[8..].iter().map(|it| format!("'{}'", it.replace("file-", ""))).collect();
     let newer = newer.join(", ");
     move_clock(
@@ -156,7 +156,7 @@ async fn a_repair_that_would_delete_much_of_the_store_deletes_nothing(app: &Test
     assert!(said.contains("2 of 10 objects (12 of 60 bytes) would be deleted"), "{said}");
     assert_eq!(app.store.list().await.len(), 10);
     let repaired = app.run(&["fsck", "--repair", "--older-than=0s", "--max-deleted-share=20"]);
-    // Google's half-done multipart uploads are not listed.
+    // Google's unfinished multipart uploads are not listed.
     let all_was_seen = app.store.kind() != StoreKind::Google;
     assert_eq!(repaired.status.code(), Some(if all_was_seen { 0 } else { 4 }), "{}", text(&repaired));
     assert_eq!(app.store.list().await.len(), 8);
@@ -177,7 +177,7 @@ async fn eight_processes_at_once_link_a_new_ledger_and_a_new_store(app: &TestApp
     for swept in sweep_all(vec![settings(&ledger); 8]) {
         assert!(swept.status.success(), "{}", text(&swept));
     }
-    // Of several ledgers, one gets the store, however they meet.
+    // If several ledgers race for a store, exactly one gets it.
     let Some(store) = Store::new(app.store.kind()) else { return };
     let settings = |database: &Database| -> Vec<_> {
         app.with(&[("DATABASE_URL", &database.url)]).into_iter().chain(store.settings()).collect()
@@ -191,7 +191,7 @@ async fn eight_processes_at_once_link_a_new_ledger_and_a_new_store(app: &TestApp
     assert_eq!(linked, 1, "{:?}", swept.iter().map(text).collect::<Vec<_>>());
 }
 
-/// A directory store whose volume can go away.
+/// A directory store whose volume can be unmounted.
 async fn app_on_a_volume() -> (TestApp, Volume) {
     let app = TestApp::start(StoreKind::Directory, &[OBJECTS_ONLY]).await.unwrap();
     let path = app.store.directory().unwrap().to_owned();
@@ -199,14 +199,14 @@ async fn app_on_a_volume() -> (TestApp, Volume) {
     (app, volume)
 }
 
-/// The store's directory: renamed and replaced as by a mount.
+/// The store's directory, renamed and replaced to simulate unmounting.
 struct Volume {
     path: PathBuf,
     elsewhere: PathBuf,
 }
 
 impl Volume {
-    /// Leaves an empty directory where the volume was mounted.
+    /// Leaves an empty directory at the mount point.
     fn unmount(&self) {
         fs::rename(&self.path, &self.elsewhere).unwrap();
         fs::create_dir(&self.path).unwrap();
@@ -253,11 +253,11 @@ async fn a_volume_that_goes_away_under_the_service_takes_no_write_and_loses_no_o
     let objects = app.store.list().await;
     app.let_time_pass("30 minutes").await;
     volume.unmount();
-    // What lies there may look like a store.
+    // The directory under the mount point may look like a store.
     for shard in 0..=u8::MAX {
         fs::create_dir_all(volume.path.join(format!("parts/{shard:02x}"))).unwrap();
     }
-    // At once, before any probe has noticed it.
+    // Immediately, before any probe has detected it.
     app.client.add_part(&upload, "bytes").await.error(503, None);
     app.client.create_file("user_data", "bytes").await.error(503, None);
     app.client.get(&format!("/v1/files/{file}/content")).await.error(503, None);
@@ -294,7 +294,7 @@ async fn a_directory_below_one_that_cannot_be_read_can_be_a_store() {
     let outer = tempfile::tempdir().unwrap();
     let path = outer.path().join("store");
     fs::create_dir(&path).unwrap();
-    // Nobody may pass through the outer one, and not look into it.
+    // Other users can traverse the outer directory but not list it.
     if chown(&path, Some(NOBODY), Some(NOBODY)).is_err() {
         eprintln!("passed over: only root may give a directory away");
         return;

@@ -94,7 +94,7 @@ async fn deletions_make_space_at_once_on_a_disk_that_others_filled() {
     eventually("new bytes are refused", async || app.client.begin_upload(5).await.status.as_u16() == 503).await;
     assert_eq!(app.client.get("/readyz").await.status.as_u16(), 200, "it reads, and deletes");
     app.client.delete(&format!("/v1/files/{deleted}")).await.ok();
-    // No pass of the sweeper was due, nor was the grace over.
+    // No scheduled sweep was due, and the grace period was not over.
     eventually("the space is there again", async || disk.available() > 3 * 1024 * 1024).await;
     assert_eq!(app.client.download(&kept).await, b"kept");
     eventually("files are taken again", async || app.client.create_file("user_data", "new").await.status.is_success())

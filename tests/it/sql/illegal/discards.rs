@@ -1,4 +1,4 @@
-//! What the queue of unfinished discards may not hold or lose.
+//! What the queue of unfinished discards must not contain or lose.
 
 use super::Rule;
 
@@ -24,13 +24,13 @@ pub(super) const RULES: &[Rule] = &[
     (
         "unfinished_discard_ends_with_the_last_part",
         &[
-            // Some parts of a cancelled upload.
+            // A cancelled upload still has parts.
             "select end_as(filling(), 'cancelled'); insert into unfinished_discard (upload_id) values (filling());
              select discard(stored()); delete from unfinished_discard",
-            // A part that is in no file.
+            // A completed upload still has a part that is in no file.
             "select make_file(filling(), manifest => array[stored(), stored_too()]), end_as(filling(), 'completed');
              insert into unfinished_discard (upload_id) values (filling()); delete from unfinished_discard",
-            // A part of a file that is deleted.
+            // A deleted file still has a part.
             "insert into unfinished_discard (upload_id) values (completed());
              update file set deleted_at = now() where id = completed(); delete from unfinished_discard",
         ],

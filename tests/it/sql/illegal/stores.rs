@@ -1,4 +1,4 @@
-//! What the identity of a store may not be.
+//! What the row of the linked store must not be or become.
 
 use super::{Fixed, Rule};
 
