@@ -16,9 +16,10 @@ use crate::config::{Config, Database};
 use crate::crash::CrashPoint;
 use crate::db::{self, Db, stores};
 use crate::domain::ApiKey;
+use crate::http::{self, ConnectionLimits};
 use crate::service::{self, Service, Volume};
 use crate::telemetry::stdout;
-use crate::{http, sweeper};
+use crate::{descriptors, sweeper};
 
 /// How long a database that is still starting is waited for.
 const DATABASE_PATIENCE: Duration = Duration::from_mins(1);
@@ -183,7 +184,17 @@ pub async fn serve(config: Config, database_url: &str, stop: CancellationToken) 
         let path = config.data_dir.join("api-key");
         stdout::announce(format!("API key: {} (shown once; kept in {})", key.reveal(), path.display()));
     }
-    run(service, listener, config.sweep_interval, config.shutdown_patience, stop).await
+    let intervals = Intervals { sweep: config.sweep_interval, patience: config.shutdown_patience };
+    run(service, listener, intervals, descriptors::bound(config.connections), stop).await
+}
+
+/// How often [`run`] sweeps, and how long it lets open requests go on after it was told to stop.
+#[derive(Debug, Clone, Copy)]
+pub struct Intervals {
+    /// Between two sweeps.
+    pub sweep: Duration,
+    /// For open requests.
+    pub patience: Duration,
 }
 
 /// Serves on a socket, sweeps, and probes the dependencies. When one of these ends by itself, the others are stopped.
@@ -193,8 +204,8 @@ pub async fn serve(config: Config, database_url: &str, stop: CancellationToken) 
 pub async fn run(
     service: Service,
     listener: TcpListener,
-    sweep_interval: Duration,
-    patience: Duration,
+    intervals: Intervals,
+    connections: ConnectionLimits,
     stop: CancellationToken,
 ) -> Result<(), Error> {
     let whoever_ends = stop.clone().drop_guard();
@@ -202,7 +213,7 @@ pub async fn run(
         let (service, stop) = (service.clone(), stop.clone());
         async move {
             let _ends = stop.clone().drop_guard();
-            sweeper::run(service, sweep_interval, stop).await;
+            sweeper::run(service, intervals.sweep, stop).await;
         }
     });
     let prober = tokio::spawn({
@@ -212,7 +223,7 @@ pub async fn run(
             service.keep_probing(stop).await;
         }
     });
-    let served = http::serve(service.clone(), listener, stop, patience).await;
+    let served = http::serve(service.clone(), listener, stop, intervals.patience, connections).await;
     drop(whoever_ends);
     let ended = tokio::try_join!(sweeper, prober);
     if !service.settle(SETTLED_WITHIN).await {

@@ -64,6 +64,10 @@
 //! directly, past the page cache. A reader holds a bounded number of chunks, however slow he is, and none of a
 //! directory: what was read and checked there is sent from the page cache (`http/connection.rs`).
 //!
+//! **Invariant: what a client can hold is bounded**, with or without a key: connections in number, and each head,
+//! body, response and pause in bytes and time (`http/activity.rs`). Every response is seen: where it comes before the
+//! end of the body, the rest is discarded within bounds, and the connection closes.
+//!
 //! **Invariant: a lost answer is found out, not guessed.** Whatever commits may be done twice, and is,
 //! until the ledger says what became of it or is away for too long (`service/attempts.rs`).
 //!
@@ -88,6 +92,7 @@ pub mod blobs;
 pub mod config;
 pub mod crash;
 pub mod db;
+pub mod descriptors;
 pub mod domain;
 pub mod embedded;
 pub mod http;

@@ -25,6 +25,8 @@ pub struct Limits {
     pub body_idle: Duration,
     /// The longest time one body may take as a whole.
     pub body_deadline: Duration,
+    /// The lowest rate at which a body may arrive and a response may be read, in bytes per second on average.
+    pub min_rate: ByteCount,
     /// How long the ledger may take over anything before it counts as away.
     pub ledger_patience: Duration,
     /// How long stored bytes that nobody wants any more are kept: for those who are reading them, and for
@@ -78,6 +80,7 @@ impl Default for Limits {
             mime_policy: MimePolicy::Contract,
             body_idle: Duration::from_secs(30),
             body_deadline: Duration::from_hours(1),
+            min_rate: ByteCount::of(1024),
             ledger_patience: Duration::from_secs(30),
             deletion_grace: Duration::from_hours(1),
             memory: Duration::from_hours(168),

@@ -1,6 +1,7 @@
 //! Who is asking: the key is looked up before anything else of a request is.
 
 use std::future::{Ready, ready};
+use std::rc::Rc;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
@@ -9,6 +10,7 @@ use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest, ResponseError as _};
 
+use super::activity::Activity;
 use super::error::ApiError;
 use crate::domain::{ApiKey, Caller, ProjectId};
 use crate::service::Service;
@@ -36,6 +38,9 @@ pub async fn authenticate<B: MessageBody>(
     match caller(&request).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
+            if let Some(activity) = request.conn_data::<Rc<Activity>>() {
+                activity.trust();
+            }
             Ok(next.call(request).await?.map_into_left_body())
         }
         Err(error) => Ok(request.into_response(error.error_response()).map_into_right_body()),

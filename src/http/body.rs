@@ -11,7 +11,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use tokio::time::{Instant, timeout};
 
 use super::error::ApiError;
-use crate::domain::Limits;
+use crate::domain::{ByteCount, Limits};
 
 /// What can happen to a body on its way.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,9 @@ pub enum BodyError {
     /// It came, but it took too long as a whole.
     #[error("the body took longer than {0:?}")]
     TooSlow(Duration),
+    /// It came, but too slowly.
+    #[error("the body arrived at less than {0} bytes per second")]
+    BelowRate(ByteCount),
     /// There is more of something than it may have.
     #[error("{0}")]
     TooMuch(&'static str),
@@ -33,7 +36,9 @@ pub enum BodyError {
 impl From<&BodyError> for ApiError {
     fn from(error: &BodyError) -> Self {
         match error {
-            BodyError::Idle(_) | BodyError::TooSlow(_) => Self::stalled(format!("Timed out: {error}.")),
+            BodyError::Idle(_) | BodyError::TooSlow(_) | BodyError::BelowRate(_) => {
+                Self::stalled(format!("Timed out: {error}."))
+            }
             BodyError::TooMuch(what) => Self::malformed(what),
             BodyError::Broken(_) => Self::malformed("The body ended before its end. Send it whole."),
         }
@@ -62,25 +67,58 @@ impl Allowance {
     }
 }
 
+/// How fast a client sends. Only the time that it is waited for counts.
+struct Rate {
+    least: ByteCount,
+    window: Duration,
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Rate {
+    fn new(limits: &Limits) -> Self {
+        Self { least: limits.min_rate, window: 2 * limits.body_idle, waited: Duration::ZERO, bytes: 0 }
+    }
+
+    /// Counts bytes, and how long they were waited for. Returns whether they came fast enough.
+    fn keeps_up(&mut self, bytes: usize, waited: Duration) -> bool {
+        self.waited += waited;
+        self.bytes += bytes as u64;
+        if self.waited < self.window {
+            return true;
+        }
+        let is_enough = self.bytes as f64 >= self.least.get() as f64 * self.waited.as_secs_f64();
+        (self.waited, self.bytes) = (Duration::ZERO, 0);
+        is_enough
+    }
+}
+
 /// The body's bytes as they come, within the limits of time and within the allowance.
 pub fn timed(
     payload: Payload,
     limits: &Limits,
     allowance: Allowance,
 ) -> impl Stream<Item = Result<Bytes, BodyError>> + use<> {
-    let (idle, longest) = (limits.body_idle, limits.body_deadline);
+    let (idle, longest, least) = (limits.body_idle, limits.body_deadline, limits.min_rate);
     let deadline = Instant::now() + longest;
-    stream::unfold(Some((payload, allowance)), move |state| async move {
-        let (mut payload, allowance) = state?;
-        let patience = idle.min(deadline.saturating_duration_since(Instant::now()));
-        match timeout(patience, payload.next()).await {
-            Ok(None) => None,
-            Ok(Some(Ok(bytes))) if allowance.take(bytes.len()) => Some((Ok(bytes), Some((payload, allowance)))),
-            Ok(Some(Ok(_))) => Some((Err(BodyError::TooMuch("The form's headers or preamble are too long.")), None)),
-            Ok(Some(Err(error))) => Some((Err(error.into()), None)),
-            Err(_) if patience < idle => Some((Err(BodyError::TooSlow(longest)), None)),
-            Err(_) => Some((Err(BodyError::Idle(idle)), None)),
-        }
+    stream::unfold(Some((payload, allowance, Rate::new(limits))), move |state| async move {
+        let (mut payload, allowance, mut rate) = state?;
+        let began = Instant::now();
+        let patience = idle.min(deadline.saturating_duration_since(began));
+        let next = timeout(patience, payload.next()).await;
+        let result = match next {
+            Ok(None) => return None,
+            Ok(Some(Ok(bytes))) if !allowance.take(bytes.len()) => {
+                Err(BodyError::TooMuch("The form's headers or preamble are too long."))
+            }
+            Ok(Some(Ok(bytes))) if !rate.keeps_up(bytes.len(), began.elapsed()) => Err(BodyError::BelowRate(least)),
+            Ok(Some(Ok(bytes))) => Ok(bytes),
+            Ok(Some(Err(error))) => Err(error.into()),
+            Err(_) if patience < idle => Err(BodyError::TooSlow(longest)),
+            Err(_) => Err(BodyError::Idle(idle)),
+        };
+        let rest = result.is_ok().then_some((payload, allowance, rate));
+        Some((result, rest))
     })
 }
 

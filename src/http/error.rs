@@ -4,6 +4,7 @@
 
 use std::error::Error as _;
 use std::fmt;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -83,6 +84,19 @@ impl ApiError {
         let message =
             "Incorrect API key provided. `windlass keys list` shows the names of the keys that are valid here.";
         Self::new(StatusCode::UNAUTHORIZED, Some("invalid_api_key"), None, message)
+    }
+
+    /// The request's head is too large.
+    pub fn head_too_large(most: usize) -> Self {
+        let message =
+            format!("The request line and the headers must not exceed {most} bytes, nor be more than 96 headers.");
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Some("headers_too_large"), None, message)
+    }
+
+    /// The request's head did not arrive in time.
+    pub fn head_timeout(within: Duration) -> Self {
+        let message = format!("Timed out: the request line and the headers must arrive within {within:?}.");
+        Self::new(StatusCode::REQUEST_TIMEOUT, Some("headers_stalled"), None, message)
     }
 
     /// The body stopped coming.

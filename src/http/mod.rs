@@ -2,27 +2,32 @@
 //!
 //! Handlers parse, call the service once, and render. Only this module knows status codes.
 
+mod activity;
 mod answers;
 mod auth;
 mod body;
 mod connection;
+mod connections;
 mod content;
 mod error;
+mod exchange;
 mod files;
 pub mod form; // The fuzz target reads forms as the handlers do.
 mod health;
 mod json;
 mod openapi;
 mod query;
+mod refusal;
 mod requests;
 mod stamp;
 mod uploads;
 
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::time::Duration;
 
 use actix_http::error::DispatchError;
-use actix_http::{Extensions, HttpService, Protocol};
+use actix_http::{Extensions, HttpService, KeepAlive, Protocol};
 use actix_server::Server;
 use actix_service::{ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::dev::AppConfig;
@@ -33,20 +38,11 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use self::connection::Connection;
+pub use self::connections::ConnectionLimits;
+use self::connections::Connections;
 use self::error::ApiError;
 pub use self::openapi::document;
 use crate::service::Service;
-
-/// How long an answer that came before the end of its body keeps reading that body, so that the
-/// client sees the answer and not a broken pipe.
-const LINGER: Duration = Duration::from_secs(5);
-
-/// How long the head of a connection's first request may take to come.
-const FIRST_HEAD: Duration = Duration::from_secs(5);
-
-/// How long an idle connection is kept: longer than balancers keep theirs, so that they are the ones
-/// to close it, and no request is sent into a connection that is being closed.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 fn routes(config: &mut ServiceConfig) {
     let not_allowed = || web::to(method_not_allowed);
@@ -112,35 +108,56 @@ pub async fn serve(
     listener: TcpListener,
     stop: CancellationToken,
     patience: Duration,
+    limits: ConnectionLimits,
 ) -> std::io::Result<()> {
     let address = listener.local_addr()?;
     let server = Server::build();
     let stopping = server.graceful_shutdown_signal();
+    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    let limits = limits.for_worker(workers);
+    let accepted = limits.accepted();
     let connections = move || {
-        let (service, stopping) = (service.clone(), stopping.clone());
-        let app = App::new().app_data(Data::new(service)).wrap(from_fn(stamp::stamp)).configure(routes);
+        let (service, stopping, limits) = (service.clone(), stopping.clone(), limits.clone());
+        let app = App::new()
+            .app_data(Data::new(service))
+            .wrap(from_fn(stamp::stamp))
+            .wrap(from_fn(exchange::follow))
+            .configure(routes);
         let http = HttpService::build()
             .graceful_shutdown_signal(move || {
                 let stopping = stopping.clone();
                 async move { stopping.notified().await }
             })
-            .keep_alive(KEEP_ALIVE)
-            .client_request_timeout(FIRST_HEAD)
-            .client_disconnect_timeout(LINGER)
+            // Idle connections and slow heads are timed by `connections`, for every request on a connection.
+            .keep_alive(KeepAlive::Os)
+            .client_request_timeout(Duration::ZERO)
+            .client_disconnect_timeout(activity::LINGER)
             .local_addr(address)
-            .on_connect_ext(|connection: &Connection, data: &mut Extensions| drop(data.insert(connection.outlet())))
+            .on_connect_ext(|connection: &Connection, data: &mut Extensions| {
+                data.insert(connection.outlet());
+                if let Some(activity) = connection.activity() {
+                    data.insert(activity.clone());
+                }
+            })
+            .expect(fn_service(exchange::delay_continue))
             .finish(map_config(app, |()| AppConfig::default()));
-        fn_service(async |socket: TcpStream| {
-            socket.set_nodelay(true).ok();
-            let peer = socket.peer_addr().ok();
-            Ok::<_, DispatchError>((Connection::new(socket), Protocol::Http1, peer))
+        let send_timeout = limits.send_timeout;
+        let connections = Connections::new(limits);
+        fn_service(move |socket: TcpStream| {
+            let place = connections.admit();
+            async move {
+                let peer = socket.peer_addr().ok();
+                let place = place.ok_or(DispatchError::Io(ErrorKind::ConnectionAborted.into()))?;
+                Ok::<_, DispatchError>((Connection::new(socket, place, send_timeout), Protocol::Http1, peer))
+            }
         })
         .and_then(http)
     };
     server
         // The database and the store have threads of their own; these only move bytes.
-        .workers(std::thread::available_parallelism().map_or(2, usize::from))
+        .workers(workers)
         .worker_max_blocking_threads(1)
+        .max_concurrent_connections(accepted)
         .shutdown_timeout(patience.as_secs())
         .shutdown_signal(stop.cancelled_owned())
         .listen("http", listener, connections)?

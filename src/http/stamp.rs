@@ -20,31 +20,57 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const VERSION: HeaderName = HeaderName::from_static("openai-version");
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
 
-/// Adds the headers that SDKs and their users read (contract section 4), and logs the request.
+/// Identifies a response: its id, and how long it took.
+pub struct Stamp {
+    began: Instant,
+    id: String,
+}
+
+impl Stamp {
+    /// The stamp of the response to a request that arrived at `began`.
+    pub fn new(began: Instant) -> Self {
+        Self { began, id: format!("req_{}", Uuid::now_v7().simple()) }
+    }
+
+    fn duration_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Logs the request.
+    pub fn log(&self, status: StatusCode) {
+        tracing::info!(status = status.as_u16(), duration_ms = self.duration_ms(), "answered");
+    }
+
+    /// Adds the headers that SDKs and their users read (contract section 4).
+    pub fn mark(&self, headers: &mut HeaderMap) {
+        headers.insert(VERSION, HeaderValue::from_static("2020-10-01"));
+        headers.insert(PROCESSING_MS, self.duration_ms().into());
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if let Ok(id) = HeaderValue::from_str(&self.id) {
+            headers.insert(REQUEST_ID, id);
+        }
+    }
+}
+
+/// Stamps the response to every request, and logs the request.
+///
+/// # Errors
+/// Those of the handlers, and [`ApiError::internal`] if one panicked.
 pub async fn stamp<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<B>, Error> {
-    let began = Instant::now();
-    let id = format!("req_{}", Uuid::now_v7().simple());
-    let span = tracing::info_span!("request", id, method = %request.method(), path = request.path());
+    let stamp = Stamp::new(Instant::now());
+    let span = tracing::info_span!("request", id = stamp.id, method = %request.method(), path = request.path());
     async {
         // Wrapped in an async block so that a panic in `call` itself is caught, too.
         let answered = AssertUnwindSafe(async { next.call(request).await }).catch_unwind().await;
-        let stamp = |status: StatusCode, headers: &mut HeaderMap| {
-            let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            tracing::info!(status = status.as_u16(), duration_ms, "answered");
-            headers.insert(VERSION, HeaderValue::from_static("2020-10-01"));
-            headers.insert(PROCESSING_MS, duration_ms.into());
-            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-            if let Ok(id) = HeaderValue::from_str(&id) {
-                headers.insert(REQUEST_ID, id);
-            }
-        };
         if let Ok(answer) = answered {
             let mut answer = answer?;
-            stamp(answer.status(), answer.headers_mut());
+            stamp.log(answer.status());
+            stamp.mark(answer.headers_mut());
             return Ok(answer);
         }
         let mut answer = ApiError::internal().error_response();
-        stamp(answer.status(), answer.headers_mut());
+        stamp.log(answer.status());
+        stamp.mark(answer.headers_mut());
         Err(InternalError::from_response(ApiError::internal(), answer).into())
     }
     .instrument(span.clone())

@@ -26,6 +26,9 @@ const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
 
 const LINES_DROPPED: &str = "windlass_log_lines_dropped_total";
 
+/// Modules that log what a client did wrong as an error. The filter can turn them on again.
+const QUIET: &str = "actix_http::h1::dispatcher=off";
+
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 
 /// `None` if the background thread could not be spawned: then every line is dropped.
@@ -47,7 +50,7 @@ pub enum Error {
 /// # Errors
 /// When the filter is invalid, or a metrics recorder is already installed.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), Error> {
-    let filter: EnvFilter = filter.parse()?;
+    let filter: EnvFilter = format!("{QUIET},{filter}").parse()?;
     let handle = PrometheusBuilder::new().install_recorder()?;
     METRICS.get_or_init(|| handle);
     describe();
@@ -135,6 +138,11 @@ fn describe() {
         "windlass_postgres_restarts_total",
         "How often the embedded PostgreSQL was started again after it had ended by itself."
     );
+    describe_counter!(
+        "windlass_connections_cut_total",
+        "Client connections that were closed because they exceeded a bound, by reason."
+    );
+    describe_gauge!("windlass_connections", "Open client connections.");
     describe_gauge!(
         "windlass_disk_available_bytes",
         "Bytes that are left on the disk of the store's directory or of the data directory."

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect ends there")]
 
 mod api;
+mod connections;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod model;

@@ -108,11 +108,20 @@ impl TestApp {
 
     /// The same, with more settings.
     pub fn restart_with(&self, more: &[(&str, &str)]) {
+        self.restart(&[], more);
+    }
+
+    /// The same, under another program.
+    pub fn restart_under(&self, under: &[&str]) {
+        self.restart(under, &[]);
+    }
+
+    fn restart(&self, under: &[&str], more: &[(&str, &str)]) {
         let mut program = self.program.lock().unwrap();
         program.kill();
         let mut settings = self.with(more);
         settings.push(("WINDLASS_LISTEN".to_owned(), program.address.replace("http://", "")));
-        *program = Program::serve(&settings, &self.data_dir.path().join("log"), false);
+        *program = Program::serve_under(under, &settings, &self.data_dir.path().join("log"), false);
     }
 
     /// The program's log, complete up to now. Lines are written asynchronously but in order, so nothing is missing once

@@ -51,8 +51,8 @@ impl Program {
     }
 
     /// The same, run under another command, given with its arguments.
-    pub fn serve_under(under: &[&str], settings: &[(String, String)], log_path: &Path) -> Self {
-        Self::listening(command_under(under, settings), settings, log_path, true)
+    pub fn serve_under(under: &[&str], settings: &[(String, String)], log_path: &Path, wait_for_key: bool) -> Self {
+        Self::listening(command_under(under, settings), settings, log_path, wait_for_key)
     }
 
     /// The same from a thread that ends before the program does.

@@ -77,7 +77,7 @@ async fn a_container_of_300_mib_lives_through_a_load() {
     let data_dir = outer.path().join("data");
     let enter = format!("echo $$ >{}/cgroup.procs && exec \"$0\" \"$@\"", group.0.display());
     let enter = ["sh", "-c", &enter];
-    let program = Program::serve_under(&enter, &settings(&data_dir), &log_of(&data_dir));
+    let program = Program::serve_under(&enter, &settings(&data_dir), &log_of(&data_dir), true);
     let key = fs::read_to_string(data_dir.join("api-key")).unwrap();
     let client = Client::new(&program.address, key.trim());
     let service = Embedded { program, client, data_dir: data_dir.clone() };
@@ -113,7 +113,7 @@ async fn a_container_without_shared_memory_is_enough() {
         let data_dir = outer.path().join("data");
         let enter = format!("mount -t tmpfs -o {shared} tmpfs /dev/shm && exec \"$0\" \"$@\"");
         let enter = ["unshare", "--mount", "sh", "-c", &enter];
-        let program = Program::serve_under(&enter, &settings(&data_dir), &log_of(&data_dir));
+        let program = Program::serve_under(&enter, &settings(&data_dir), &log_of(&data_dir), true);
         let key = fs::read_to_string(data_dir.join("api-key")).unwrap();
         let client = Client::new(&program.address, key.trim());
         let file = client.file("kept").await;

@@ -1,0 +1,187 @@
+//! One request and its response on a connection. Everything that handlers read of a body goes through here.
+//!
+//! actix-http drains a chunked body by itself once a handler has dropped it, and loses the connection over it
+//! (docs/upstream.md). So the body is held until its response has been produced: then actix closes the connection, says
+//! so in the response, and discards what still arrives, of which [`Activity`] bounds the bytes.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use actix_http::Request;
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::error::PayloadError;
+use actix_web::http::Method;
+use actix_web::http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage as _};
+use bytes::Bytes;
+use futures_util::Stream;
+use pin_project_lite::pin_project;
+
+use super::activity::Activity;
+
+/// Follows a request from its head to the end of its response.
+///
+/// # Errors
+/// Those of the handlers.
+pub async fn follow<B: MessageBody>(
+    mut request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<Followed<B>>, Error> {
+    let activity = request.conn_data::<Rc<Activity>>().cloned();
+    let body = activity.as_ref().and_then(|activity| {
+        activity.begin();
+        RequestBody::take(&mut request, activity)
+    });
+    let ended = Ended { activity, body };
+    let response = next.call(request).await?;
+    ended.handled();
+    Ok(response.map_body(|_, inner| Followed { inner, _ended: ended }))
+}
+
+/// Holds back `100 Continue` until the body is wanted: a client without a key need not send it at all.
+///
+/// # Errors
+/// None.
+pub async fn delay_continue(request: Request) -> Result<Request, Error> {
+    if let Some(activity) = request.conn_data::<Rc<Activity>>() {
+        activity.delay_continue();
+    }
+    Ok(request)
+}
+
+pin_project! {
+    /// A response's body. When it is dropped, the response has been produced to its end.
+    pub struct Followed<B> {
+        #[pin]
+        inner: B,
+        _ended: Ended,
+    }
+}
+
+impl<B: MessageBody> MessageBody for Followed<B> {
+    type Error = B::Error;
+
+    fn size(&self) -> BodySize {
+        self.inner.size()
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, B::Error>>> {
+        self.project().inner.poll_next(cx)
+    }
+}
+
+/// Marks the end of a response, and holds the body of its request until then.
+struct Ended {
+    activity: Option<Rc<Activity>>,
+    body: Option<RequestBody>,
+}
+
+impl Ended {
+    /// The handler has given its response.
+    fn handled(&self) {
+        if let (Some(activity), Some(body)) = (&self.activity, &self.body)
+            && !body.has_ended()
+        {
+            activity.discard_body();
+        }
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if let Some(activity) = &self.activity {
+            activity.answered();
+        }
+    }
+}
+
+/// A request's body as handlers read it.
+#[derive(Clone)]
+struct RequestBody(Rc<RefCell<Incoming>>);
+
+struct Incoming {
+    payload: Payload,
+    activity: Rc<Activity>,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    is_awaited: bool,
+    /// What is left of a body whose end actix does not see: it takes whatever follows a request to upgrade as one.
+    left: Option<u64>,
+    has_ended: bool,
+}
+
+impl RequestBody {
+    /// Takes the body out of a request, and puts this one in its place. Nothing if the request has none.
+    fn take(request: &mut ServiceRequest, activity: &Rc<Activity>) -> Option<Self> {
+        let payload = request.take_payload();
+        if matches!(payload, Payload::None) {
+            return None;
+        }
+        let headers = request.headers();
+        let is_upgrade = headers.contains_key(UPGRADE) && !headers.contains_key(TRANSFER_ENCODING);
+        let left = (is_upgrade || request.method() == Method::CONNECT).then(|| {
+            let length = headers.get(CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
+            length.unwrap_or(0)
+        });
+        let is_awaited = headers.contains_key(EXPECT);
+        let incoming = Incoming { payload, activity: activity.clone(), is_awaited, left, has_ended: left == Some(0) };
+        let body = Self(Rc::new(RefCell::new(incoming)));
+        request.set_payload(Payload::Stream { payload: Box::pin(body.clone()) });
+        Some(body)
+    }
+
+    /// Whether all of the body has arrived. What has is discarded.
+    fn has_ended(&self) -> bool {
+        let mut incoming = self.0.borrow_mut();
+        incoming.is_awaited = false;
+        let mut cx = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Some(Ok(_))) = incoming.poll_next(&mut cx) {}
+        incoming.has_ended && incoming.left.is_none()
+    }
+}
+
+impl Stream for RequestBody {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.borrow_mut().poll_next(cx)
+    }
+}
+
+impl Incoming {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, PayloadError>>> {
+        if self.has_ended {
+            return Poll::Ready(None);
+        }
+        let next = Pin::new(&mut self.payload).poll_next(cx);
+        match next {
+            Poll::Pending => {
+                if std::mem::take(&mut self.is_awaited) {
+                    self.activity.send_continue();
+                }
+                Poll::Pending
+            }
+            Poll::Ready(Some(Ok(mut bytes))) => {
+                self.is_awaited = false;
+                if let Some(left) = &mut self.left {
+                    bytes.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+                    *left -= bytes.len() as u64;
+                    self.has_ended = *left == 0;
+                }
+                self.activity.delivered(bytes.len());
+                Poll::Ready(Some(Ok(bytes)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.has_ended = true;
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Ready(None) => {
+                self.has_ended = true;
+                Poll::Ready(if self.left.is_some() { Some(Err(PayloadError::Incomplete(None))) } else { None })
+            }
+        }
+    }
+}

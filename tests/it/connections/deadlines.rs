@@ -1,0 +1,115 @@
+//! Every head, every body, every response and every pause has a deadline.
+
+use super::peer::{Peer, app, chunk, head};
+use crate::support::{TestApp, eventually};
+
+const FORM: &str = "content-type: multipart/form-data; boundary=B";
+
+async fn cut(app: &TestApp, reason: &str) -> u64 {
+    let metrics = app.client.get("/metrics").await;
+    let name = format!("windlass_connections_cut_total{{reason=\"{reason}\"}} ");
+    let text = String::from_utf8_lossy(&metrics.body).into_owned();
+    text.lines().find_map(|it| it.strip_prefix(&name)).map_or(0, |it| it.parse().unwrap())
+}
+
+#[tokio::test]
+async fn every_head_has_a_deadline_and_not_only_the_first() {
+    let app = app(&[("WINDLASS_HEAD_TIMEOUT", "1s")]).await;
+    let request = head("GET /livez", &[]);
+    for requests_before in [0, 1, 3] {
+        for begun in [1, 10, request.len() - 1] {
+            let mut peer = Peer::connect(&app).await;
+            for _ in 0..requests_before {
+                assert!(peer.send(&request).await);
+                assert_eq!(peer.response().await.unwrap().status(), 200);
+            }
+            assert!(peer.send(&request[..begun]).await);
+            let response = peer.response().await.unwrap();
+            assert!(response.is_error(408).contains("within 1s"));
+            response.is_last();
+            peer.closed().await;
+        }
+    }
+    assert_eq!(cut(&app, "head_timeout").await, 9);
+}
+
+#[tokio::test]
+async fn a_head_that_trickles_in_has_no_more_time_than_another() {
+    let app = app(&[("WINDLASS_HEAD_TIMEOUT", "2s")]).await;
+    let mut peer = Peer::connect(&app).await;
+    let trickle = async {
+        for byte in head("GET /livez", &["a: 1"; 200]).bytes() {
+            if !peer.send([byte]).await {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        panic!("it was read to its end");
+    };
+    trickle.await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_without_a_response() {
+    let app = app(&[("WINDLASS_KEEP_ALIVE", "1s")]).await;
+    let mut silent = Peer::connect(&app).await;
+    assert!(silent.response().await.is_none());
+    let mut peer = Peer::connect(&app).await;
+    assert!(peer.send(head("GET /livez", &[])).await);
+    assert_eq!(peer.response().await.unwrap().status(), 200);
+    assert!(peer.response().await.is_none());
+    assert!(cut(&app, "idle").await >= 2);
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_slow_is_answered_408() {
+    let app = app(&[("WINDLASS_BODY_IDLE", "1s"), ("WINDLASS_MIN_RATE", "1KiB")]).await;
+    let upload = app.client.upload(5).await;
+    let key = format!("authorization: Bearer {}", app.client.key);
+    let part = format!("POST /v1/uploads/{upload}/parts");
+    for (line, framing) in [
+        (&*part, "transfer-encoding: chunked"),
+        (&*part, "content-length: 1000000"),
+        ("POST /v1/files", "content-length: 1000000"),
+        ("POST /v1/uploads", "transfer-encoding: chunked"),
+    ] {
+        let mut peer = Peer::connect(&app).await;
+        assert!(peer.send(head(line, &[&key, FORM, framing])).await);
+        let begin = b"--B\r\nContent-Disposition: form-data; name=\"data\"; filename=\"x\"\r\n\r\n";
+        let is_chunked = framing.starts_with('t');
+        if line != "POST /v1/uploads" {
+            let begin = if is_chunked { [b"43\r\n".as_slice(), begin, b"\r\n"].concat() } else { begin.to_vec() };
+            peer.send(begin).await;
+        }
+        let mut sent = 0;
+        while peer.send(if is_chunked { chunk(1) } else { vec![0] }).await {
+            sent += 1;
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            if peer.0.try_read(&mut [0; 1]).is_ok() {
+                break;
+            }
+            assert!(sent < 600, "{line}, {framing}: it goes on");
+        }
+    }
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test]
+async fn a_response_that_is_not_read_ends() {
+    let app = app(&[("WINDLASS_SEND_TIMEOUT", "1s")]).await;
+    // More than the buffers of both sockets hold.
+    let file = app.client.file(vec![7; 64 * 1024 * 1024]).await;
+    let key = format!("authorization: Bearer {}", app.client.key);
+    let mut peer = Peer::connect(&app).await;
+    assert!(peer.send(head(&format!("GET /v1/files/{file}/content"), &[&key])).await);
+    eventually("the connection is cut", async || cut(&app, "not_reading").await == 1).await;
+    // Many small responses, none of which is read.
+    let request = head("GET /openapi.json", &[]);
+    let mut peer = Peer::connect(&app).await;
+    let mut sent = 0;
+    while peer.send(&request).await {
+        sent += 1;
+        assert!(sent < 1_000_000);
+    }
+    assert!(cut(&app, "not_reading").await == 2);
+}

@@ -1,0 +1,80 @@
+//! More connections than there can be: those who have a key are served.
+
+use std::fs;
+
+use reqwest::Method;
+
+use super::peer::{Peer, app, head};
+use crate::support::eventually;
+
+/// As many as one process is allowed by many systems.
+const DESCRIPTORS: usize = 1024;
+
+/// What strangers can leave a connection in.
+const HOLDS: [&str; 4] = [
+    "",
+    "G",
+    "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n",
+    "POST /v1/files HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n",
+];
+
+#[tokio::test]
+async fn strangers_who_hold_connections_keep_nobody_with_a_key_out() {
+    let app = app(&[("WINDLASS_MAX_CONNECTIONS", "40")]).await;
+    let (upload, key) = (app.client.upload(5).await, format!("authorization: Bearer {}", app.client.key));
+    // One with a key is in the middle of a body.
+    let request = app.client.raw_part(&upload, b"hello");
+    let mut slow = Peer::connect(&app).await;
+    assert!(slow.send(&request[..request.len() - 5]).await);
+    for hold in HOLDS {
+        let mut held = Vec::new();
+        for _ in 0..200 {
+            let mut peer = Peer::connect(&app).await;
+            peer.send(hold).await;
+            held.push(peer);
+        }
+        for _ in 0..5 {
+            let mut peer = Peer::connect(&app).await;
+            assert!(peer.send(head("GET /v1/files", &[&key])).await);
+            assert_eq!(peer.response().await.unwrap().status(), 200, "after {hold:?}");
+        }
+        assert_eq!(app.client.alone().get("/readyz").await.status, 200);
+    }
+    assert!(slow.send(&request[request.len() - 5..]).await);
+    assert_eq!(slow.response().await.unwrap().status(), 200);
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test]
+async fn connections_take_only_a_share_of_the_descriptors() {
+    let app = app(&[]).await;
+    let pid = app.program(|it| it.pid());
+    let limits = || fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let open_files: Vec<_> = limits()
+        .lines()
+        .find(|it| it.starts_with("Max open files"))
+        .unwrap()
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(open_files[3], open_files[4], "the soft limit is raised to the hard one");
+    app.program(|it| it.kill());
+    let script = format!("ulimit -n {DESCRIPTORS}; exec \"$0\"");
+    app.restart_under(&["bash", "-c", &script]);
+    let mut held = Vec::new();
+    for _ in 0..DESCRIPTORS + 100 {
+        held.push(Peer::connect(&app).await);
+    }
+    let client = app.client.alone();
+    let file = client.file(vec![1; 3 * 1024 * 1024]).await;
+    assert_eq!(client.download(&file).await.len(), 3 * 1024 * 1024);
+    let open = fs::read_dir(format!("/proc/{}/fd", app.program(|it| it.pid()))).unwrap().count();
+    assert!(open < DESCRIPTORS, "{open} descriptors");
+    drop(held);
+    eventually("their connections are closed", async || {
+        let metrics = client.send(client.request(Method::GET, "/metrics")).await;
+        String::from_utf8_lossy(&metrics.body).lines().any(|it| it == "windlass_connections 1")
+    })
+    .await;
+    app.nothing_is_lost_and_nothing_is_left().await;
+}

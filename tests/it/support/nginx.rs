@@ -1,0 +1,71 @@
+//! nginx in front of the service, as many run it: it forwards bodies as they arrive, over connections that it keeps.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::tools;
+
+/// A running nginx that forwards to one address.
+pub struct Nginx {
+    pub address: String,
+    process: Child,
+    _folder: TempDir,
+}
+
+impl Nginx {
+    /// Starts one; nothing where it is not installed.
+    pub fn before(upstream: &str) -> Option<Self> {
+        let program = tools::tool("nginx/usr/sbin/nginx")?;
+        let folder = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let user = if nix::unistd::geteuid().is_root() { "user root;" } else { "" };
+        let at = folder.path().display();
+        let config = format!(
+            "{user} worker_processes 1; daemon off; pid {at}/pid; error_log {at}/error.log;
+             events {{ worker_connections 256; }}
+             http {{
+                 access_log off; client_max_body_size 0; client_body_temp_path {at}/body; proxy_temp_path {at}/proxy;
+                 fastcgi_temp_path {at}/t1; uwsgi_temp_path {at}/t2; scgi_temp_path {at}/t3;
+                 upstream windlass {{ server {upstream}; keepalive 1; }}
+                 server {{
+                     listen 127.0.0.1:{port};
+                     location / {{
+                         proxy_pass http://windlass; proxy_http_version 1.1; proxy_set_header Connection '';
+                         proxy_request_buffering off;
+                     }}
+                 }}
+             }}"
+        );
+        fs::write(folder.path().join("nginx.conf"), config).unwrap();
+        let process = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .arg(program)
+            .arg("-c")
+            .arg(folder.path().join("nginx.conf"))
+            .arg("-p")
+            .arg(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let began = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(began.elapsed() < Duration::from_mins(1), "nginx does not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Some(Self { address: format!("http://127.0.0.1:{port}"), process, _folder: folder })
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.process.id().cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).ok();
+        self.process.wait().ok();
+    }
+}
