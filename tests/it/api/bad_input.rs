@@ -62,7 +62,7 @@ const MISTAKES: &[(&str, Send, u16, Option<&str>, &str)] = &[
     (UPLOADS, Json(r#"{"filename":"f","purpose":"evals","bytes":1,"mime_type":""}"#), 400, Some("mime_type"), "1 to 255 printable"),
     (UPLOADS, Json(r#"{"filename":"f","purpose":"evals","bytes":1,"mime_type":"a\u0000"}"#), 400, Some("mime_type"), "printable"),
     (UPLOADS, Json(r#"{"filename":"f","purpose":"vision","bytes":1,"mime_type":"text/plain"}"#), 400, Some("mime_type"), "accepted are image/png"),
-    (UPLOADS, Json(r#"{"filename":"f","purpose":"assistants","bytes":1,"mime_type":"image/png"}"#), 400, Some("mime_type"), "text/plain"),
+    (UPLOADS, Json(r#"{"filename":"f","purpose":"assistants","bytes":1,"mime_type":"video/mp4"}"#), 400, Some("mime_type"), "text/plain"),
     (UPLOADS, Json(r#"{"filename":"f","purpose":"evals","bytes":1,"mime_type":"x","part_size":5}"#), 400, Some("part_size"), "Unknown parameter: 'part_size'. Known here are filename"),
     (UPLOADS, Json(r#"{"filename":"f","purpose":"evals","bytes":1,"mime_type":"x","expires_after":3600}"#), 400, Some("expires_after"), "must be an object"),
     (UPLOADS, Json(r#"{"filename":"f","purpose":"evals","bytes":1,"mime_type":"x","expires_after":{}}"#), 400, Some("expires_after.anchor"), "Missing"),
