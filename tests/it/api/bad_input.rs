@@ -63,6 +63,8 @@ const MISTAKES: &[(&str, Send, u16, Option<&str>, &str)] = &[
     (UPLOADS, Json(r#"{"filename":"f","purpose":"evals","bytes":1,"mime_type":"a\u0000"}"#), 400, Some("mime_type"), "printable"),
     (UPLOADS, Json(r#"{"filename":"f","purpose":"vision","bytes":1,"mime_type":"text/plain"}"#), 400, Some("mime_type"), "accepted are image/png"),
     (UPLOADS, Json(r#"{"filename":"f","purpose":"assistants","bytes":1,"mime_type":"video/mp4"}"#), 400, Some("mime_type"), "text/plain"),
+    (UPLOADS, Json(r#"{"filename":"f.json","purpose":"batch","bytes":1,"mime_type":"x"}"#), 400, Some("filename"), "Invalid file format for Batch API. Must be .jsonl, but the file is named 'f.json'."),
+    (UPLOADS, Json(r#"{"filename":"jsonl","purpose":"fine-tune","bytes":1,"mime_type":"x"}"#), 400, Some("filename"), "Invalid file format for Fine-Tuning API. Must be .jsonl, but the file is named 'jsonl'."),
     (UPLOADS, Json(r#"{"filename":"f","purpose":"evals","bytes":1,"mime_type":"x","part_size":5}"#), 400, Some("part_size"), "Unknown parameter: 'part_size'. Known here are filename"),
     (UPLOADS, Json(r#"{"filename":"f","purpose":"evals","bytes":1,"mime_type":"x","expires_after":3600}"#), 400, Some("expires_after"), "must be an object"),
     (UPLOADS, Json(r#"{"filename":"f","purpose":"evals","bytes":1,"mime_type":"x","expires_after":{}}"#), 400, Some("expires_after.anchor"), "Missing"),
@@ -130,6 +132,8 @@ const MISTAKES: &[(&str, Send, u16, Option<&str>, &str)] = &[
     (FILES, Form(&[(FILE, "x"), (PURPOSE, "evals"), ("name=\"name\"", "y")]), 400, Some("name"), "Known here are purpose, file"),
     (FILES, Form(&[(PURPOSE, "evals"), ("name=\"file\"; filename=\"a%0Ab\"", "x")]), 400, Some("file"), "control characters"),
     (FILES, Form(&[(PURPOSE, "evals"), ("name=\"file\"; filename=\"\"", "x")]), 400, Some("file"), "cannot be empty"),
+    (FILES, Form(&[(PURPOSE, "batch"), (FILE, "{}")]), 400, Some("file"), "Invalid file format for Batch API. Must be .jsonl, but the file is named 'x'."),
+    (FILES, Form(&[(FILE, "{}"), (PURPOSE, "fine-tune")]), 400, Some("file"), "Invalid file format for Fine-Tuning API. Must be .jsonl, but the file is named 'x'."),
     (FILES, Json(r#"{"purpose":"evals"}"#), 400, None, "multipart/form-data"),
     // Lists.
     ("/v1/files?limit=0", Get, 400, Some("limit"), "between 1 and 10000, but was '0'"),
