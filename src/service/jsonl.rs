@@ -6,7 +6,8 @@ use std::io;
 use super::{Error, Result, Service};
 use crate::db::parts;
 use crate::domain::{
-    Declaration, Filename, JsonLines, NotJsonl, PartOrder, ProjectId, Purpose, Upload, UploadId, UploadStatus, in_order,
+    Declaration, Filename, JsonLines, NotJsonl, Part, PartOrder, ProjectId, Purpose, Upload, UploadId, UploadStatus,
+    in_order,
 };
 
 /// The check of a form's file, whose purpose may come after its bytes.
@@ -48,31 +49,36 @@ impl Service {
         Ok(FormJsonl { purpose, lines: check.reads_lines(purpose).then(JsonLines::default) })
     }
 
-    /// Reads the listed Parts of a pending Upload, and checks each line, where that is asked for. What has ended is
-    /// left to the completion, which gives the reason or the same answer again.
+    /// Checks each line of the listed Parts of a pending Upload, where that is asked for. What has ended is left to the
+    /// completion, which gives the reason or the same answer again.
     pub(super) async fn check_jsonl(&self, project: ProjectId, id: UploadId, order: &PartOrder) -> Result<()> {
         if !self.limits.jsonl_check.reads_lines(None) {
             return Ok(());
         }
-        let is_pending = |it: &Upload| matches!(it.status, UploadStatus::Pending);
+        let Some(upload) = self.pending_with_lines(project, id).await? else { return Ok(()) };
+        match self.check_lines(&upload, order).await {
+            // What ended meanwhile may have lost its Parts: then that is the reason.
+            Err(error) => self.pending_with_lines(project, id).await?.map_or(Ok(()), |_| Err(error)),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// A pending Upload whose lines are to be checked.
+    async fn pending_with_lines(&self, project: ProjectId, id: UploadId) -> Result<Option<Upload>> {
         let upload = self.patiently(self.clone().get_upload(project, id)).await?;
-        if !is_pending(&upload) || !self.limits.jsonl_check.reads_lines(Some(upload.declaration.purpose)) {
-            return Ok(());
-        }
-        let checked = self.check_lines(&upload, order).await;
-        // What ended meanwhile may have lost its Parts: then that is the reason.
-        if checked.is_err() && !is_pending(&self.patiently(self.clone().get_upload(project, id)).await?) {
-            return Ok(());
-        }
-        checked
+        let has_lines = self.limits.jsonl_check.reads_lines(Some(upload.declaration.purpose));
+        Ok(Some(upload).filter(|it| has_lines && matches!(it.status, UploadStatus::Pending)))
     }
 
     async fn check_lines(&self, upload: &Upload, order: &PartOrder) -> Result<()> {
-        let purpose = upload.declaration.purpose;
         let stored = self.patiently(parts::list_stored(&self.db, upload.id)).await?;
-        let parts = in_order(upload, order, stored)?;
+        self.read_lines(upload.declaration.purpose, in_order(upload, order, stored)?).await
+    }
+
+    /// Reads Parts one after another, up to the first line that is wrong.
+    async fn read_lines(&self, purpose: Purpose, parts: Vec<Part>) -> Result<()> {
         let mut lines = JsonLines::default();
-        let mut stretches = self.read_parts(parts.iter().map(|part| (*part, 0..part.bytes.get())).collect());
+        let mut stretches = self.read_parts(parts.into_iter().map(|part| (part, 0..part.bytes.get())).collect());
         while let Some(stretch) = stretches.next().await {
             let stretch = stretch?;
             // As for an MD5: it takes milliseconds, and may wait for a disk.
