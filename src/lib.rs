@@ -3,7 +3,7 @@
 //! A client opens an *Upload*, adds *Parts* to it in parallel and in any order, and completes it
 //! with the Parts' ids in the file's order; the result is a *File*. What was acknowledged is there
 //! whatever dies next; what was not, or is not wanted any more, leaves nothing behind. Windlass does
-//! not look into files, and does not hand out the store's own URLs.
+//! not look into files, unless it is set to check JSON lines, and does not hand out the store's own URLs.
 //!
 //! # The picture
 //!
@@ -54,7 +54,8 @@
 //! are written under an exclusive one; the schema refuses the rest, even by hand.
 //!
 //! **Invariant: completion moves no bytes**, and writes no row of a listed Part. An `md5` is checked
-//! before, with nothing locked, and reads only what did not come in the file's order (`service/md5_chain.rs`).
+//! before, with nothing locked, and reads only what did not come in the file's order (`service/md5_chain.rs`); so
+//! are JSON lines, if at all (`service/jsonl.rs`).
 //!
 //! **Invariant: what must finish, finishes.** The service's work runs on its own runtime
 //! ([`service::Service::run`]); a client that goes away cancels a handler, never a commit, and a stop waits for it.

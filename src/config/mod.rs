@@ -6,6 +6,7 @@
 
 mod environment;
 mod listen;
+mod policies;
 mod values;
 
 use std::env;
@@ -16,9 +17,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::environment::{BadSetting, UnknownVariable, Unusable};
 pub use self::listen::{Listen, NotAnAddress};
+use self::policies::{JsonlCheckOption, MimePolicyOption};
 use self::values::{MOST_BYTES, duration, positive_duration, size};
 use crate::blobs::{Location, Variables};
-use crate::domain::{ApiKey, ByteCount, KeyId, Limits, MimePolicy};
+use crate::domain::{ApiKey, ByteCount, KeyId, Limits};
 use crate::embedded;
 use crate::http::ConnectionLimits;
 use crate::memory;
@@ -207,6 +209,10 @@ pub struct Options {
     /// The MIME types that an upload may declare.
     #[arg(long, global = true, env = "WINDLASS_MIME_POLICY", default_value = "contract")]
     mime_policy: MimePolicyOption,
+    /// What is checked of files with the purposes `batch` and `fine-tune`, which are JSON lines. `lines` reads each line
+    /// as the bytes of a form arrive, and before an upload is completed.
+    #[arg(long, global = true, env = "WINDLASS_JSONL_CHECK", default_value = "name")]
+    jsonl_check: JsonlCheckOption,
     /// How long any database operation may take before the database counts as unavailable and clients get 503.
     #[arg(long, global = true, env = "WINDLASS_LEDGER_PATIENCE", default_value = "30s", value_parser = positive_duration)]
     ledger_patience: Duration,
@@ -257,14 +263,6 @@ pub struct Options {
     /// The format of log lines.
     #[arg(long, global = true, env = "WINDLASS_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum MimePolicyOption {
-    /// The types that the contract allows for the purposes `assistants` and `vision`.
-    Contract,
-    /// Any type for any purpose.
-    Any,
 }
 
 /// The format of log lines.
@@ -370,10 +368,8 @@ impl TryFrom<Options> for Config {
             min_rate: typed.min_rate,
             ledger_patience: typed.ledger_patience,
             deletion_grace: typed.deletion_grace,
-            mime_policy: match typed.mime_policy {
-                MimePolicyOption::Contract => MimePolicy::Contract,
-                MimePolicyOption::Any => MimePolicy::Any,
-            },
+            mime_policy: typed.mime_policy.into(),
+            jsonl_check: typed.jsonl_check.into(),
             ..Limits::default()
         };
         let connections = ConnectionLimits {

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use clap::CommandFactory as _;
 
 use super::*;
+use crate::domain::{JsonlCheck, MimePolicy};
 
 fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<CommandLine, Unusable> {
     let arguments = ["windlass"].iter().chain(arguments).map(OsString::from);
@@ -59,6 +60,7 @@ fn white_space_around_a_value_is_no_part_of_it() {
             ("WINDLASS_DATA_DIR", "/a place\n"),
             ("WINDLASS_MAX_PART_BYTES", " 1 MiB "),
             ("WINDLASS_MIME_POLICY", "any\n"),
+            ("WINDLASS_JSONL_CHECK", " lines\n"),
             ("WINDLASS_STORE", "s3://bucket\n"),
         ],
     );
@@ -67,6 +69,7 @@ fn white_space_around_a_value_is_no_part_of_it() {
     assert_eq!(config.data_dir, PathBuf::from("/a place"));
     assert_eq!(config.limits.part_bytes.get(), 1 << 20);
     assert_eq!(config.limits.mime_policy, MimePolicy::Any);
+    assert_eq!(config.limits.jsonl_check, JsonlCheck::Lines);
     assert!(matches!(config.store, Location::Bucket(it) if it.to_string() == "s3://bucket"));
 }
 

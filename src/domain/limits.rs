@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ByteCount, MimePolicy};
+use super::{ByteCount, JsonlCheck, MimePolicy};
 
 /// The bounds that an operator may set and a test may shrink.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct Limits {
     pub upload_lifetime: Duration,
     /// Which MIME types a purpose takes.
     pub mime_policy: MimePolicy,
+    /// What is checked of files whose purpose takes JSON lines.
+    pub jsonl_check: JsonlCheck,
     /// The longest pause inside a body before it counts as stalled.
     pub body_idle: Duration,
     /// The longest time one body may take as a whole.
@@ -78,6 +80,7 @@ impl Default for Limits {
             batch_file_bytes: ByteCount::of(200 * 1024 * 1024),
             upload_lifetime: Duration::from_hours(1),
             mime_policy: MimePolicy::Contract,
+            jsonl_check: JsonlCheck::Name,
             body_idle: Duration::from_secs(30),
             body_deadline: Duration::from_hours(1),
             min_rate: ByteCount::of(1024),

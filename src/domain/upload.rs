@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 
 use super::{
-    ByteCount, Crc64, File, FileLifetime, Filename, Limits, MimeType, MimeTypeNotAccepted, Part, PartId, PartOrder,
-    Purpose, UploadId,
+    ByteCount, Crc64, File, FileLifetime, Filename, Limits, MimeType, MimeTypeNotAccepted, NotJsonl, Part, PartId,
+    PartOrder, Purpose, UploadId,
 };
 
 /// What the finished file shall be, as the client declares it.
@@ -42,17 +42,21 @@ pub enum BadDeclaration {
     /// Its type does not suit its purpose.
     #[error(transparent)]
     MimeType(#[from] MimeTypeNotAccepted),
+    /// Its name does not suit its purpose.
+    #[error(transparent)]
+    Filename(#[from] NotJsonl),
 }
 
 impl NewUpload {
     /// Holds a declaration against the limits.
     ///
     /// # Errors
-    /// When it is too large, or its MIME type does not suit its purpose.
+    /// When it is too large, or its name or its MIME type does not suit its purpose.
     pub fn new(declaration: Declaration, limits: &Limits) -> Result<Self, BadDeclaration> {
         if declaration.bytes > limits.upload_bytes {
             return Err(BadDeclaration::TooLarge { declared: declaration.bytes, limit: limits.upload_bytes });
         }
+        limits.jsonl_check.check_name(declaration.purpose, &declaration.filename)?;
         limits.mime_policy.check(declaration.purpose, &declaration.mime_type)?;
         Ok(Self(declaration))
     }

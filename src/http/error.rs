@@ -137,6 +137,9 @@ impl From<service::Error> for ApiError {
             E::Declaration(BadDeclaration::MimeType(_)) => {
                 (StatusCode::BAD_REQUEST, Some("invalid_value"), Some("mime_type"))
             }
+            E::Declaration(BadDeclaration::Filename(_)) => {
+                (StatusCode::BAD_REQUEST, Some("invalid_value"), Some("filename"))
+            }
             E::TooManyParts(_) => (StatusCode::BAD_REQUEST, Some("too_many_parts"), Some("upload_id")),
             E::PartTooLarge(_) => (StatusCode::BAD_REQUEST, Some("too_large"), Some("data")),
             E::PartEmpty => (StatusCode::BAD_REQUEST, Some("empty"), Some("data")),
@@ -145,6 +148,8 @@ impl From<service::Error> for ApiError {
             }
             E::PartsDoNotFit(_) => (StatusCode::BAD_REQUEST, Some("parts_do_not_fit"), Some("part_ids")),
             E::CompletedOtherwise(_) => (StatusCode::BAD_REQUEST, Some("upload_not_pending"), Some("part_ids")),
+            E::FileNotJsonl(_) => (StatusCode::BAD_REQUEST, Some("invalid_jsonl"), Some("file")),
+            E::PartsNotJsonl(_) => (StatusCode::BAD_REQUEST, Some("invalid_jsonl"), Some("part_ids")),
             E::WrongMd5 { .. } => (StatusCode::BAD_REQUEST, Some("md5_mismatch"), Some("md5")),
             E::UnknownKey => return Self::wrong_key(),
             // Already logged by the readiness probe.

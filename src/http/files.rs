@@ -44,7 +44,7 @@ pub async fn create_file(
     let mut sent = SentFile::default();
     while let Some(field) = form.next().await? {
         match field.name() {
-            FILE => sent.file = Some(receive(&service, asker, field, expected).await?),
+            FILE => sent.file = Some(receive(&service, asker, field, expected, sent.purpose).await?),
             PURPOSE => sent.purpose = Some(purpose(&field.text().await?)?),
             ANCHOR => sent.anchor = Some(field.text().await?),
             _ => sent.seconds = Some(seconds(&field.text().await?)?),
@@ -78,9 +78,11 @@ async fn receive(
     asker: Asker,
     mut field: Field,
     expected: Option<u64>,
+    purpose: Option<Purpose>,
 ) -> Result<(Filename, MimeType, FormIntake), ApiError> {
     let (filename, mime_type) = (field.filename()?, field.mime_type()?);
-    let mut intake = service.run(|it| it.begin_form(asker.0, expected)).await?;
+    let jsonl = service.begin_jsonl(&filename, purpose)?;
+    let mut intake = service.run(|it| it.begin_form(asker.0, expected, jsonl)).await?;
     while let Some(bytes) = field.next().await? {
         intake.write(&bytes).await?;
     }

@@ -11,7 +11,7 @@ use crate::domain::{BadPartOrder, ByteCount, Declaration, FileId, FileLifetime, 
 #[schema(as = CreateUploadRequest)]
 #[expect(dead_code, reason = "the fields are the documented shape; `declaration` reads them one by one")]
 pub struct CreateUploadBody {
-    /// The name of the file: 1 to 512 characters, no control characters.
+    /// The name of the file: 1 to 512 characters, no control characters. For `batch` and `fine-tune` it ends in `.jsonl`.
     filename: String,
     /// What the file is for.
     #[schema(inline)]

@@ -4,7 +4,7 @@
 use tokio::sync::oneshot;
 
 use super::intake::Target;
-use super::{Error, Intake, Result, Service};
+use super::{Error, FormJsonl, Intake, Result, Service};
 use crate::crash::CrashPoint;
 use crate::db::uploads::Origin;
 use crate::db::{self, files, uploads};
@@ -19,6 +19,7 @@ pub struct FormIntake {
     upload: UploadId,
     /// How much the body says it has, if it does.
     expected: Option<u64>,
+    jsonl: FormJsonl,
     part: Option<Intake>,
     stored: Vec<PartId>,
     taken: u64,
@@ -31,7 +32,7 @@ impl Service {
     ///
     /// # Errors
     /// When the ledger fails, or the disk does not have enough free space for the body.
-    pub async fn begin_form(self, project: ProjectId, expected: Option<u64>) -> Result<FormIntake> {
+    pub async fn begin_form(self, project: ProjectId, expected: Option<u64>, jsonl: FormJsonl) -> Result<FormIntake> {
         self.check_store()?;
         self.space.admit(expected.unwrap_or(0))?;
         let upload = UploadId::generate();
@@ -46,7 +47,17 @@ impl Service {
                 tracing::warn!(upload.id = %upload, error = &error as &dyn std::error::Error, "a form is left to its expiry");
             }
         });
-        Ok(FormIntake { service: self, project, upload, expected, part: None, stored: Vec::new(), taken: 0, done })
+        Ok(FormIntake {
+            service: self,
+            project,
+            upload,
+            expected,
+            jsonl,
+            part: None,
+            stored: Vec::new(),
+            taken: 0,
+            done,
+        })
     }
 
     async fn complete_form(
@@ -99,7 +110,7 @@ impl FormIntake {
     /// Takes the next bytes of the file.
     ///
     /// # Errors
-    /// When they are more than a File in one request may have, or the store failed.
+    /// When they are more than a File in one request may have, a line is wrong that is checked, or the store failed.
     pub async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         let limits = self.service.limits();
         let (file_bytes, part_bytes) = (limits.file_bytes, limits.part_bytes.get());
@@ -107,6 +118,7 @@ impl FormIntake {
         if self.taken > file_bytes.get() {
             return Err(Error::FileTooLarge(file_bytes));
         }
+        self.jsonl.take(bytes)?;
         while !bytes.is_empty() {
             let mut part = match self.part.take() {
                 Some(part) if part.taken() < part_bytes => part,
@@ -127,7 +139,7 @@ impl FormIntake {
     /// Ends the File. When this returns, it is stored and safe.
     ///
     /// # Errors
-    /// When it is too large for its purpose, the store failed, or it took longer than an Upload may.
+    /// When it is too large for its purpose or not what that takes, the store failed, or it took longer than an Upload may.
     pub async fn finish(mut self, about: impl FnOnce(ByteCount) -> Declaration) -> Result<File> {
         let last = self.part.take();
         let bytes =
@@ -137,6 +149,7 @@ impl FormIntake {
         if declaration.purpose == Purpose::Batch && bytes > limit {
             return Err(Error::PurposeTooLarge { purpose: declaration.purpose, limit, bytes });
         }
+        self.jsonl.finish(&self.service, &declaration)?;
         self.end_part(last).await?;
         let order = PartOrder::try_from(self.stored).map_err(|_| Error::TooManyParts(self.upload))?;
         let (project, upload) = (self.project, self.upload);

@@ -11,6 +11,7 @@ mod forms;
 mod fsck;
 mod housekeeping;
 mod intake;
+mod jsonl;
 mod keys;
 mod md5_chain;
 mod objects;
@@ -36,6 +37,7 @@ pub use self::forms::FormIntake;
 pub use self::fsck::{Finding, FsckOptions, FsckReport};
 pub use self::housekeeping::SweepReport;
 pub use self::intake::Intake;
+pub use self::jsonl::FormJsonl;
 pub use self::keys::{FirstKey, Keys};
 use self::md5_chain::Chains;
 pub use self::readiness::NotReady;
@@ -44,7 +46,9 @@ pub use self::store_link::{Sample, StoreLink, StoreMismatch};
 pub use crate::blobs::Stretch;
 use crate::blobs::{self, Blobs};
 use crate::db::{self, Db};
-use crate::domain::{BadDeclaration, ByteCount, FileId, Limits, Md5, PartId, PartsDoNotFit, Purpose, UploadId};
+use crate::domain::{
+    BadDeclaration, ByteCount, FileId, Limits, Md5, NotJsonl, PartId, PartsDoNotFit, Purpose, UploadId,
+};
 
 /// The service. Cloning it is cheap and shares everything.
 #[derive(Clone)]
@@ -129,6 +133,12 @@ pub enum Error {
         /// What it is.
         actual: Md5,
     },
+    /// The file sent in one request is not of JSON lines, but of a purpose that takes nothing else.
+    #[error(transparent)]
+    FileNotJsonl(NotJsonl),
+    /// The same of the file that the listed Parts make.
+    #[error(transparent)]
+    PartsNotJsonl(NotJsonl),
     /// The key is unknown or revoked.
     #[error("the API key is not known")]
     UnknownKey,

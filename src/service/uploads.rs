@@ -72,7 +72,8 @@ impl Service {
     }
 
     /// Makes the listed Parts, in this order, into the File that was declared. Asked again in the
-    /// same words it gives the same File. It moves no byte, and reads them only to check an `md5`.
+    /// same words it gives the same File. It moves no byte, and reads them only to check an `md5` or
+    /// JSON lines.
     ///
     /// # Errors
     /// When the Upload has ended otherwise, or the Parts do not fit; nothing has changed then.
@@ -98,6 +99,7 @@ impl Service {
                 return Err(if is_gone { Error::CompletedOtherwise(id) } else { error });
             }
         }
+        self.check_jsonl(project, id, &order).await?;
         let mut attempts = self.attempts();
         loop {
             match self.patiently(self.complete(project, id, &order, md5)).await {

@@ -36,7 +36,7 @@ async fn a_file_is_answered_as_the_contract_has_it(app: &TestApp) {
     );
     assert_eq!(
         (&file["object"], &file["purpose"], &file["filename"]),
-        (&json!("file"), &json!("batch"), &json!("data.bin"))
+        (&json!("file"), &json!("batch"), &json!("data.jsonl"))
     );
     assert_eq!(
         (&file["bytes"], &file["status"], &file["status_details"]),

@@ -8,6 +8,7 @@ mod files;
 mod forms;
 mod health;
 mod hostile;
+mod jsonl;
 mod listing;
 mod md5;
 mod openapi;

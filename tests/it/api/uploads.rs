@@ -73,14 +73,14 @@ async fn an_upload_is_answered_as_the_contract_has_it(app: &TestApp) {
 
 async fn uploads_created_at_the_same_time_are_each_what_was_asked_for(app: &TestApp) {
     let asking = (0..60).map(|number| async move {
-        let mut asked = json!({"filename": format!("{number}.txt"), "purpose": "batch", "bytes": number, "mime_type": "text/plain"});
+        let mut asked = json!({"filename": format!("{number}.jsonl"), "purpose": "batch", "bytes": number, "mime_type": "text/plain"});
         if number % 3 == 0 {
             asked["expires_after"] = json!({"anchor": "created_at", "seconds": 3600 + number});
         }
         app.client.post("/v1/uploads", &asked).await.ok()
     });
     for (number, upload) in futures_util::future::join_all(asking).await.into_iter().enumerate() {
-        assert_eq!((&upload["filename"], &upload["bytes"]), (&json!(format!("{number}.txt")), &json!(number)));
+        assert_eq!((&upload["filename"], &upload["bytes"]), (&json!(format!("{number}.jsonl")), &json!(number)));
         assert_eq!(app.client.get(&format!("/v1/uploads/{}", id(&upload))).await.ok(), upload);
         if number == 0 {
             let file = app.client.complete(&id(&upload), &[]).await.ok()["file"].clone();
@@ -226,7 +226,7 @@ async fn the_expiry_of_the_file_is_counted_from_the_uploads_creation(app: &TestA
     let upload = app.client.post("/v1/uploads", &asked).await.ok();
     let file = app.client.complete(&id(&upload), &[]).await.ok()["file"].clone();
     assert_eq!(file["expires_at"].as_i64().unwrap() - upload["created_at"].as_i64().unwrap(), 7200);
-    let batch = json!({"filename": "f", "purpose": "batch", "bytes": 0, "mime_type": "x"});
+    let batch = json!({"filename": "f.jsonl", "purpose": "batch", "bytes": 0, "mime_type": "x"});
     let upload = app.client.post("/v1/uploads", &batch).await.ok();
     let file = app.client.complete(&id(&upload), &[]).await.ok()["file"].clone();
     assert_eq!(file["expires_at"].as_i64().unwrap() - upload["created_at"].as_i64().unwrap(), 2_592_000);

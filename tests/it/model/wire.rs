@@ -207,12 +207,13 @@ impl Wire {
 }
 
 fn filename(name: Name) -> String {
-    format!("file {}", name.0)
+    // Also for the purpose `batch`.
+    format!("file {}.jsonl", name.0)
 }
 
 /// Whose filename it is.
 pub fn named(filename: &str) -> Option<Name> {
-    filename.strip_prefix("file ")?.parse().ok().map(Name)
+    filename.strip_prefix("file ")?.strip_suffix(".jsonl")?.parse().ok().map(Name)
 }
 
 fn name(value: &Value) -> Option<Name> {

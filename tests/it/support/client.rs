@@ -128,7 +128,8 @@ impl Client {
     }
 
     pub async fn create_file(&self, purpose: &str, bytes: impl Into<Vec<u8>>) -> Answer {
-        let file = Part::bytes(bytes.into()).file_name("data.bin");
+        let name = if matches!(purpose, "batch" | "fine-tune") { "data.jsonl" } else { "data.bin" };
+        let file = Part::bytes(bytes.into()).file_name(name);
         let form = Form::new().text("purpose", purpose.to_owned()).part("file", file);
         self.send(self.request(Method::POST, "/v1/files").multipart(form)).await
     }

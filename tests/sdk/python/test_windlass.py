@@ -389,6 +389,11 @@ def test_a_bad_request_error_names_the_parameter(client):
             with refused(BadRequestError, 400) as error:
                 attempt(expires_after={"anchor": "created_at", "seconds": seconds})
             assert error.value.param.startswith("expires_after")
+    for attempt, param in ((create_file, "file"), (create_upload, "filename")):
+        for purpose in ("batch", "fine-tune"):
+            with refused(BadRequestError, 400) as error:
+                attempt(purpose=purpose)
+            assert error.value.param == param and "Must be .jsonl" in error.value.message
 
 
 def test_every_answer_carries_a_request_id_and_its_headers(client):
