@@ -185,7 +185,7 @@ pub async fn serve(config: Config, database_url: &str, stop: CancellationToken) 
         stdout::announce(format!("API key: {} (shown once; kept in {})", key.reveal(), path.display()));
     }
     let intervals = Intervals { sweep: config.sweep_interval, patience: config.shutdown_patience };
-    run(service, listener, intervals, descriptors::bound(config.connections), stop).await
+    run(service, listener, intervals, descriptors::bound(&config.connections), stop).await
 }
 
 /// How often [`run`] sweeps, and how long it lets open requests go on after it was told to stop.

@@ -9,21 +9,17 @@ const MOST: usize = 16 * 1024;
 
 /// Raises the soft limit of file descriptors to the hard limit, and bounds the connections so that a quarter of the
 /// descriptors is left for the database, the store and files.
-pub fn bound(limits: ConnectionLimits) -> ConnectionLimits {
+pub fn bound(limits: &ConnectionLimits) -> ConnectionLimits {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: maximum, maximum };
     let is_raised = current != maximum && setrlimit(Resource::Nofile, raised).is_ok();
     let descriptors = if is_raised { maximum } else { current };
     let descriptors = descriptors.map_or(usize::MAX, |it| usize::try_from(it).unwrap_or(usize::MAX));
-    let possible = descriptors / 4 * 3;
-    let max = if limits.max == usize::MAX { possible.min(MOST) } else { limits.max.min(possible) };
-    if limits.max != usize::MAX && max < limits.max {
-        tracing::warn!(
-            max,
-            descriptors,
-            "WINDLASS_MAX_CONNECTIONS is more than three quarters of the file descriptors"
-        );
+    let possible = (descriptors / 4 * 3).max(1);
+    let max = limits.max.map_or(possible.min(MOST), |it| it.min(possible));
+    if limits.max.is_some_and(|it| it > max) {
+        tracing::warn!(max, descriptors, "WINDLASS_MAX_CONNECTIONS exceeds three quarters of the file descriptors");
     }
     tracing::info!(max, descriptors, "connection limit, and the file descriptors that may be open");
-    ConnectionLimits { max: max.max(1), ..limits }
+    ConnectionLimits { max: Some(max), ..limits.clone() }
 }

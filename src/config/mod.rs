@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
 #![expect(clippy::doc_markdown, reason = "the settings' docs are the text of --help")]
 
+mod connections;
 mod environment;
 mod listen;
 mod policies;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use self::connections::ConnectionOptions;
 pub use self::environment::{BadSetting, UnknownVariable, Unusable};
 pub use self::listen::{Listen, NotAnAddress};
 use self::policies::{JsonlCheckOption, MimePolicyOption};
@@ -226,25 +228,8 @@ pub struct Options {
     /// How long one body may take as a whole.
     #[arg(long, global = true, env = "WINDLASS_BODY_DEADLINE", default_value = "1h", value_parser = positive_duration)]
     body_deadline: Duration,
-    /// The lowest rate at which a client may send a body or read a response, in bytes per second; 0 for none. For a
-    /// body it is averaged over twice WINDLASS_BODY_IDLE, for a response over twice WINDLASS_SEND_TIMEOUT.
-    #[arg(long, global = true, env = "WINDLASS_MIN_RATE", default_value_t = Limits::default().min_rate, value_parser = size(0..=MOST_BYTES))]
-    min_rate: ByteCount,
-    /// How long the request line and the headers of a request may take to arrive.
-    #[arg(long, global = true, env = "WINDLASS_HEAD_TIMEOUT", default_value = "10s", value_parser = positive_duration)]
-    head_timeout: Duration,
-    /// How long a client may go without reading any more of a response.
-    #[arg(long, global = true, env = "WINDLASS_SEND_TIMEOUT", default_value = "2m", value_parser = positive_duration)]
-    send_timeout: Duration,
-    /// How long an idle connection is kept open. It should be longer than a load balancer in front keeps its connections,
-    /// so that no request is sent on one that is being closed.
-    #[arg(long, global = true, env = "WINDLASS_KEEP_ALIVE", default_value = "75s", value_parser = positive_duration)]
-    keep_alive: Duration,
-    /// The most client connections. When there are more, the one that has been open for longest without a valid key, or
-    /// else the one that has been idle for longest, is closed. If not set, three quarters of the file descriptors that
-    /// the process may open, but at most 16384.
-    #[arg(long, global = true, env = "WINDLASS_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
-    max_connections: Option<u32>,
+    #[command(flatten)]
+    connections: ConnectionOptions,
     /// The memory that the process may use while bodies are in transit; bodies that exceed it wait, then get 503. If
     /// not set, 256 MiB or a quarter of the machine's or container's memory, whichever is less.
     #[arg(long, global = true, env = "WINDLASS_BUFFER_BYTES", value_parser = size(LEAST_BUFFER_BYTES..=MOST_BYTES))]
@@ -273,9 +258,6 @@ pub enum LogFormat {
     /// Machine-readable: one JSON object per line.
     Json,
 }
-
-/// The share of the memory for bodies that long request heads may take: one in so many.
-const HEADS_SHARE: u64 = 16;
 
 /// The resolved settings.
 #[derive(Debug)]
@@ -365,21 +347,14 @@ impl TryFrom<Options> for Config {
             upload_lifetime: typed.upload_lifetime,
             body_idle: typed.body_idle,
             body_deadline: typed.body_deadline,
-            min_rate: typed.min_rate,
+            min_rate: typed.connections.min_rate,
             ledger_patience: typed.ledger_patience,
             deletion_grace: typed.deletion_grace,
             mime_policy: typed.mime_policy.into(),
             jsonl_check: typed.jsonl_check.into(),
             ..Limits::default()
         };
-        let connections = ConnectionLimits {
-            max: typed.max_connections.map_or(usize::MAX, |it| usize::try_from(it).unwrap_or(usize::MAX)),
-            head_timeout: typed.head_timeout,
-            keep_alive: typed.keep_alive,
-            send_timeout: typed.send_timeout,
-            min_rate: limits.min_rate.get(),
-            heads_bytes: usize::try_from(limits.buffer_bytes.get() / HEADS_SHARE).unwrap_or(usize::MAX),
-        };
+        let connections = typed.connections.limits(limits.buffer_bytes);
         Ok(Self {
             connections,
             database,

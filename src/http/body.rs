@@ -87,7 +87,7 @@ impl Rate {
         if self.waited < self.window {
             return true;
         }
-        let is_enough = self.bytes as f64 >= self.least.get() as f64 * self.waited.as_secs_f64();
+        let is_enough = u128::from(self.bytes) * 1000 >= u128::from(self.least.get()) * self.waited.as_millis();
         (self.waited, self.bytes) = (Duration::ZERO, 0);
         is_enough
     }

@@ -20,7 +20,7 @@ use super::connections::Place;
 use crate::service::Stretch;
 
 /// After how much silence the peer of an idle connection is probed, how often, and how many probes may be lost.
-const PROBE_AFTER: Duration = Duration::from_secs(60);
+const PROBE_AFTER: Duration = Duration::from_mins(1);
 const PROBE_EVERY: Duration = Duration::from_secs(15);
 const PROBES: u32 = 4;
 

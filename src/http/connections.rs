@@ -21,8 +21,8 @@ const MARGIN: usize = 64;
 /// The bounds on connections, before and beside those on requests.
 #[derive(Debug, Clone)]
 pub struct ConnectionLimits {
-    /// How many there may be in all.
-    pub max: usize,
+    /// How many there may be in all; if not set, as many as file descriptors allow.
+    pub max: Option<usize>,
     /// How long a request's head may take, from its first byte.
     pub head_timeout: Duration,
     /// How long a connection may be idle.
@@ -40,12 +40,16 @@ impl ConnectionLimits {
     #[must_use]
     pub fn for_worker(&self, workers: usize) -> Self {
         let share = |it: usize| it.div_ceil(workers.max(1));
-        Self { max: share(self.max), heads_bytes: share(self.heads_bytes), ..self.clone() }
+        Self { max: self.max.map(share), heads_bytes: share(self.heads_bytes), ..self.clone() }
+    }
+
+    fn max(&self) -> usize {
+        self.max.unwrap_or(usize::MAX - 2 * MARGIN)
     }
 
     /// How many connections the HTTP server may accept before it pauses.
     pub fn accepted(&self) -> usize {
-        self.max + 2 * MARGIN
+        self.max() + 2 * MARGIN
     }
 }
 
@@ -83,7 +87,7 @@ impl Connections {
             rt::spawn(self.clone().watch());
         }
         let count = self.open.borrow().len();
-        if count >= self.limits.max && (!self.evict(|_| true) || count >= self.limits.max + MARGIN) {
+        if count >= self.limits.max() && (!self.evict(|_| true) || count >= self.limits.max() + MARGIN) {
             metrics::counter!("windlass_connections_cut_total", "reason" => "refused").increment(1);
             return None;
         }

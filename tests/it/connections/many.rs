@@ -58,7 +58,6 @@ async fn connections_take_only_a_share_of_the_descriptors() {
         .map(str::to_owned)
         .collect();
     assert_eq!(open_files[3], open_files[4], "the soft limit is raised to the hard one");
-    app.program(|it| it.kill());
     let script = format!("ulimit -n {DESCRIPTORS}; exec \"$0\"");
     app.restart_under(&["bash", "-c", &script]);
     let mut held = Vec::new();
