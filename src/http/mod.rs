@@ -7,6 +7,7 @@ mod auth;
 mod body;
 mod connection;
 mod content;
+mod content_coding;
 mod error;
 mod files;
 pub mod form; // The fuzz target reads forms as the handlers do.
@@ -57,6 +58,7 @@ fn routes(config: &mut ServiceConfig) {
         .service(web::resource("/openapi.json").get(openapi::serve))
         .service(
             web::scope("/v1")
+                .wrap(from_fn(content_coding::refuse))
                 .wrap(from_fn(auth::authenticate))
                 .service(
                     web::resource("/uploads")
