@@ -44,9 +44,18 @@ impl Head {
         let mime_type = get("content-type")?.unwrap_or_default().replace('\t', " ");
         let transfer = get("content-transfer-encoding")?.unwrap_or_default().to_ascii_lowercase();
         let coding = get("content-encoding")?.unwrap_or_default().to_ascii_lowercase();
-        let filename = parameters.text("filename").map(|it| it.unwrap_or_else(|| "upload".to_owned()));
+        let filename = match parameters.text("filename") {
+            Text::Absent => Some("upload".to_owned()),
+            Text::Unreadable => None,
+            Text::Read(text) => Some(text),
+        };
+        let name = match parameters.text("name") {
+            Text::Absent => String::new(),
+            Text::Unreadable => return None,
+            Text::Read(text) => text,
+        };
         Some(Self {
-            name: parameters.text("name")?.unwrap_or_default(),
+            name,
             filename: filename.and_then(|it| it.parse::<Filename>().ok()).map(|it| it.as_str().to_owned()),
             mime_type: if mime_type.is_empty() {
                 Some("application/octet-stream".to_owned())
@@ -82,27 +91,41 @@ impl Parameters {
         kind.trim_matches([' ', '\t']).eq_ignore_ascii_case("form-data").then_some(Self(parameters))
     }
 
-    /// A parameter's text if it is there; nothing if that cannot be read.
-    fn text(&self, name: &str) -> Option<Option<String>> {
+    fn text(&self, name: &str) -> Text {
         let named = |wanted: &str| self.0.iter().find(|it| it.0 == wanted).map(|it| it.1.as_str());
         if let Some(value) = named(&format!("{name}*")) {
-            return text::decoded(&[Value::Extended(value)]).map(Some);
+            return text::decoded(&[Value::Extended(value)]).into();
         }
         let mut segments = Vec::new();
         for (key, value) in &self.0 {
             let Some(index) = key.strip_prefix(name).and_then(|it| it.strip_prefix('*')) else { continue };
             let (index, extended) = index.strip_suffix('*').map_or((index, false), |it| (it, true));
-            let number: usize = index.parse().ok().filter(|it: &usize| it.to_string() == index)?;
+            let Some(number) = index.parse().ok().filter(|it: &usize| it.to_string() == index) else {
+                return Text::Unreadable;
+            };
             segments.push((number, if extended { Value::Extended(value) } else { Value::Plain(value) }));
         }
         segments.sort_by_key(|it| it.0);
         if !segments.iter().map(|it| it.0).eq(0..segments.len()) {
-            return None;
+            return Text::Unreadable;
         }
-        match segments.is_empty() {
-            true => named(name).map_or(Some(None), |it| text::plain(it).map(Some)),
-            false => text::decoded(&segments.into_iter().map(|it| it.1).collect::<Vec<_>>()).map(Some),
+        if segments.is_empty() {
+            return named(name).map_or(Text::Absent, |it| text::plain(it).into());
         }
+        text::decoded(&segments.into_iter().map(|it| it.1).collect::<Vec<_>>()).into()
+    }
+}
+
+/// What a parameter stands for.
+enum Text {
+    Absent,
+    Unreadable,
+    Read(String),
+}
+
+impl From<Option<String>> for Text {
+    fn from(text: Option<String>) -> Self {
+        text.map_or(Self::Unreadable, Self::Read)
     }
 }
 

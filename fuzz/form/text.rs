@@ -1,5 +1,7 @@
 //! The text of a parameter, as the reference decodes it. Each byte of what was sent is a character.
 
+use std::borrow::Cow;
+
 use encoding_rs::Encoding;
 
 /// A value, or a segment of one.
@@ -97,10 +99,11 @@ impl Word {
 fn from_base64(text: &str) -> Option<Vec<u8>> {
     let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digits: Option<Vec<_>> = text.chars().map(|it| alphabet.find(it)).collect();
-    let mut bits: String = digits?.iter().map(|it| format!("{it:06b}")).collect();
-    let padding = bits.split_off(bits.len() / 8 * 8);
-    let bytes = (0..bits.len()).step_by(8).map(|at| u8::from_str_radix(&bits[at..at + 8], 2).ok());
-    if padding.len() > 4 || padding.contains('1') { None } else { bytes.collect() }
+    let bits = |digit: usize| (0..6).rev().map(move |it| u8::from(digit >> it & 1 == 1));
+    let bits: Vec<u8> = digits?.into_iter().flat_map(bits).collect();
+    let (bytes, padding) = bits.split_at(bits.len() / 8 * 8);
+    let complete = padding.len() <= 4 && !padding.contains(&1);
+    complete.then(|| bytes.chunks(8).map(|it| it.iter().fold(0, |byte, bit| byte << 1 | bit)).collect())
 }
 
 fn escaped_with(escape: char, text: &str) -> Option<Vec<u8>> {
@@ -118,7 +121,7 @@ fn escaped_with(escape: char, text: &str) -> Option<Vec<u8>> {
 fn in_charset(charset: &str, bytes: &[u8]) -> Option<String> {
     let label = if charset.is_empty() { "utf-8" } else { charset };
     let encoding = Encoding::for_label_no_replacement(&raw(label))?;
-    encoding.decode_without_bom_handling_and_without_replacement(bytes).map(|it| it.into_owned())
+    encoding.decode_without_bom_handling_and_without_replacement(bytes).map(Cow::into_owned)
 }
 
 /// The bytes that the characters stand for.
