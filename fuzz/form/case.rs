@@ -95,17 +95,17 @@ fn assembled(tokens: &[u8], boundary: &str) -> Vec<u8> {
             14 => format!("\n--{boundary}\r\n"),
             15 => format!("\r--{boundary}\r\n"),
             16 => format!("\r\n--{boundary} \t\r\n"),
-            17 => format!("Content-Disposition: form-data; name=\"{}\"", pick(KNOWN)),
-            18 => format!("Content-Disposition: form-data; name=\"{}\"; filename=\"", pick(KNOWN)),
+            17 => format!("Content-Disposition: form-data; name=\"{}\"", pick(NAMES)),
+            18 => format!("Content-Disposition: form-data; name=\"{}\"; filename=\"", pick(NAMES)),
             19 => format!("Content-Disposition: form-data; name=\"{}\"; filename={}", pick(KNOWN), pick(FILENAMES)),
-            20 => format!("content-disposition:form-data; filename={}; name={}", pick(FILENAMES), pick(KNOWN)),
+            20 => format!("content-disposition:Form-Data;FileName = {};\tNAME={}", pick(FILENAMES), pick(NAMES)),
             21 => format!("\r\nContent-Type:{}", pick(MIME_TYPES)),
-            22 => format!("\r\nContent-Length: {}", pick(KNOWN)),
+            22 => format!("\r\n{}", pick(HEADERS)),
             23..=27 => {
                 let name = KNOWN[usize::from(token - 23) % KNOWN.len()];
                 format!("\r\n--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n")
             }
-            28 => format!("{}=\"", pick(&["name", "filename", "; name", "; filename", "; filename*", "; Name"])),
+            28 => pick(PARAMETERS),
             29 => "\u{fffd}".to_owned(),
             30 => pick(&["\0", "\t", "\x0c", "\x1f", "\u{7f}", "\u{80}"]),
             31 => "x".repeat(usize::from(tokens.next().unwrap_or_default())),
@@ -119,6 +119,19 @@ fn assembled(tokens: &[u8], boundary: &str) -> Vec<u8> {
     body
 }
 
+/// Names of fields as they are sent.
+const NAMES: &[&str] = &[
+    "purpose",
+    "file",
+    "data",
+    "expires_after[anchor]",
+    "_charset_",
+    "=?utf-8?Q?file?=",
+    "=?us-ascii?b?ZGF0YQ==?=",
+    "unknown",
+    "",
+];
+
 const FILENAMES: &[&str] = &[
     "\"a\"",
     "a",
@@ -131,6 +144,69 @@ const FILENAMES: &[&str] = &[
     "\"a;b\"",
     "\"a",
     "\"my name=x\"",
+    "a b",
+    "a\"b",
+    "\"a\\b\"",
+    "\"a\\\\b\"",
+    "\"a\\",
+    "\"dir\\\"",
+    "\"C:\\\\a\\b\\\"c\"",
+    "\"=?utf-8?B?5L2g5aW9?=\"",
+    "\"=?utf-8?Q?a=E4=BD=A0_b?= =?utf-8?q?c?=\"",
+    "\"=?utf-8?B?5L0=?= \t=?UTF-8?B?oA?= =?iso-8859-1?Q?=E9?= d\"",
+    "\"=?utf-8?B?5L0?=\"",
+    "\"=?x?Q?a?=\"",
+    "\"=?utf-8?Q?=4?=\"",
+    "\"=?utf-8?X?a?= =?=?utf-8?Q?a?=\"",
+    "x; filename*=utf-8''%E4%BD%A0",
+    "x; filename*=\"UTF-8'en'a'b%25\"",
+    "x; filename*=iso-8859-1''%E9",
+    "x; filename*=a",
+    "x; filename*=utf-8''%",
+    "x; filename*=utf-8''%E9",
+    "x; filename*=klingon''a",
+    "x; filename*0*=utf-8''%E4%BD; filename*1*=%A0; filename*2=%41",
+    "x; filename*1=b; filename*0=\"a\"",
+    "x; filename*1=b",
+    "x; filename*0=a; filename*0*=''b",
+    "x; filename=y",
 ];
 
-const MIME_TYPES: &[&str] = &["", " ", " text/plain", "txt", " text/plain; charset=x ", "你好"];
+/// Pieces of a disposition.
+const PARAMETERS: &[&str] = &[
+    "name=\"",
+    "filename=\"",
+    "; name=\"file\"",
+    ";filename=\"",
+    "; filename*=utf-8''",
+    "; filename*0*=utf-8''",
+    "; filename*1*=%",
+    "; filename*2=\"",
+    "; Name=\"",
+    "\r\n\t",
+    "\r\n ;",
+    "\"; ",
+    "\\\\",
+    "\\\"",
+    "=?utf-8?B?",
+    "=?utf-8?Q?",
+    "?=",
+    "%22",
+    "%E4%BD%A0",
+];
+
+const HEADERS: &[&str] = &[
+    "Content-Length: 5",
+    "Content-Transfer-Encoding: base64",
+    "content-transfer-encoding : Binary",
+    "Content-Transfer-Encoding:",
+    "Content-Encoding: gzip",
+    "Content-Encoding: identity",
+    "Content-Type: a",
+    "Content-Disposition: form-data; name=file",
+    " folded",
+    "X-Other: \u{e9}",
+];
+
+const MIME_TYPES: &[&str] =
+    &["", " ", " text/plain", "txt", " text/plain; charset=x ", " text/plain;\r\n\tcharset=x", "你好"];

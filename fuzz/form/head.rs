@@ -1,116 +1,159 @@
-//! The head of a part, as the reference reads it: its headers, and what they say of names.
+//! The head of a part, as the reference reads it. Each byte is a character here: texts are searched, split and
+//! replaced as a whole.
 
 use windlass::domain::{Filename, MimeType};
 
-/// More are refused.
-const MOST_HEADERS: usize = 32;
+use super::text::{self, Value};
 
-/// The headers of one part.
-pub struct Head<'a>(Vec<(&'a [u8], &'a [u8])>);
-
-/// What a part is called.
-pub struct Names {
+/// What a part is called, and what it has.
+pub struct Head {
     /// The field's name; empty if it has none.
     pub name: String,
     /// The file's name, where that can be one.
     pub filename: Option<String>,
-}
-
-impl<'a> Head<'a> {
-    /// The headers; nothing if they are none.
-    pub fn read(head: &'a [u8]) -> Option<Self> {
-        let mut headers = Vec::new();
-        // Laxer than RFC 5322: a line may end in a bare LF. What follows an empty line that does is passed over.
-        for line in head.split(|it| *it == b'\n') {
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            if line.is_empty() {
-                break;
-            }
-            let (name, value) = line.split_at(line.iter().position(|it| *it == b':')?);
-            let value = trimmed(&value[1..]);
-            let legal = |it: &u8| *it == b'\t' || (*it >= b' ' && *it != 0x7f);
-            if name.is_empty() || !name.iter().copied().all(is_token) || !value.iter().all(legal) {
-                return None;
-            }
-            headers.push((name, value));
-        }
-        (headers.len() <= MOST_HEADERS).then_some(Self(headers))
-    }
-
-    /// The last of that name counts.
-    fn get(&self, name: &str) -> Option<&'a [u8]> {
-        self.0.iter().rfind(|it| it.0.eq_ignore_ascii_case(name.as_bytes())).map(|it| it.1)
-    }
-
     /// The content type, where that can be one.
-    pub fn mime_type(&self) -> Option<String> {
-        match self.get("content-type") {
-            None | Some([]) => Some("application/octet-stream".to_owned()),
-            Some(text) => std::str::from_utf8(text).ok()?.parse::<MimeType>().ok().map(|it| it.as_str().to_owned()),
-        }
-    }
-
-    /// What the part is called. Nothing if that is not written plainly: multer finds `name` and `filename`
-    /// by searching, in the texts of others as well, so that it may see what strictly is not there.
-    pub fn names(&self) -> Option<Names> {
-        let parameters = parameters(self.get("content-disposition").unwrap_or_default())?;
-        let get =
-            |name: &str| parameters.iter().find(|it| it.0 == name.as_bytes()).map(|it| String::from_utf8(it.1.clone()));
-        let filename = match get("filename") {
-            None => Some("upload".to_owned()),
-            Some(text) => text.ok().map(|it| it.replace("%22", "\"").replace("%0D", "\r").replace("%0A", "\n")),
-        };
-        let filename = filename.and_then(|it| it.parse::<Filename>().ok()).map(|it| it.as_str().to_owned());
-        Some(Names { name: get("name").and_then(Result::ok).unwrap_or_default(), filename })
-    }
+    pub mime_type: Option<String>,
+    /// Whether its content would have to be decoded.
+    pub encoded: bool,
 }
 
-/// The parameters of a disposition, if it is `form-data; key=token; key="text"; ...`, with no escape but
-/// `\"`, no key twice, and the word `name` nowhere but in keys.
-fn parameters(disposition: &[u8]) -> Option<Vec<(&[u8], Vec<u8>)>> {
-    let mut parameters: Vec<(&[u8], Vec<u8>)> = Vec::new();
-    let end = disposition.iter().position(|it| *it == b';').unwrap_or(disposition.len());
-    let (kind, mut rest) = disposition.split_at(end);
-    while let Some(parameter) = rest.strip_prefix(b";") {
-        let parameter = trimmed(parameter);
-        let (key, value) = parameter.split_at(parameter.iter().position(|it| *it == b'=')?);
-        let (text, after) = value_of(&value[1..])?;
-        if !key.iter().all(u8::is_ascii_lowercase) || parameters.iter().any(|it| it.0 == key) {
+impl Head {
+    /// Reads a head; nothing if it is none.
+    pub fn read(head: &[u8]) -> Option<Self> {
+        let head: String = head.iter().copied().map(char::from).collect();
+        let lines = head.replace("\r\n", "\n");
+        let legal = |it: char| it == '\n' || it == '\t' || !it.is_ascii_control();
+        let no_bare_lf = head.matches('\n').count() == head.matches("\r\n").count();
+        if !no_bare_lf || !lines.chars().all(legal) {
             return None;
         }
-        parameters.push((key, text));
-        rest = trimmed(after);
+        let mut headers = Vec::new();
+        for line in lines.replace("\n ", " ").replace("\n\t", "\t").split('\n').filter(|it| !it.is_empty()) {
+            let (name, value) = line.split_once(':')?;
+            let name = name.trim_end_matches([' ', '\t']);
+            if name.is_empty() || !name.chars().all(is_token) {
+                return None;
+            }
+            headers.push((name.to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_owned()));
+        }
+        let get = |name: &str| {
+            let values: Vec<_> = headers.iter().filter(|it| it.0 == name).map(|it| it.1.clone()).collect();
+            if values.len() > 1 { None } else { Some(values.into_iter().next()) }
+        };
+        let parameters = Parameters::read(&get("content-disposition")??)?;
+        let mime_type = get("content-type")?.unwrap_or_default().replace('\t', " ");
+        let transfer = get("content-transfer-encoding")?.unwrap_or_default().to_ascii_lowercase();
+        let coding = get("content-encoding")?.unwrap_or_default().to_ascii_lowercase();
+        let filename = match parameters.text("filename") {
+            Text::Absent => Some("upload".to_owned()),
+            Text::Unreadable => None,
+            Text::Read(text) => Some(text),
+        };
+        let name = match parameters.text("name") {
+            Text::Absent => String::new(),
+            Text::Unreadable => return None,
+            Text::Read(text) => text,
+        };
+        Some(Self {
+            name,
+            filename: filename.and_then(|it| it.parse::<Filename>().ok()).map(|it| it.as_str().to_owned()),
+            mime_type: if mime_type.is_empty() {
+                Some("application/octet-stream".to_owned())
+            } else {
+                mime_type.parse::<MimeType>().ok().map(|it| it.as_str().to_owned())
+            },
+            encoded: !["", "7bit", "8bit", "binary"].contains(&&*transfer) || !["", "identity"].contains(&&*coding),
+        })
     }
-    let keys = parameters.iter().filter(|it| [&b"name"[..], b"filename"].contains(&it.0)).count();
-    let words = disposition.windows(4).filter(|it| it.eq_ignore_ascii_case(b"name")).count();
-    (rest.is_empty() && kind.iter().copied().all(is_token) && words == keys).then_some(parameters)
+}
+
+/// The parameters of a disposition that is `form-data`.
+struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    fn read(disposition: &str) -> Option<Self> {
+        let (kind, mut rest) = disposition.split_once(';').unwrap_or((disposition, ""));
+        let mut parameters: Vec<(String, String)> = Vec::new();
+        loop {
+            rest = rest.trim_start_matches([' ', '\t', ';']);
+            if rest.is_empty() {
+                break;
+            }
+            let (name, value) = rest.split_once('=').filter(|it| !it.0.contains(';'))?;
+            let name = name.trim_end_matches([' ', '\t']).to_ascii_lowercase();
+            let (value, after) = value_of(value.trim_start_matches([' ', '\t']))?;
+            if name.is_empty() || !name.chars().all(is_token) || parameters.iter().any(|it| it.0 == name) {
+                return None;
+            }
+            parameters.push((name, value));
+            rest = after;
+        }
+        kind.trim_matches([' ', '\t']).eq_ignore_ascii_case("form-data").then_some(Self(parameters))
+    }
+
+    fn text(&self, name: &str) -> Text {
+        let named = |wanted: &str| self.0.iter().find(|it| it.0 == wanted).map(|it| it.1.as_str());
+        if let Some(value) = named(&format!("{name}*")) {
+            return text::decoded(&[Value::Extended(value)]).into();
+        }
+        let mut segments = Vec::new();
+        for (key, value) in &self.0 {
+            let Some(index) = key.strip_prefix(name).and_then(|it| it.strip_prefix('*')) else { continue };
+            let (index, extended) = index.strip_suffix('*').map_or((index, false), |it| (it, true));
+            let Some(number) = index.parse().ok().filter(|it: &usize| it.to_string() == index) else {
+                return Text::Unreadable;
+            };
+            segments.push((number, if extended { Value::Extended(value) } else { Value::Plain(value) }));
+        }
+        segments.sort_by_key(|it| it.0);
+        if !segments.iter().map(|it| it.0).eq(0..segments.len()) {
+            return Text::Unreadable;
+        }
+        if segments.is_empty() {
+            return named(name).map_or(Text::Absent, |it| text::plain(it).into());
+        }
+        text::decoded(&segments.into_iter().map(|it| it.1).collect::<Vec<_>>()).into()
+    }
+}
+
+/// What a parameter stands for.
+enum Text {
+    Absent,
+    Unreadable,
+    Read(String),
+}
+
+impl From<Option<String>> for Text {
+    fn from(text: Option<String>) -> Self {
+        text.map_or(Self::Unreadable, Self::Read)
+    }
 }
 
 /// A parameter's value, and what follows it.
-fn value_of(rest: &[u8]) -> Option<(Vec<u8>, &[u8])> {
-    let Some(quoted) = rest.strip_prefix(b"\"") else {
-        let (token, after) = rest.split_at(rest.iter().take_while(|it| is_token(**it)).count());
-        return Some((token.to_vec(), after));
+fn value_of(rest: &str) -> Option<(String, &str)> {
+    let Some(quoted) = rest.strip_prefix('"') else {
+        let (value, after) = rest.split_at(rest.find(';').unwrap_or(rest.len()));
+        return (!value.contains('"')).then(|| (value.trim_end_matches([' ', '\t']).to_owned(), after));
     };
-    let mut text = Vec::new();
-    let mut bytes = quoted.iter();
-    loop {
-        match bytes.next()? {
-            b'"' => return Some((text, bytes.as_slice())),
-            b'\\' if bytes.next()? == &b'"' => text.push(b'"'),
-            b'\\' => return None,
-            byte => text.push(*byte),
-        }
+    let quotes: Vec<_> = quoted.match_indices('"').map(|it| it.0).collect();
+    let escaped = |at: usize| (at - quoted[..at].trim_end_matches('\\').len()) % 2 == 1;
+    let after = |at: usize| quoted[at + 1..].trim_start_matches([' ', '\t']);
+    let ends = |at: &usize| after(*at).is_empty() || after(*at).starts_with(';');
+    let first_unescaped = quotes.iter().copied().find(|it| !escaped(*it)).filter(ends);
+    let end = first_unescaped.or_else(|| quotes.first().copied().filter(ends))?;
+    Some((unescaped(&quoted[..end]), after(end)))
+}
+
+/// There are no control characters in it, so that two of them can mark what was escaped.
+fn unescaped(text: &str) -> String {
+    let marked = text.replace("\\\\", "\u{1}").replace("\\\"", "\u{2}");
+    if marked.contains('\\') {
+        text.replace("\\\"", "\"")
+    } else {
+        marked.replace('\u{1}', "\\").replace('\u{2}', "\"")
     }
 }
 
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-fn trimmed(mut bytes: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
-        bytes = rest;
-    }
-    bytes
+fn is_token(it: char) -> bool {
+    it.is_ascii_graphic() && !"()<>@,;:\\\"/[]?=".contains(it)
 }

@@ -93,7 +93,7 @@ async fn read_fields(mut form: Form, reading: &mut Reading) {
     }
 }
 
-async fn read_field(mut field: Field, reading: &mut Reading) -> Result<(), String> {
+async fn read_field(mut field: Field<'_>, reading: &mut Reading) -> Result<(), String> {
     let name = field.name().to_owned();
     let filename = field.filename().ok().map(|it| it.as_str().to_owned());
     let mime_type = field.mime_type().ok().map(|it| it.as_str().to_owned());

@@ -1,22 +1,27 @@
 //! Reads a form the simple way: all of it at once, with searches and splits.
 
 use super::case::{BOUNDARIES, Case, Ending, KNOWN};
-use super::head::{Head, Names};
+use super::head::Head;
 use super::reading::{ReadField, Reading};
 
+/// The longest head of a part.
+const MOST_HEAD_BYTES: usize = 16 * 1024;
+
+/// The most blanks after a boundary.
+const MOST_PADDING_BYTES: usize = 1024;
+
 /// What must become of a case. `refused` is how the message begins.
-///
-/// `read` is what did become of it: it has the names where the reference has no opinion.
-pub fn read(case: &Case, read: &Reading) -> Reading {
+pub fn read(case: &Case) -> Reading {
     let mut expected = Reading::default();
-    expected.refused = read_fields(case, read, &mut expected).err().map(|it| match it {
+    expected.refused = read_fields(case, &mut expected).err().map(|it| match it {
         Fault::CutOff if case.ending == Ending::Broken => "The body ended before its end".to_owned(),
-        Fault::CutOff | Fault::NoDelimiter => "The form has no end".to_owned(),
-        Fault::Head => "The form cannot be read".to_owned(),
+        Fault::CutOff => "The form has no end".to_owned(),
+        Fault::Malformed => "The form cannot be read".to_owned(),
         Fault::Unknown(name) => format!("Unknown parameter: '{name}'."),
         Fault::Twice(name) => format!("'{name}' is given twice"),
-        Fault::NoText => format!("'{}' is not UTF-8 text", KNOWN[0]),
-        Fault::Any => String::new(),
+        Fault::Encoded(name) => format!("'{name}' is sent with 'Content-"),
+        Fault::NoText(name) => format!("'{name}' is not UTF-8 text"),
+        Fault::Charset => "'_charset_' must be 'utf-8'".to_owned(),
     });
     expected
 }
@@ -24,70 +29,92 @@ pub fn read(case: &Case, read: &Reading) -> Reading {
 enum Fault {
     /// Everything is right, and something is missing.
     CutOff,
-    /// What follows the boundary in its line makes it none.
-    NoDelimiter,
-    Head,
+    /// A head or the line of a boundary is not as it must be.
+    Malformed,
     Unknown(String),
     Twice(String),
-    NoText,
-    /// It depends on a name of which the reference has no opinion.
-    Any,
+    /// Its content would have to be decoded.
+    Encoded(String),
+    NoText(String),
+    /// The texts are in another one than UTF-8.
+    Charset,
 }
 
-fn read_fields(case: &Case, read: &Reading, expected: &mut Reading) -> Result<(), Fault> {
-    let first = format!("--{}", BOUNDARIES[case.boundary]);
-    let delimiter = format!("\r\n{first}");
-    // Laxer than RFC 2046: the first one need not begin a line, and what precedes it is passed over.
-    let (_, mut rest) = cut(&case.body, first.as_bytes()).ok_or(Fault::CutOff)?;
-    while !rest.starts_with(b"--") {
+fn read_fields(case: &Case, expected: &mut Reading) -> Result<(), Fault> {
+    // The first boundary begins a line as well, even where the body begins with it.
+    let body = [b"\r\n", &case.body[..]].concat();
+    let delimiter = format!("\r\n--{}", BOUNDARIES[case.boundary]);
+    let mut seen = Vec::new();
+    let (_, mut next) = cut(&body, delimiter.as_bytes());
+    while let Some(rest) = next? {
         let (head, content) = part(rest)?;
-        let head = Head::read(head).ok_or(Fault::Head)?;
-        let end = cut(content, delimiter.as_bytes());
-        expected.cut_off = end.map_or(content, |it| it.0).to_vec();
-        let names = match head.names() {
-            Some(names) => names,
-            None => read.fields.get(expected.fields.len()).map(names_of).ok_or(Fault::Any)?,
-        };
-        let name = names.name;
-        if !KNOWN.contains(&name.as_str()) {
+        let head = Head::read(head).ok_or(Fault::Malformed)?;
+        let name = head.name;
+        if !KNOWN.contains(&&*name) && name != "_charset_" {
             return Err(Fault::Unknown(name));
         }
-        if expected.fields.iter().any(|it| it.name == name) {
+        if seen.contains(&name) {
             return Err(Fault::Twice(name));
         }
-        let (_, after) = end.ok_or(Fault::CutOff)?;
-        let content = std::mem::take(&mut expected.cut_off);
-        if name == KNOWN[0] && std::str::from_utf8(&content).is_err() {
-            return Err(Fault::NoText);
+        if head.encoded {
+            return Err(Fault::Encoded(name));
         }
-        let (filename, mime_type) = (names.filename, head.mime_type());
-        expected.fields.push(ReadField { name, filename, mime_type, content });
-        rest = after;
+        seen.push(name.clone());
+        let (content, end) = cut(content, delimiter.as_bytes());
+        next = end;
+        if name != "_charset_" {
+            expected.cut_off = content.to_vec();
+        }
+        if next.is_err() {
+            continue;
+        }
+        let text = std::str::from_utf8(content);
+        if (name == KNOWN[0] || name == "_charset_") && text.is_err() {
+            return Err(Fault::NoText(name));
+        }
+        if name != "_charset_" {
+            let content = std::mem::take(&mut expected.cut_off);
+            expected.fields.push(ReadField { name, filename: head.filename, mime_type: head.mime_type, content });
+        } else if !text.is_ok_and(|it| it.trim().eq_ignore_ascii_case("utf-8")) {
+            return Err(Fault::Charset);
+        }
     }
     // What follows is passed over, but must have come.
     if case.ending == Ending::Broken { Err(Fault::CutOff) } else { Ok(()) }
 }
 
-/// What is before it and what is after.
-fn cut<'a>(bytes: &'a [u8], separator: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
-    let at = bytes.windows(separator.len()).position(|it| it == separator)?;
-    Some((&bytes[..at], &bytes[at + separator.len()..]))
-}
-
-/// The head and what follows it, of what follows a boundary.
-fn part(rest: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
-    let padding = if rest.len() < 2 { 0 } else { rest.iter().take_while(|it| b" \t".contains(it)).count() };
-    let line = &rest[padding..];
-    if line.len() < 2 {
-        return Err(Fault::CutOff);
+/// What precedes the first line that is a delimiter; and what follows the boundary and its blanks, nothing
+/// after the last one.
+fn cut<'a>(bytes: &'a [u8], delimiter: &[u8]) -> (&'a [u8], Result<Option<&'a [u8]>, Fault>) {
+    let mut at = 0;
+    while let Some(found) = bytes[at..].windows(delimiter.len()).position(|it| it == delimiter) {
+        let (before, rest) = (&bytes[..at + found], &bytes[at + found + delimiter.len()..]);
+        let blanks = rest.iter().take_while(|it| b" \t".contains(it)).count();
+        let line = &rest[blanks..];
+        if blanks > MOST_PADDING_BYTES || line.starts_with(b"\n") {
+            return (before, Err(Fault::Malformed));
+        }
+        if rest.starts_with(b"--") {
+            return (before, Ok(None));
+        }
+        if line.starts_with(b"\r\n") {
+            return (before, Ok(Some(line)));
+        }
+        // What may become a delimiter is held back.
+        if line.is_empty() || line == b"\r" || rest == b"-" {
+            return (before, Err(Fault::CutOff));
+        }
+        at += found + 1;
     }
-    let head = line.strip_prefix(b"\r\n").ok_or(Fault::NoDelimiter)?;
-    // A part without any header is legal in RFC 2046, and begins with an empty line. In a form it would
-    // have no name, so nothing is lost by looking for an empty line further on, as multer does.
-    let (lines, content) = cut(head, b"\r\n\r\n").ok_or(Fault::CutOff)?;
-    Ok((&head[..lines.len() + 2], content))
+    (bytes, Err(Fault::CutOff))
 }
 
-fn names_of(field: &ReadField) -> Names {
-    Names { name: field.name.clone(), filename: field.filename.clone() }
+/// The head and the content, of what follows a boundary. A head may be empty.
+fn part(rest: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
+    let end = rest.windows(4).position(|it| it == b"\r\n\r\n");
+    if end.unwrap_or(rest.len().saturating_sub(3)) > MOST_HEAD_BYTES + 2 {
+        return Err(Fault::Malformed);
+    }
+    let end = end.ok_or(Fault::CutOff)?;
+    Ok((rest[..end].get(2..).unwrap_or_default(), &rest[end + 4..]))
 }

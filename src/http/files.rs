@@ -76,7 +76,7 @@ impl SentFile {
 async fn receive(
     service: &Service,
     asker: Asker,
-    mut field: Field,
+    mut field: Field<'_>,
     expected: Option<u64>,
     purpose: Option<Purpose>,
 ) -> Result<(Filename, MimeType, FormIntake), ApiError> {

@@ -9,6 +9,7 @@ mod body;
 mod connection;
 mod connections;
 mod content;
+mod content_coding;
 mod error;
 mod exchange;
 mod files;
@@ -53,6 +54,7 @@ fn routes(config: &mut ServiceConfig) {
         .service(web::resource("/openapi.json").get(openapi::serve))
         .service(
             web::scope("/v1")
+                .wrap(from_fn(content_coding::refuse))
                 .wrap(from_fn(auth::authenticate))
                 .service(
                     web::resource("/uploads")

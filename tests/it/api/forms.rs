@@ -15,6 +15,9 @@ crate::on_every_store! {
     names_are_utf_8_with_three_escapes;
     the_boundary_may_be_split_anywhere;
     what_looks_like_a_boundary_is_content;
+    a_line_that_goes_on_after_the_boundary_is_content;
+    text_around_the_form_and_blanks_after_a_boundary_are_skipped;
+    lines_that_end_in_lf_alone_are_refused;
 }
 
 /// Sends a form as it is written, in chunks of so many bytes; without a length if `chunked`.
@@ -120,4 +123,39 @@ async fn what_looks_like_a_boundary_is_content(app: &TestApp) {
     let form = field("name=\"purpose\"", "evals") + &field("name=\"file\"; filename=\"f\"", &content) + "--B--\r\n";
     let file = send(app, "/v1/files", "B", form.as_bytes(), None).await.ok();
     assert_eq!(app.client.download(&id(&file)).await, content.as_bytes());
+}
+
+async fn a_line_that_goes_on_after_the_boundary_is_content(app: &TestApp) {
+    let content = "\r\n--B1\r\n--B-\r\n--B x\r\n--B\rx\r\n--B -- \r\n--Bx--".repeat(100);
+    let form = field("name=\"purpose\"", "evals") + &field("name=\"file\"; filename=\"f\"", &content) + "--B--\r\n";
+    for chunked in [None, Some(7)] {
+        let file = send(app, "/v1/files", "B", form.as_bytes(), chunked).await.ok();
+        assert_eq!(app.client.download(&id(&file)).await, content.as_bytes());
+    }
+}
+
+async fn text_around_the_form_and_blanks_after_a_boundary_are_skipped(app: &TestApp) {
+    let (purpose, file) = (field("name=\"purpose\"", "evals"), field("name=\"file\"; filename=\"f\"", "abc"));
+    let padded = purpose.replace("--B\r\n", "--B \t \r\n");
+    for form in [
+        format!("\r\n{purpose}{file}--B--"),
+        format!("This is --B or\r\n--Bx, no boundary\r\n{purpose}{file}--B--\r\n"),
+        format!("{purpose}{file}--B--\r\n{purpose}{file}--B--\r\n"),
+        format!("{padded}{file}--B--  \r\nepilogue"),
+        format!("{padded}{file}--B--\n"),
+    ] {
+        for chunked in [None, Some(3)] {
+            let file = send(app, "/v1/files", "B", form.as_bytes(), chunked).await.ok();
+            assert_eq!(app.client.download(&id(&file)).await, b"abc", "{form:?}");
+        }
+    }
+}
+
+async fn lines_that_end_in_lf_alone_are_refused(app: &TestApp) {
+    let form = field("name=\"purpose\"", "evals") + &field("name=\"file\"", "abc") + "--B--\r\n";
+    let (first, second) = (form.replace("\r\n", "\n"), form.replacen("abc\r\n--B", "abc\r\n--B\n", 1));
+    for form in [first, second] {
+        let error = send(app, "/v1/files", "B", form.as_bytes(), None).await.error(400, None);
+        assert!(error["message"].as_str().unwrap().contains("ends in LF alone; lines end in CRLF"), "{error}");
+    }
 }

@@ -3,8 +3,10 @@
 mod auth;
 mod bad_input;
 mod content;
+mod content_coding;
 mod expiry;
 mod files;
+mod form_heads;
 mod forms;
 mod health;
 mod hostile;

@@ -152,6 +152,13 @@ test('a blob becomes a file with its name, and content comes back as a stream', 
   assert.deepEqual(Buffer.concat(chunks), WHOLE);
 });
 
+test('a quote or a backslash in a name comes back', async () => {
+  for (const name of ['a"b.txt', 'dir\\', '; filename=x', '"']) {
+    const file = keep(await client.files.create({ file: await toFile(Buffer.from('abc'), name), purpose: 'user_data' }));
+    assert.equal(file.filename, name);
+  }
+});
+
 test('waiting for processing returns at once', async () => {
   const file = keep(await client.files.create({ file: await toFile(WHOLE, 'x.txt'), purpose: 'user_data' }));
   const before = sent;

@@ -240,7 +240,19 @@ def test_a_deleted_file_is_gone(client):
             use(file.id)
 
 
-@pytest.mark.parametrize("name", ["你好 wörld 🦀.txt", 'said "hello".txt', "50%22.txt", "../up; filename=x.txt"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "你好 wörld 🦀.txt",
+        'said "hello".txt',
+        "50%22.txt",
+        "../up; filename=x.txt",
+        "a\\b.txt",
+        "\\\\server\\share\\x",
+        "C:\\dir\\",
+        'a\\\\"b\\"',
+    ],
+)
 def test_a_name_comes_back_as_it_was_given(client, keep, name):
     upload = client.uploads.upload_file_chunked(file=b"abc", bytes=3, **{**TEXT, "filename": name})
     assert keep(upload).file.filename == name

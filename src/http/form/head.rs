@@ -1,0 +1,206 @@
+//! The head of a part (RFC 7578, 4): its lines, unfolded, and the few headers that count.
+
+use super::parameters::{BadParameters, Parameters, is_token};
+use super::text::{BadText, excerpt};
+
+const DISPOSITION: &str = "Content-Disposition";
+const TYPE: &str = "Content-Type";
+const TRANSFER_ENCODING: &str = "Content-Transfer-Encoding";
+const ENCODING: &str = "Content-Encoding";
+
+/// What is known of a part before its content.
+#[derive(Debug)]
+pub struct Head {
+    /// Empty if it has none.
+    pub name: String,
+    /// The file's name, if it has one.
+    pub filename: Result<Option<String>, BadText>,
+    /// Empty if it has none.
+    pub content_type: String,
+    /// Why its content is not what is to be stored, if it is not.
+    pub encoded: Option<Encoded>,
+}
+
+/// A head that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadHead {
+    #[error("the line '{0}' in the head of a part is no header, which is 'Name: value'")]
+    NotAHeader(String),
+    #[error("a line in the head of a part ends in LF alone; lines end in CRLF")]
+    BareLf,
+    #[error("the head of a part has the control character U+{0:04X}")]
+    Control(u8),
+    #[error("a part has two {0} headers")]
+    Twice(&'static str),
+    #[error("a part has no Content-Disposition header, such as 'form-data; name=\"file\"; filename=\"a.txt\"'")]
+    NoDisposition,
+    #[error("the Content-Disposition of a part is '{0}'; in a form it is 'form-data'")]
+    NotFormData(String),
+    #[error("the Content-Disposition of a part cannot be used: {0}")]
+    Disposition(#[from] BadParameters),
+    #[error("the name of a field cannot be read: {0}")]
+    Name(BadText),
+}
+
+/// Content that would have to be decoded (RFC 7578, 4.7).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("is sent with '{header}: {value}', which is not decoded here; send its bytes as they are, without this header")]
+pub struct Encoded {
+    header: &'static str,
+    value: String,
+}
+
+impl Head {
+    /// Reads a head, whose last line comes without its CRLF.
+    ///
+    /// # Errors
+    /// When it is malformed, or a part of something else than a form.
+    pub fn parse(head: &[u8]) -> Result<Self, BadHead> {
+        let headers = Headers::read(head)?;
+        let disposition = headers.get(DISPOSITION)?.ok_or(BadHead::NoDisposition)?;
+        let disposition = Parameters::parse(disposition)?;
+        if disposition.value() != "form-data" {
+            return Err(BadHead::NotFormData(excerpt(disposition.value().as_bytes())));
+        }
+        let content_type = headers.text(TYPE)?;
+        let transfer_encoding = Encoded::unless(&["7bit", "8bit", "binary"], TRANSFER_ENCODING, &headers)?;
+        let encoding = Encoded::unless(&["identity"], ENCODING, &headers)?;
+        Ok(Self {
+            name: disposition.text("name").map_err(BadHead::Name)?.unwrap_or_default(),
+            filename: disposition.text("filename"),
+            content_type,
+            encoded: transfer_encoding.or(encoding),
+        })
+    }
+}
+
+impl Encoded {
+    fn unless(harmless: &[&str], header: &'static str, headers: &Headers) -> Result<Option<Self>, BadHead> {
+        let value = headers.text(header)?;
+        let harmless = value.is_empty() || harmless.iter().any(|it| value.eq_ignore_ascii_case(it));
+        Ok((!harmless).then(|| Self { header, value: excerpt(value.as_bytes()) }))
+    }
+}
+
+/// The headers of one part: names as they were sent, values without white space around them.
+struct Headers(Vec<(Vec<u8>, Vec<u8>)>);
+
+impl Headers {
+    fn read(head: &[u8]) -> Result<Self, BadHead> {
+        let mut headers: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut lines = head.split(|it| *it == b'\n').peekable();
+        while let Some(line) = lines.next() {
+            let line = match line {
+                [line @ .., b'\r'] if lines.peek().is_some() => line,
+                last if lines.peek().is_none() => last,
+                _ => return Err(BadHead::BareLf),
+            };
+            if let Some(control) = line.iter().find(|it| it.is_ascii_control() && **it != b'\t') {
+                return Err(BadHead::Control(*control));
+            }
+            match (line, headers.last_mut()) {
+                ([], _) => {}
+                ([b' ' | b'\t', ..], Some((_, folded))) => folded.extend_from_slice(line),
+                _ => headers.push(Self::header(line).ok_or_else(|| BadHead::NotAHeader(excerpt(line)))?),
+            }
+        }
+        Ok(Self(headers))
+    }
+
+    fn header(line: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+        let (name, value) = line.split_at(line.iter().position(|it| *it == b':')?);
+        let name = name.trim_ascii_end();
+        (!name.is_empty() && name.iter().copied().all(is_token)).then(|| (name.to_vec(), value[1..].to_vec()))
+    }
+
+    fn get(&self, name: &'static str) -> Result<Option<&[u8]>, BadHead> {
+        let mut values = self.0.iter().filter(|it| it.0.eq_ignore_ascii_case(name.as_bytes()));
+        let value = values.next().map(|it| it.1.trim_ascii());
+        if values.next().is_some() { Err(BadHead::Twice(name)) } else { Ok(value) }
+    }
+
+    /// A value in which a tab, legal where a line is folded, is as good as a space; empty if there is none.
+    fn text(&self, name: &'static str) -> Result<String, BadHead> {
+        Ok(String::from_utf8_lossy(self.get(name)?.unwrap_or_default()).replace('\t', " "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(head: &str) -> Head {
+        Head::parse(head.as_bytes()).unwrap_or_else(|error| panic!("{error}: {head:?}"))
+    }
+
+    #[test]
+    fn headers_are_found_in_any_case_and_order_and_folded() {
+        for head in [
+            "Content-Disposition: form-data; name=\"file\"; filename=\"a  b\"\r\nContent-Type: text/plain; charset=x",
+            "content-type:text/plain; charset=x\r\nX-Other: {}[] \u{e9}\r\n\
+             CONTENT-DISPOSITION:Form-Data;name=file;filename=\"a  b\"",
+            "Content-Type :\t text/plain;\r\n\tcharset=x\r\n \r\n\
+             Content-Disposition:\r\n form-data; name=\r\n\tfile\r\n ;filename=\"a\r\n  b\"",
+        ] {
+            let head = parse(head);
+            assert_eq!(head.name, "file");
+            assert_eq!(head.filename.unwrap().as_deref(), Some("a  b"));
+            assert_eq!(head.content_type, "text/plain; charset=x");
+            assert_eq!(head.encoded, None);
+        }
+    }
+
+    #[test]
+    fn a_name_may_be_missing_and_a_bad_file_name_is_no_bad_head() {
+        let head = parse("Content-Disposition: form-data; filename*=x");
+        assert_eq!((head.name.as_str(), head.filename), ("", Err(BadText::NotExtended)));
+        assert_eq!(head.content_type, "");
+    }
+
+    #[test]
+    fn heads_that_cannot_be_read_are_refused() {
+        let disposition = "Content-Disposition: form-data; name=file";
+        for (head, error) in [
+            ("", BadHead::NoDisposition),
+            ("Content-Type: text/plain", BadHead::NoDisposition),
+            ("no colon", BadHead::NotAHeader("no colon".to_owned())),
+            (": empty", BadHead::NotAHeader(": empty".to_owned())),
+            (" folded: first", BadHead::NotAHeader(" folded: first".to_owned())),
+            ("two words: x", BadHead::NotAHeader("two words: x".to_owned())),
+            (&format!("a: b\n{disposition}"), BadHead::BareLf),
+            (&format!("a: b\r{disposition}"), BadHead::Control(b'\r')),
+            (&format!("{disposition}\0"), BadHead::Control(0)),
+            (&format!("a: \u{7f}\r\n{disposition}"), BadHead::Control(0x7f)),
+            (&format!("{disposition}\r\n{disposition}"), BadHead::Twice(DISPOSITION)),
+            (&format!("{disposition}\r\nContent-Type: a\r\ncontent-type: a"), BadHead::Twice(TYPE)),
+            ("Content-Disposition: name=file", BadHead::NotFormData("name=file".to_owned())),
+            ("Content-Disposition: attachment; name=file", BadHead::NotFormData("attachment".to_owned())),
+            (&format!("{disposition}; x"), BadHead::Disposition(BadParameters::NotAParameter("x".to_owned()))),
+            (&format!("{disposition}; NAME=x"), BadHead::Disposition(BadParameters::Twice("name".to_owned()))),
+        ] {
+            assert_eq!(Head::parse(head.as_bytes()).unwrap_err(), error, "{head:?}");
+        }
+        let latin_1 = b"Content-Disposition: form-data; name=\"caf\xe9\"";
+        assert_eq!(Head::parse(latin_1).unwrap_err(), BadHead::Name(BadText::NotUtf8));
+    }
+
+    #[test]
+    fn content_that_would_have_to_be_decoded_is_named() {
+        for (header, message) in [
+            ("Content-Transfer-Encoding: base64", Some("Content-Transfer-Encoding: base64")),
+            ("content-transfer-encoding:Quoted-Printable", Some("Content-Transfer-Encoding: Quoted-Printable")),
+            ("Content-Transfer-Encoding: x-uuencode", Some("Content-Transfer-Encoding: x-uuencode")),
+            ("Content-Transfer-Encoding: BINARY", None),
+            ("Content-Transfer-Encoding: 7bit", None),
+            ("Content-Transfer-Encoding:", None),
+            ("Content-Encoding: gzip", Some("Content-Encoding: gzip")),
+            ("Content-Encoding: Identity", None),
+        ] {
+            let head = parse(&format!("Content-Disposition: form-data; name=file\r\n{header}"));
+            match (head.encoded, message) {
+                (Some(encoded), Some(message)) => assert!(encoded.to_string().contains(message), "{encoded}"),
+                (encoded, message) => assert_eq!((encoded, message), (None, None), "{header}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Multipart forms (RFC 7578) as SDKs send them (contract section 3.4): fields in any order, with
+//! or without lengths and content types, read as they come.
+
+mod head;
+mod parameters;
+mod splitter;
+mod text;
+
+use std::task::Poll;
+
+use actix_web::HttpRequest;
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::web::Payload;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::LocalBoxStream;
+
+use self::head::Head;
+use self::parameters::Parameters;
+use self::splitter::Splitter;
+use super::body::{Allowance, BodyError, timed};
+use super::error::ApiError;
+use crate::domain::{Filename, Limits, MimeType};
+
+/// A form has a handful of fields. More are a client's mistake, such as an array sent byte by byte.
+const MOST_FIELDS: usize = 16;
+
+/// What may come between two fields' contents: their headers, and whatever was read ahead.
+const BETWEEN_FIELDS_BYTES: u64 = 1024 * 1024;
+
+/// Longer boundaries than RFC 2046 allows (70) are seen in the wild; much longer ones are hostile.
+const LONGEST_BOUNDARY: usize = 200;
+
+/// The field with which browsers tell the charset of a form's texts (RFC 7578, 4.6).
+const CHARSET: &str = "_charset_";
+
+/// A form being read.
+pub struct Form {
+    body: LocalBoxStream<'static, Result<Bytes, BodyError>>,
+    splitter: Splitter,
+    most_bytes: u64,
+    read_bytes: u64,
+    seen: Vec<String>,
+    allowance: Allowance,
+    known: &'static [&'static str],
+}
+
+/// A field of a form being read.
+pub struct Field<'form> {
+    form: &'form mut Form,
+    head: Head,
+}
+
+impl Form {
+    /// Begins to read a form whose fields are `known` and whose content has up to `most_bytes`.
+    ///
+    /// # Errors
+    /// When the request is no form.
+    pub fn open(
+        request: &HttpRequest,
+        payload: Payload,
+        limits: &Limits,
+        most_bytes: u64,
+        known: &'static [&'static str],
+    ) -> Result<Self, ApiError> {
+        let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], |it| it.as_bytes());
+        let boundary = boundary(content_type).ok_or_else(|| {
+            ApiError::malformed("The request must have the content type 'multipart/form-data' with a boundary.")
+        })?;
+        let allowance = Allowance::unlimited();
+        Ok(Self {
+            body: timed(payload, limits, allowance.clone()).fuse().boxed_local(),
+            splitter: Splitter::new(&boundary),
+            most_bytes: most_bytes.saturating_add(Limits::FORM_OVERHEAD_BYTES),
+            read_bytes: 0,
+            seen: Vec::new(),
+            allowance,
+            known,
+        })
+    }
+
+    /// The next field.
+    ///
+    /// # Errors
+    /// When it has no name, a name that is not known, or one that came before; or the body is bad.
+    pub async fn next(&mut self) -> Result<Option<Field<'_>>, ApiError> {
+        loop {
+            self.allowance.set(BETWEEN_FIELDS_BYTES);
+            let Some(head) = self.head().await? else {
+                // Only after the last byte is it known that the body was not cut off.
+                while self.read().await? {}
+                return Ok(None);
+            };
+            self.allowance.set(u64::MAX);
+            let head = Head::parse(&head).map_err(cannot_be_read)?;
+            let name = &head.name;
+            if !self.known.contains(&name.as_str()) && name != CHARSET {
+                return Err(ApiError::unknown(name, self.known));
+            }
+            if self.seen.contains(name) || self.seen.len() == MOST_FIELDS {
+                return Err(ApiError::invalid(name, format!("'{name}' is given twice; give it once.")));
+            }
+            if let Some(encoded) = &head.encoded {
+                return Err(ApiError::invalid(name, format!("'{name}' {encoded}.")));
+            }
+            self.seen.push(name.clone());
+            if name != CHARSET {
+                return Ok(Some(Field { form: self, head }));
+            }
+            let charset = Field { form: self, head }.text().await?;
+            if !charset.trim().eq_ignore_ascii_case("utf-8") {
+                let message = format!("'{CHARSET}' must be 'utf-8', in which all texts are sent, but was '{charset}'.");
+                return Err(ApiError::invalid(CHARSET, message));
+            }
+        }
+    }
+
+    async fn head(&mut self) -> Result<Option<Bytes>, ApiError> {
+        loop {
+            match self.splitter.head().map_err(cannot_be_read)? {
+                Poll::Ready(head) => return Ok(head),
+                Poll::Pending => self.read_more().await?,
+            }
+        }
+    }
+
+    async fn content(&mut self) -> Result<Option<Bytes>, ApiError> {
+        loop {
+            match self.splitter.content().map_err(cannot_be_read)? {
+                Poll::Ready(content) => return Ok(content),
+                Poll::Pending => self.read_more().await?,
+            }
+        }
+    }
+
+    /// Reads the next piece of the body, which must not end here.
+    async fn read_more(&mut self) -> Result<(), ApiError> {
+        if self.read().await? {
+            return Ok(());
+        }
+        Err(ApiError::malformed(
+            "The form has no end: the body was cut off, its boundary is not the one in its content type, \
+             or its lines do not end in CRLF.",
+        ))
+    }
+
+    /// Reads the next piece of the body, if there is one.
+    async fn read(&mut self) -> Result<bool, ApiError> {
+        let Some(piece) = self.body.next().await else { return Ok(false) };
+        let piece = piece.as_ref().map_err(ApiError::from)?;
+        self.read_bytes += piece.len() as u64;
+        if self.read_bytes > self.most_bytes {
+            return Err(ApiError::malformed(format!("The body has more than {} bytes.", self.most_bytes)));
+        }
+        self.splitter.push(piece.clone());
+        Ok(true)
+    }
+}
+
+impl Field<'_> {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.head.name
+    }
+
+    /// The next bytes of its content.
+    ///
+    /// # Errors
+    /// When the body is bad.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+        self.form.content().await
+    }
+
+    /// Its whole content, as a short text.
+    ///
+    /// # Errors
+    /// When it is long, or not UTF-8.
+    pub async fn text(mut self) -> Result<String, ApiError> {
+        let mut text = Vec::new();
+        while let Some(bytes) = self.next().await? {
+            if text.len() + bytes.len() > Limits::FORM_TEXT_BYTES {
+                let message =
+                    format!("'{}' has more than {} bytes; it is a short text.", self.name(), Limits::FORM_TEXT_BYTES);
+                return Err(ApiError::invalid(self.name(), message));
+            }
+            text.extend_from_slice(&bytes);
+        }
+        String::from_utf8(text)
+            .map_err(|_| ApiError::invalid(self.name(), format!("'{}' is not UTF-8 text.", self.name())))
+    }
+
+    /// The file name that came with it; `upload` if none did, as SDKs call bytes without a name.
+    ///
+    /// # Errors
+    /// When there is one that cannot be.
+    pub fn filename(&self) -> Result<Filename, ApiError> {
+        let invalid = |message: String| ApiError::invalid(self.name(), message);
+        match &self.head.filename {
+            Ok(name) => name
+                .as_deref()
+                .unwrap_or("upload")
+                .parse()
+                .map_err(|error| invalid(format!("The file name cannot be used: {error}."))),
+            Err(error) => Err(invalid(format!("The file name cannot be read: {error}."))),
+        }
+    }
+
+    /// The content type that came with it, if one did.
+    ///
+    /// # Errors
+    /// When there is one that cannot be.
+    pub fn mime_type(&self) -> Result<MimeType, ApiError> {
+        match self.head.content_type.as_str() {
+            "" => Ok(MimeType::octet_stream()),
+            text => text
+                .parse()
+                .map_err(|error| ApiError::invalid(self.name(), format!("The content type cannot be used: {error}."))),
+        }
+    }
+}
+
+/// The boundary in a form's content type. It is printable, so that no line ends inside of it.
+fn boundary(content_type: &[u8]) -> Option<Vec<u8>> {
+    let content_type = Parameters::parse(content_type).ok().filter(|it| it.value() == "multipart/form-data")?;
+    let boundary = content_type.get("boundary")?;
+    let printable = boundary.iter().all(|it| matches!(it, b' '..=b'~'));
+    (printable && (1..=LONGEST_BOUNDARY).contains(&boundary.len())).then(|| boundary.to_vec())
+}
+
+fn cannot_be_read(error: impl std::error::Error) -> ApiError {
+    ApiError::malformed(format!("The form cannot be read: {error}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::boundary;
+
+    #[test]
+    fn the_boundary_may_be_quoted_and_beside_other_parameters() {
+        for (content_type, expected) in [
+            ("multipart/form-data; boundary=B", Some("B")),
+            ("Multipart/Form-Data;charset=utf-8;BOUNDARY=\"a b=?;\"", Some("a b=?;")),
+            ("multipart/form-data; boundary=----a'b=c:d/e ; x=y", Some("----a'b=c:d/e")),
+            ("multipart/form-data; boundary==?utf-8?Q?a%22?=", Some("=?utf-8?Q?a%22?=")),
+            ("multipart/form-data", None),
+            ("multipart/form-data; boundary=", None),
+            ("multipart/form-data; boundary=\"\"", None),
+            ("multipart/form-data; boundary=\"a\tb\"", None),
+            ("multipart/form-data; boundary=é", None),
+            ("multipart/form-data; boundary=a; boundary=b", None),
+            ("multipart/form-data; boundary*=''a%0Db", None),
+            ("multipart/mixed; boundary=B", None),
+            ("application/json", None),
+            ("", None),
+        ] {
+            assert_eq!(boundary(content_type.as_bytes()).as_deref(), expected.map(str::as_bytes), "{content_type}");
+        }
+        let longest =
+            |length: usize| boundary(format!("multipart/form-data; boundary={}", "x".repeat(length)).as_bytes());
+        assert!(longest(200).is_some() && longest(201).is_none());
+    }
+}

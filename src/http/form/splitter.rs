@@ -1,0 +1,365 @@
+//! Where the parts of a multipart body begin and end (RFC 2046, 5.1.1), while the body arrives in pieces.
+
+use std::mem;
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use memchr::memmem::{self, Finder};
+use memchr::memrchr;
+
+/// The longest head of a part.
+const MOST_HEAD_BYTES: usize = 16 * 1024;
+
+/// The most blanks between a boundary and the end of its line; RFC 2046 sets no limit.
+const MOST_PADDING_BYTES: usize = 1024;
+
+/// A body that cannot be split into parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// Such a form may go on to use LF alone, which does not delimit parts.
+    #[error("the line of a boundary ends in LF alone; lines end in CRLF")]
+    BareLf,
+    /// See [`MOST_PADDING_BYTES`].
+    #[error("a boundary is followed by more than {max} blanks", max = MOST_PADDING_BYTES)]
+    Padding,
+    /// See [`MOST_HEAD_BYTES`].
+    #[error("the head of a part has more than {max} bytes", max = MOST_HEAD_BYTES)]
+    HeadTooLong,
+}
+
+/// Splits a body, of which it holds back only what cannot be attributed yet: the beginning of a head or
+/// of a boundary. Where `Pending` is returned, it needs the next piece.
+pub struct Splitter {
+    unread: Unread,
+    delimiter: Finder<'static>,
+    place: Place,
+}
+
+/// What comes next in the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Text that belongs to no part.
+    Preamble,
+    /// The end of a delimiter's line, then a head.
+    Head,
+    Content,
+    /// After the last delimiter.
+    Epilogue,
+}
+
+/// What a boundary at the beginning of a line is.
+enum Line {
+    /// It depends on bytes that have not arrived.
+    Unfinished,
+    /// Content: the line goes on.
+    Content,
+    /// A delimiter whose line ends after this many blanks.
+    Delimiter(usize),
+    /// The last delimiter.
+    Last,
+}
+
+impl Splitter {
+    /// A splitter for a body with this boundary, which contains no CR.
+    pub fn new(boundary: &[u8]) -> Self {
+        let delimiter = [b"\r\n--", boundary].concat();
+        // The first delimiter may be the very beginning of the body: only here no line precedes it.
+        let mut unread = Unread::default();
+        unread.push(Bytes::from_static(b"\r\n"));
+        Self { unread, delimiter: Finder::new(&delimiter).into_owned(), place: Place::Preamble }
+    }
+
+    /// Takes the next piece of the body.
+    pub fn push(&mut self, piece: Bytes) {
+        if self.place != Place::Epilogue {
+            self.unread.push(piece);
+        }
+    }
+
+    /// The head of the next part: its lines, the last one without its CRLF. `None` after the last part.
+    /// What has not been read of the previous part's content is skipped.
+    ///
+    /// # Errors
+    /// When the body is malformed.
+    pub fn head(&mut self) -> Result<Poll<Option<Bytes>>, Malformed> {
+        loop {
+            match self.place {
+                Place::Preamble | Place::Content => {
+                    if self.until_delimiter()?.is_pending() {
+                        return Ok(Poll::Pending);
+                    }
+                }
+                Place::Head => return self.take_head().map(|head| head.map(Some)),
+                Place::Epilogue => return Ok(Poll::Ready(None)),
+            }
+        }
+    }
+
+    /// The next bytes of the part's content, `None` at its end.
+    ///
+    /// # Errors
+    /// When the body is malformed.
+    pub fn content(&mut self) -> Result<Poll<Option<Bytes>>, Malformed> {
+        if self.place == Place::Content { self.until_delimiter() } else { Ok(Poll::Ready(None)) }
+    }
+
+    /// The next bytes before a delimiter; `None` once it has been passed.
+    fn until_delimiter(&mut self) -> Result<Poll<Option<Bytes>>, Malformed> {
+        let bytes = self.unread.bytes();
+        let mut from = 0;
+        let before = loop {
+            let Some(at) = self.delimiter.find(&bytes[from..]).map(|it| from + it) else {
+                break bytes.len() - self.begun(bytes);
+            };
+            let after = at + self.delimiter.needle().len();
+            match Line::of(&bytes[after..]) {
+                Ok(Line::Content) => from = after,
+                _ if at > 0 => break at,
+                Ok(Line::Unfinished) => return Ok(Poll::Pending),
+                Ok(Line::Delimiter(blanks)) => {
+                    self.unread.take(after + blanks);
+                    self.place = Place::Head;
+                    return Ok(Poll::Ready(None));
+                }
+                Ok(Line::Last) => {
+                    self.unread = Unread::default();
+                    self.place = Place::Epilogue;
+                    return Ok(Poll::Ready(None));
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        Ok(if before == 0 { Poll::Pending } else { Poll::Ready(Some(self.unread.take(before))) })
+    }
+
+    /// How many bytes at the end may be the beginning of a delimiter, which has a CR only there.
+    fn begun(&self, bytes: &[u8]) -> usize {
+        let delimiter = self.delimiter.needle();
+        let last = &bytes[bytes.len().saturating_sub(delimiter.len() - 1)..];
+        let begun = memrchr(b'\r', last).map_or(&[][..], |at| &last[at..]);
+        if delimiter.starts_with(begun) { begun.len() } else { 0 }
+    }
+
+    fn take_head(&mut self) -> Result<Poll<Bytes>, Malformed> {
+        const LINE_END: usize = b"\r\n".len();
+        let bytes = self.unread.bytes();
+        // The CRLF of the delimiter's line comes first. In a part without headers the second one follows it.
+        let end = memmem::find(bytes, b"\r\n\r\n");
+        let earliest_end = end.unwrap_or_else(|| bytes.len().saturating_sub(3));
+        if earliest_end > LINE_END + MOST_HEAD_BYTES {
+            return Err(Malformed::HeadTooLong);
+        }
+        let Some(end) = end else { return Ok(Poll::Pending) };
+        let mut head = self.unread.take(end + 2 * LINE_END);
+        head.truncate(end);
+        self.place = Place::Content;
+        Ok(Poll::Ready(head.split_off(LINE_END.min(end))))
+    }
+}
+
+impl Line {
+    /// Decides by what follows the boundary.
+    fn of(rest: &[u8]) -> Result<Self, Malformed> {
+        let blanks = rest.iter().take_while(|it| matches!(it, b' ' | b'\t')).count();
+        if blanks > MOST_PADDING_BYTES {
+            return Err(Malformed::Padding);
+        }
+        match &rest[blanks..] {
+            [] | [b'\r'] => Ok(Self::Unfinished),
+            [b'\r', b'\n', ..] => Ok(Self::Delimiter(blanks)),
+            [b'\n', ..] => Err(Malformed::BareLf),
+            [b'-'] if blanks == 0 => Ok(Self::Unfinished),
+            [b'-', b'-', ..] if blanks == 0 => Ok(Self::Last),
+            _ => Ok(Self::Content),
+        }
+    }
+}
+
+/// The bytes that have arrived and have not been taken. A piece is copied only if it has to be joined to
+/// bytes of an earlier one. At least one of the two is empty.
+#[derive(Default)]
+struct Unread {
+    joined: BytesMut,
+    piece: Bytes,
+}
+
+impl Unread {
+    fn bytes(&self) -> &[u8] {
+        if self.joined.is_empty() { &self.piece } else { &self.joined }
+    }
+
+    fn push(&mut self, piece: Bytes) {
+        if self.bytes().is_empty() {
+            self.piece = piece;
+            return;
+        }
+        self.joined.reserve(self.piece.len() + piece.len());
+        self.joined.extend_from_slice(&mem::take(&mut self.piece));
+        self.joined.extend_from_slice(&piece);
+    }
+
+    fn take(&mut self, count: usize) -> Bytes {
+        if self.joined.is_empty() { self.piece.split_to(count) } else { self.joined.split_to(count).freeze() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Heads and contents up to the end, or the error; `None` stands for a body that has no end.
+    type Parts = (Vec<(Vec<u8>, Vec<u8>)>, Option<Result<(), Malformed>>);
+
+    fn split<'a>(boundary: &str, pieces: impl IntoIterator<Item = &'a [u8]>) -> Parts {
+        let mut splitter = Splitter::new(boundary.as_bytes());
+        let mut pieces = pieces.into_iter();
+        let mut parts: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut in_content = false;
+        loop {
+            let next = if in_content { splitter.content() } else { splitter.head() };
+            match next {
+                Err(error) => return (parts, Some(Err(error))),
+                Ok(Poll::Pending) => match pieces.next() {
+                    Some(piece) => splitter.push(Bytes::copy_from_slice(piece)),
+                    None => return (parts, None),
+                },
+                Ok(Poll::Ready(Some(bytes))) if in_content => parts.last_mut().unwrap().1.extend(bytes),
+                Ok(Poll::Ready(None)) if in_content => in_content = false,
+                Ok(Poll::Ready(Some(head))) => {
+                    parts.push((head.to_vec(), Vec::new()));
+                    in_content = true;
+                }
+                Ok(Poll::Ready(None)) => return (parts, Some(Ok(()))),
+            }
+        }
+    }
+
+    /// The parts of a body, which must be the same for the whole, for each way to cut it in two, and for single bytes.
+    fn parts(boundary: &str, body: &str) -> Parts {
+        let whole = split(boundary, [body.as_bytes()]);
+        for at in 0..=body.len() {
+            let (one, two) = body.as_bytes().split_at(at);
+            assert_eq!(split(boundary, [one, two]), whole, "cut at {at}: {body:?}");
+        }
+        assert_eq!(split(boundary, body.as_bytes().chunks(1)), whole, "single bytes: {body:?}");
+        whole
+    }
+
+    #[track_caller]
+    fn check(boundary: &str, body: &str, expected: &[(&str, &str)]) {
+        let (parts, outcome) = parts(boundary, body);
+        let parts: Vec<_> =
+            parts.iter().map(|it| (str::from_utf8(&it.0).unwrap(), str::from_utf8(&it.1).unwrap())).collect();
+        assert_eq!((&*parts, outcome), (expected, Some(Ok(()))), "{body:?}");
+    }
+
+    #[test]
+    fn parts_are_the_same_wherever_the_body_is_cut() {
+        check("B", "--B\r\nh\r\n\r\ncontent\r\n--B--", &[("h", "content")]);
+        check(
+            "B",
+            "--B\r\na\r\n\r\n1\r\n--B\r\nb: c\r\nd\r\n\r\n\r\n2\r\n\r\n--B--\r\n",
+            &[("a", "1"), ("b: c\r\nd", "\r\n2\r\n")],
+        );
+        check("B", "--B--", &[]);
+        check("--", "----\r\nh\r\n\r\n\r\n---\r\n------", &[("h", "\r\n---")]);
+    }
+
+    #[test]
+    fn a_part_may_lack_a_head_or_content() {
+        check("B", "--B\r\n\r\nx\r\n--B--", &[("", "x")]);
+        check("B", "--B\r\n\r\n\r\n--B\r\nh\r\n\r\n\r\n--B--", &[("", ""), ("h", "")]);
+    }
+
+    #[test]
+    fn preamble_and_epilogue_are_skipped() {
+        check("B", "\r\n--B\r\nh\r\n\r\nx\r\n--B--", &[("h", "x")]);
+        check(
+            "B",
+            "This is --B\r\n or\r\n--Bx\r\n--B\r\nh\r\n\r\nx\r\n--B--\r\n--B\r\ni\r\n\r\ny\r\n--B--",
+            &[("h", "x")],
+        );
+        check("B", "--B\r\nh\r\n\r\nx\r\n--B--\n", &[("h", "x")]);
+    }
+
+    #[test]
+    fn blanks_may_follow_a_boundary() {
+        check("B", "--B \t\r\nh\r\n\r\nx\r\n--B  \r\ni\r\n\r\ny\r\n--B--  \r\n", &[("h", "x"), ("i", "y")]);
+        let padded = |blanks: usize| format!("--B{}\r\nh\r\n\r\nx\r\n--B--", " ".repeat(blanks));
+        check("B", &padded(MOST_PADDING_BYTES), &[("h", "x")]);
+        assert_eq!(parts("B", &padded(MOST_PADDING_BYTES + 1)).1, Some(Err(Malformed::Padding)));
+    }
+
+    #[test]
+    fn a_line_that_only_begins_like_a_delimiter_is_content() {
+        for content in [
+            "\r\n--Bx",
+            "\r\n--B1\r\n",
+            "\r\n--B-",
+            "\r\n--B-x-",
+            "\r\n--B \tx",
+            "\r\n--B --",
+            "\r\n--B\rx",
+            "\r\n--",
+            "\r\n-B--",
+            "--B\r\n",
+            "\n--B--",
+            "\r--B--",
+            "\r",
+            "\r\n",
+            "\r\r\n",
+            "\r\n\r\n--b",
+            "\r\n--\r\n--\r\n",
+            "\n\n\n",
+        ] {
+            check("B", &format!("--B\r\nh\r\n\r\n{content}\r\n--B--"), &[("h", content)]);
+        }
+    }
+
+    #[test]
+    fn lines_that_end_in_lf_alone_are_refused() {
+        assert_eq!(parts("B", "--B\nh\n\nx\n--B--\n").1, Some(Err(Malformed::BareLf)));
+        assert_eq!(parts("B", "--B\r\nh\r\n\r\nx\r\n--B \nh\r\n\r\ny\r\n--B--").1, Some(Err(Malformed::BareLf)));
+        assert_eq!(parts("B", "--B\r\nh\n\nx\n--B--\n").1, None);
+    }
+
+    #[test]
+    fn a_body_without_an_end_has_none() {
+        let body = "--B\r\nh\r\n\r\nx\r\n--B--";
+        for end in 0..body.len() {
+            assert_eq!(parts("B", &body[..end]).1, None, "{:?}", &body[..end]);
+        }
+        assert_eq!(parts("C", body).1, None);
+    }
+
+    #[test]
+    fn the_head_of_a_part_is_bounded() {
+        let head = |bytes: usize| format!("--B\r\n{}\r\n\r\nx\r\n--B--", "h".repeat(bytes));
+        for size in [1000, usize::MAX] {
+            let outcome = |body: &str| split("B", body.as_bytes().chunks(size)).1;
+            assert_eq!(outcome(&head(MOST_HEAD_BYTES)), Some(Ok(())));
+            assert_eq!(outcome(&head(MOST_HEAD_BYTES + 1)), Some(Err(Malformed::HeadTooLong)));
+        }
+        let endless = "h".repeat(MOST_HEAD_BYTES * 2);
+        assert_eq!(split("B", [b"--B\r\n", endless.as_bytes()]).1, Some(Err(Malformed::HeadTooLong)));
+    }
+
+    #[test]
+    fn content_is_not_copied_and_hardly_held_back() {
+        let mut splitter = Splitter::new(b"B");
+        splitter.push(Bytes::from_static(b"--B\r\nh\r\n\r\n"));
+        assert_eq!(splitter.head(), Ok(Poll::Ready(Some(Bytes::from_static(b"h")))));
+        let piece = Bytes::from(vec![b'x'; 1000]);
+        splitter.push(piece.clone());
+        let Ok(Poll::Ready(Some(content))) = splitter.content() else { panic!("content was held back") };
+        assert_eq!((content.as_ptr(), content.len()), (piece.as_ptr(), piece.len()));
+        let hostile = b"\r\n--B \t\t\tx\r\n--\r\n--B-".repeat(10_000);
+        let mut most = 0;
+        for piece in hostile.chunks(997) {
+            splitter.push(Bytes::copy_from_slice(piece));
+            while let Ok(Poll::Ready(Some(_))) = splitter.content() {}
+            most = most.max(splitter.unread.bytes().len());
+        }
+        assert!((1..20).contains(&most), "{most}");
+    }
+}

@@ -1,0 +1,252 @@
+//! The text that a parameter's value stands for: charsets, percent-encoding (RFC 8187, RFC 2231) and
+//! encoded words (RFC 2047).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use encoding_rs::{Encoding, UTF_8};
+
+/// The most characters of what was sent that an error repeats.
+const EXCERPT_CHARS: usize = 60;
+
+/// A value that stands for no text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadText {
+    /// The bytes of a plain value.
+    #[error("it is not UTF-8 text")]
+    NotUtf8,
+    /// No encoding that a browser would know.
+    #[error("its charset '{0}' is not known; send it as UTF-8")]
+    UnknownCharset(String),
+    /// The bytes of an extended value, or of an encoded word.
+    #[error("it is not text in its charset '{0}'")]
+    NotInCharset(String),
+    /// An extended value without its two apostrophes.
+    #[error("it is not of the form charset'language'text, such as utf-8''na%C3%AFve.txt")]
+    NotExtended,
+    /// In an extended value.
+    #[error("it has a '%' without two hexadecimal digits; a '%' that means itself is sent as %25")]
+    Percent,
+    /// Continuations, such as `filename*0` and `filename*2`.
+    #[error("its segments are not numbered from 0 on, each once (RFC 2231)")]
+    Segments,
+    /// It is malformed inside.
+    #[error("the encoded word '{0}' cannot be decoded (RFC 2047)")]
+    EncodedWord(String),
+}
+
+/// The beginning of what was sent, for a message.
+pub fn excerpt(sent: &[u8]) -> String {
+    let text = String::from_utf8_lossy(sent);
+    match text.char_indices().nth(EXCERPT_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into_owned(),
+    }
+}
+
+/// A value as forms have it. The three escapes are those of browsers (HTML, 4.10.21.8); what is in encoded
+/// words has no others.
+pub fn plain(value: &[u8]) -> Result<String, BadText> {
+    let text = str::from_utf8(value).map_err(|_| BadText::NotUtf8)?;
+    let decoded = with_encoded_words(text)?;
+    Ok(decoded.unwrap_or_else(|| text.replace("%22", "\"").replace("%0D", "\r").replace("%0A", "\n")))
+}
+
+/// A value in segments, of which some are extended. A single extended one is `name*=`.
+pub fn segmented<'a>(segments: impl IntoIterator<Item = (&'a [u8], bool)>) -> Result<String, BadText> {
+    let (mut charset, mut bytes) = (&b""[..], Vec::new());
+    for (index, (mut segment, extended)) in segments.into_iter().enumerate() {
+        if extended && index == 0 {
+            let mut fields = segment.splitn(3, |it| *it == b'\'');
+            let (Some(before), Some(_language), Some(text)) = (fields.next(), fields.next(), fields.next()) else {
+                return Err(BadText::NotExtended);
+            };
+            (charset, segment) = (before, text);
+        }
+        if extended {
+            push_unescaped(&mut bytes, segment, b'%').ok_or(BadText::Percent)?;
+        } else {
+            bytes.extend_from_slice(segment);
+        }
+    }
+    decode(charset, &bytes)
+}
+
+/// Bytes in a charset. None stands for UTF-8.
+fn decode(charset: &[u8], bytes: &[u8]) -> Result<String, BadText> {
+    let encoding = if charset.is_empty() { Some(UTF_8) } else { Encoding::for_label_no_replacement(charset) };
+    let encoding = encoding.ok_or_else(|| BadText::UnknownCharset(excerpt(charset)))?;
+    match encoding.decode_without_bom_handling_and_without_replacement(bytes) {
+        Some(text) => Ok(text.into_owned()),
+        None => Err(BadText::NotInCharset(excerpt(if charset.is_empty() { b"utf-8" } else { charset }))),
+    }
+}
+
+/// Appends bytes, of which some are the escape and two hexadecimal digits. `None` if the digits are missing.
+fn push_unescaped(to: &mut Vec<u8>, mut bytes: &[u8], escape: u8) -> Option<()> {
+    while let [first, rest @ ..] = bytes {
+        bytes = rest;
+        if *first != escape {
+            to.push(*first);
+            continue;
+        }
+        let digits = rest.split_at_checked(2)?;
+        let value = |digit: u8| char::from(digit).to_digit(16);
+        let byte = value(digits.0[0])? * 16 + value(digits.0[1])?;
+        to.push(u8::try_from(byte).ok()?);
+        bytes = digits.1;
+    }
+    Some(())
+}
+
+/// `=?charset?B?base64?=` or `=?charset?Q?quoted-printable?=`.
+struct EncodedWord<'a> {
+    before: &'a str,
+    whole: &'a str,
+    charset: &'a str,
+    base64: bool,
+    text: &'a str,
+    after: &'a str,
+}
+
+impl<'a> EncodedWord<'a> {
+    /// The first one in a text.
+    fn find(text: &'a str) -> Option<Self> {
+        text.match_indices("=?").find_map(|(start, opening)| {
+            let (charset, rest) = text[start + opening.len()..].split_once('?')?;
+            let (encoding, rest) = rest.split_once('?')?;
+            let (encoded, rest) = rest.split_once('?')?;
+            let after = rest.strip_prefix('=')?;
+            let base64 = encoding.eq_ignore_ascii_case("b");
+            let token = !charset.is_empty() && charset.bytes().all(|it| it.is_ascii_graphic());
+            (token && (base64 || encoding.eq_ignore_ascii_case("q"))).then(|| Self {
+                before: &text[..start],
+                whole: &text[start..text.len() - after.len()],
+                // RFC 2231 adds the language.
+                charset: charset.split('*').next().unwrap_or_default(),
+                base64,
+                text: encoded,
+                after,
+            })
+        })
+    }
+
+    fn bytes(&self) -> Result<Vec<u8>, BadText> {
+        let mut bytes = Vec::new();
+        let decoded = if self.base64 {
+            STANDARD_NO_PAD.decode_vec(self.text.trim_end_matches('='), &mut bytes).ok()
+        } else {
+            push_unescaped(&mut bytes, self.text.replace('_', " ").as_bytes(), b'=')
+        };
+        decoded.ok_or_else(|| BadText::EncodedWord(excerpt(self.whole.as_bytes())))?;
+        Ok(bytes)
+    }
+}
+
+/// The text with its encoded words decoded; nothing if there are none. They are decoded wherever they are,
+/// since senders put them where RFC 2047 does not: into quoted strings, with other text beside them.
+fn with_encoded_words(mut text: &str) -> Result<Option<String>, BadText> {
+    let mut decoded = String::new();
+    // Words that follow each other are decoded together: some senders cut a character in two.
+    let mut run: Option<(&str, Vec<u8>)> = None;
+    while let Some(word) = EncodedWord::find(text) {
+        let bytes = word.bytes()?;
+        text = word.after;
+        match &mut run {
+            Some((charset, run)) if charset.eq_ignore_ascii_case(word.charset) && is_blank(word.before) => {
+                run.extend(bytes);
+                continue;
+            }
+            Some((charset, run)) => decoded += &decode(charset.as_bytes(), run)?,
+            None => {}
+        }
+        if run.is_none() || !is_blank(word.before) {
+            decoded += word.before;
+        }
+        run = Some((word.charset, bytes));
+    }
+    let Some((charset, bytes)) = run else { return Ok(None) };
+    Ok(Some(decoded + &decode(charset.as_bytes(), &bytes)? + text))
+}
+
+/// White space between two encoded words, which is not part of the text.
+fn is_blank(text: &str) -> bool {
+    text.bytes().all(|it| matches!(it, b' ' | b'\t'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extended(value: &str) -> Result<String, BadText> {
+        segmented([(value.as_bytes(), true)])
+    }
+
+    #[test]
+    fn plain_values_are_utf_8_with_the_three_escapes_of_browsers() {
+        assert_eq!(plain("你好%22%0D%0A%20%2".as_bytes()), Ok("你好\"\r\n%20%2".to_owned()));
+        assert_eq!(plain(b"caf\xe9"), Err(BadText::NotUtf8));
+    }
+
+    #[test]
+    fn extended_values_are_percent_encoded_in_a_charset() {
+        assert_eq!(extended("utf-8''%E4%BD%A0%e5%a5%bd.txt").as_deref(), Ok("你好.txt"));
+        assert_eq!(extended("UTF-8'en'a'b%25").as_deref(), Ok("a'b%"));
+        assert_eq!(extended("iso-8859-1''caf%E9").as_deref(), Ok("café"));
+        assert_eq!(extended("gb2312''%C4%E3%BA%C3").as_deref(), Ok("你好"));
+        assert_eq!(extended("''%E4%BD%A0").as_deref(), Ok("你"));
+        assert_eq!(extended("utf-8''你").as_deref(), Ok("你"));
+        assert_eq!(extended("utf-8''caf%E9"), Err(BadText::NotInCharset("utf-8".to_owned())));
+        assert_eq!(extended("klingon''x"), Err(BadText::UnknownCharset("klingon".to_owned())));
+        for value in ["a.txt", "utf-8'a.txt", ""] {
+            assert_eq!(extended(value), Err(BadText::NotExtended), "{value}");
+        }
+        for value in ["utf-8''100%", "utf-8''%4", "utf-8''%zz", "utf-8''%+1"] {
+            assert_eq!(extended(value), Err(BadText::Percent), "{value}");
+        }
+    }
+
+    #[test]
+    fn segments_are_joined_before_they_are_decoded() {
+        let segments = [(&b"utf-8''%E4%BD"[..], true), (b"%A0", true), (b" 100%41.txt", false)];
+        assert_eq!(segmented(segments).as_deref(), Ok("你 100%41.txt"));
+        assert_eq!(segmented([(&b"it's 'a"[..], false), (b"'%41", true)]).as_deref(), Ok("it's 'a'A"));
+    }
+
+    #[test]
+    fn encoded_words_are_decoded_in_both_encodings_and_any_charset() {
+        for (value, text) in [
+            ("=?utf-8?B?5L2g5aW9LnR4dA==?=", "你好.txt"),
+            ("=?UTF-8?b?5L2g5aW9LnR4dA?=", "你好.txt"),
+            ("=?utf-8*zh?B?5L2g?=", "你"),
+            ("=?utf-8?Q?=E4=BD=A0_=e5=a5=bd=3F?=", "你 好?"),
+            ("=?iso-8859-1?q?caf=E9?=.txt", "café.txt"),
+            ("=?us-ascii?Q?a_b?=", "a b"),
+            ("=?gb2312?B?xOO6ww==?=", "你好"),
+            ("=?utf-8?Q?a?= \t=?utf-8?Q?b?= =?iso-8859-1?Q?c?=", "abc"),
+            ("=?utf-8?Q?a?= x =?utf-8?Q?b?= y", "a x b y"),
+            ("=?utf-8?B?5L0=?= =?utf-8?B?oA==?=", "你"),
+            ("x=?utf-8?Q??=", "x"),
+            ("=?utf-8?Q?a%22b?=%22", "a%22b%22"),
+        ] {
+            assert_eq!(plain(value.as_bytes()).as_deref(), Ok(text), "{value}");
+        }
+    }
+
+    #[test]
+    fn what_only_resembles_an_encoded_word_is_kept() {
+        for value in ["=?", "=?utf-8?B?", "=?utf-8?X?YQ==?=", "=?utf-8?B?YQ==", "=??B?YQ==?=", "a=?b?=c", "=?u 8?Q?a?="]
+        {
+            assert_eq!(plain(value.as_bytes()).as_deref(), Ok(value));
+        }
+    }
+
+    #[test]
+    fn an_encoded_word_that_cannot_be_decoded_is_an_error() {
+        let word = |it: &str| Err(BadText::EncodedWord(it.to_owned()));
+        for value in ["=?utf-8?B?a?=", "=?utf-8?B?YQ ==?=", "=?utf-8?Q?=4?=", "=?utf-8?Q?=zz?="] {
+            assert_eq!(plain(value.as_bytes()), word(value));
+        }
+        assert_eq!(plain(b"=?klingon?Q?a?="), Err(BadText::UnknownCharset("klingon".to_owned())));
+        assert_eq!(plain(b"=?utf-8?Q?=E9?="), Err(BadText::NotInCharset("utf-8".to_owned())));
+    }
+}

@@ -1,0 +1,182 @@
+//! The heads of parts, byte by byte as named clients send them, and heads that cannot be read.
+
+use reqwest::Method;
+
+use crate::support::client::id;
+use crate::support::{Answer, TestApp};
+
+crate::on_a_directory_and_s3! {
+    every_clients_file_name_comes_back_as_it_was_meant;
+    a_heads_syntax_is_read_as_the_rfcs_have_it;
+    a_name_that_cannot_be_read_is_refused_with_a_true_reason;
+    a_head_that_cannot_be_read_is_refused_with_a_true_reason;
+    content_that_would_have_to_be_decoded_is_refused;
+    texts_are_utf_8_and_a_form_may_mention_it;
+}
+
+/// Sends a file of three bytes whose part has this head.
+async fn send(app: &TestApp, head: impl AsRef<[u8]>) -> Answer {
+    let body = [
+        b"--B\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nuser_data\r\n--B\r\n",
+        head.as_ref(),
+        b"\r\n\r\nabc\r\n--B--\r\n",
+    ]
+    .concat();
+    let request = app.client.request(Method::POST, "/v1/files");
+    app.client.send(request.header("content-type", "multipart/form-data; boundary=B").body(body)).await
+}
+
+async fn disposition(app: &TestApp, rest: impl AsRef<[u8]>) -> Answer {
+    send(app, [b"Content-Disposition: form-data; ", rest.as_ref()].concat()).await
+}
+
+#[track_caller]
+fn refused(answer: &Answer, param: Option<&str>, words: &str) {
+    let error = answer.error(400, param);
+    assert!(error["message"].as_str().unwrap().contains(words), "'{words}' is not in {error}");
+}
+
+/// Who sends it, the part's head, and the name that was meant.
+#[rustfmt::skip]
+const CLIENTS: &[(&str, &str, &str)] = &[
+    ("openai-python 3.54", "Content-Disposition: form-data; name=\"file\"; filename=\"a\\\\b.txt\"\r\nContent-Type: text/plain", "a\\b.txt"),
+    ("openai-python 3.54", "Content-Disposition: form-data; name=\"file\"; filename=\"\\\\\\\\srv\\\\x\"", "\\\\srv\\x"),
+    ("openai-python 3.54", "Content-Disposition: form-data; name=\"file\"; filename=\"dir\\\\\"", "dir\\"),
+    ("openai-python 3.54", "Content-Disposition: form-data; name=\"file\"; filename=\"a\\\\%22b\"", "a\\\"b"),
+    ("openai-python 3.54", "Content-Disposition: form-data; name=\"file\"; filename=\"你好.txt\"", "你好.txt"),
+    ("openai-go", "Content-Disposition: form-data; name=\"file\"; filename=\"a\\\\b.txt\"\r\nContent-Type: application/octet-stream", "a\\b.txt"),
+    ("openai-go", "Content-Disposition: form-data; name=\"file\"; filename=\"say \\\"hi\\\".txt\"\r\nContent-Type: application/octet-stream", "say \"hi\".txt"),
+    ("openai-node 7.57", "Content-Disposition: form-data; name=\"file\"; filename=\"dir\\\"\r\nContent-Type: application/octet-stream", "dir\\"),
+    ("openai-node 7.57", "Content-Disposition: form-data; name=\"file\"; filename=\"a%22b.txt\"\r\nContent-Type: text/plain", "a\"b.txt"),
+    ("a browser", "Content-Disposition: form-data; name=\"file\"; filename=\"C:\\fakepath\\x.txt\"\r\nContent-Type: text/plain", "C:\\fakepath\\x.txt"),
+    ("a browser", "Content-Disposition: form-data; name=\"file\"; filename=\"\\\\server\\share\\x\"\r\nContent-Type: text/plain", "\\\\server\\share\\x"),
+    ("OkHttp", "Content-Disposition: form-data; name=\"file\"; filename=\"a\\b.txt\"\r\nContent-Type: text/plain\r\nContent-Length: 3", "a\\b.txt"),
+    ("openai-dotnet", "Content-Type: text/plain\r\nContent-Disposition: form-data; name=file; filename=\"=?utf-8?B?5L2g5aW9LnR4dA==?=\"; filename*=utf-8''%E4%BD%A0%E5%A5%BD.txt", "你好.txt"),
+    ("openai-dotnet", "Content-Disposition: form-data; name=file; filename=plain.txt; filename*=utf-8''plain.txt", "plain.txt"),
+    ("Azure's agents SDK", "Content-Disposition: form-data; name=\"file\"; filename*=utf-8''na%C3%AFve.txt", "naïve.txt"),
+    ("Python's email", "Content-Type: text/plain\r\nMIME-Version: 1.0\r\nContent-Transfer-Encoding: 8bit\r\ncontent-disposition: form-data; name=\"file\"; filename*=utf-8''%E4%BD%A0%E5%A5%BD.txt", "你好.txt"),
+    ("Python's email, folded", "Content-Disposition: form-data; name=\"file\";\r\n filename*0*=utf-8''%E4%BD%A0%E5;\r\n filename*1*=%A5%BD.txt", "你好.txt"),
+    ("a mail library", "Content-Disposition: form-data; name=\"file\"; filename=\"=?UTF-8?Q?na=C3=AFve_?=\r\n =?UTF-8?Q?file.txt?=\"", "naïve file.txt"),
+    ("a mail library", "Content-Disposition: form-data; name=\"file\"; filename=\"=?iso-8859-1?Q?caf=E9.txt?=\"", "café.txt"),
+    ("curl 7.88", "Content-Disposition: form-data; name=\"file\"; filename=\"x\\y\"\r\nContent-Type: application/octet-stream", "x\\y"),
+    ("curl 7.88 --form-escape", "Content-Disposition: form-data; name=\"file\"; filename=\"a\\\"b\\\\c\"\r\nContent-Type: application/octet-stream", "a\"b\\c"),
+    ("aiohttp", "Content-Disposition: form-data; name=\"file\"; filename=\"a\\\"b\"\r\nContent-Type: application/octet-stream", "a\"b"),
+    ("async-openai", "Content-Disposition: form-data; name=\"file\"; filename=\"données.txt\"", "données.txt"),
+    ("ruby-openai", "Content-Disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\nContent-Length: 3\r\nContent-Type: \r\nContent-Transfer-Encoding: binary", "a.txt"),
+];
+
+async fn every_clients_file_name_comes_back_as_it_was_meant(app: &TestApp) {
+    for (client, head, name) in CLIENTS {
+        let file = send(app, head).await.ok();
+        assert_eq!(file["filename"], *name, "{client}: {head:?}");
+        assert_eq!(app.client.download(&id(&file)).await, b"abc", "{client}");
+    }
+}
+
+async fn a_heads_syntax_is_read_as_the_rfcs_have_it(app: &TestApp) {
+    for (head, name) in [
+        ("CONTENT-DISPOSITION:Form-Data;FileName=a;Name=file", "a"),
+        ("Content-Disposition : form-data ;\tname\t=\t\"file\" ;; filename = a.txt ;", "a.txt"),
+        ("Content-Disposition:\r\n\tform-data;\r\n name=file\r\n ; filename=\"a\r\n b\"", "a b"),
+        (
+            "X-Name: ; name=x\r\nContent-Disposition: form-data; x=\"; name=x; filename=x\"; filename=\"a\"; name=\"file\"",
+            "a",
+        ),
+        ("Content-Disposition: form-data; filename*=utf-8''b; name=file; filename=a", "b"),
+        ("Content-Disposition: form-data; filename=a; filename*=\"UTF-8'en'b%20c\"; name=file", "b c"),
+        ("Content-Disposition: form-data; name*=utf-8''file; filename=a", "a"),
+        ("Content-Disposition: form-data; name=file; filename*1=\"c\"; filename*0=\"b\"; filename=a", "bc"),
+        ("Content-Disposition: form-data; name=file", "upload"),
+        ("Content-Disposition: form-data; name=file; filename=\"=?utf-8?B?\"", "=?utf-8?B?"),
+    ] {
+        assert_eq!(send(app, head).await.ok()["filename"], name, "{head:?}");
+    }
+}
+
+async fn a_name_that_cannot_be_read_is_refused_with_a_true_reason(app: &TestApp) {
+    for (rest, words) in [
+        (&b"name=file; filename=\"caf\xe9.txt\""[..], "The file name cannot be read: it is not UTF-8 text"),
+        (b"name=file; filename*=caf.txt", "charset'language'text"),
+        (b"name=file; filename*=utf-8''caf%E9; filename=cafe", "not text in its charset 'utf-8'"),
+        (b"name=file; filename*=utf-8''100%", "'%' without two hexadecimal digits"),
+        (b"name=file; filename*=klingon''a", "charset 'klingon' is not known"),
+        (b"name=file; filename=\"=?klingon?Q?a?=\"", "charset 'klingon' is not known"),
+        (b"name=file; filename=\"=?utf-8?B?a?=\"", "'=?utf-8?B?a?=' cannot be decoded"),
+        (b"name=file; filename=\"=?utf-8?Q?caf=E9?=\"", "not text in its charset 'utf-8'"),
+        (b"name=file; filename*0=a; filename*2=b", "numbered from 0"),
+        (b"name=file; filename*=utf-8''a%00b", "control characters, but this one has U+0000"),
+        (b"name=file; filename=\"a%0D%0Ab\"", "control characters, but this one has U+000D"),
+        (b"name=file; filename=\"a\tb\"", "control characters, but this one has U+0009"),
+        (b"name=file; filename*=utf-8''", "cannot be empty"),
+    ] {
+        refused(&disposition(app, rest).await, Some("file"), words);
+    }
+}
+
+async fn a_head_that_cannot_be_read_is_refused_with_a_true_reason(app: &TestApp) {
+    for (head, words) in [
+        (&b""[..], "has no Content-Disposition header"),
+        (b"Content-Type: text/plain", "has no Content-Disposition header"),
+        (b"Content-Disposition: attachment; name=file", "is 'attachment'; in a form it is 'form-data'"),
+        (b"Content-Disposition: name=file; filename=a", "is 'name=file'; in a form it is 'form-data'"),
+        (b"Content-Disposition: form-data; name=\"caf\xe9\"", "name of a field cannot be read: it is not UTF-8"),
+        (b"Content-Disposition: form-data; name=file; filename=\"a", "quotes of its parameter 'filename' do not match"),
+        (b"Content-Disposition: form-data; name=file; filename=\"a\"b\"", "quotes of its parameter 'filename' do not"),
+        (b"Content-Disposition: form-data; name=file; filename=a; FILENAME=b", "parameter 'filename' is given twice"),
+        (b"Content-Disposition: form-data; name=file; filename", "'filename' is not a parameter"),
+        (
+            b"Content-Disposition: form-data; name=file\r\nContent-Disposition: form-data; name=file",
+            "two Content-Dispos",
+        ),
+        (b"Content-Disposition: form-data; name=file\r\nno colon", "'no colon' in the head of a part is no header"),
+        (b"Content-Disposition: form-data; name=file\nContent-Type: a", "ends in LF alone; lines end in CRLF"),
+        (b"Content-Disposition: form-data; name=file\0", "control character U+0000"),
+        (b"X: \x1b[1m\r\nContent-Disposition: form-data; name=file", "control character U+001B"),
+    ] {
+        refused(&send(app, head).await, None, words);
+    }
+    refused(&disposition(app, "filename=a").await, Some(""), "Unknown parameter: ''");
+    let long = |bytes: usize| format!("Content-Disposition: form-data; name=file\r\nX: {}", "x".repeat(bytes));
+    send(app, long(16_000)).await.ok();
+    for bytes in [17_000, 100_000] {
+        refused(&send(app, long(bytes)).await, None, "head of a part has more than 16384 bytes");
+    }
+}
+
+async fn content_that_would_have_to_be_decoded_is_refused(app: &TestApp) {
+    let head = |header: &str| format!("{header}\r\nContent-Disposition: form-data; name=file; filename=a");
+    for (header, words) in [
+        ("Content-Transfer-Encoding: base64", "'Content-Transfer-Encoding: base64'"),
+        ("content-transfer-encoding:\r\n Quoted-Printable", "'Content-Transfer-Encoding: Quoted-Printable'"),
+        ("Content-Transfer-Encoding: x-unknown", "'Content-Transfer-Encoding: x-unknown'"),
+        ("Content-Encoding: gzip", "'Content-Encoding: gzip'"),
+    ] {
+        refused(&send(app, head(header)).await, Some("file"), words);
+    }
+    app.no_writer_is_busy().await;
+    assert_eq!(app.client.get("/v1/files").await.ok()["data"].as_array().unwrap().len(), 0, "nothing was stored");
+    for header in [
+        "Content-Transfer-Encoding: 7bit",
+        "Content-Transfer-Encoding: 8BIT",
+        "Content-Transfer-Encoding: Binary",
+        "Content-Encoding: identity",
+    ] {
+        send(app, head(header)).await.ok();
+    }
+    let upload = app.client.upload(4).await;
+    let part = b"--B\r\nContent-Disposition: form-data; name=\"data\"\r\nContent-Transfer-Encoding: base64\r\n\r\nYWJj\r\n--B--";
+    let request = app.client.request(Method::POST, &format!("/v1/uploads/{upload}/parts"));
+    let answer =
+        app.client.send(request.header("content-type", "multipart/form-data; boundary=B").body(&part[..])).await;
+    refused(&answer, Some("data"), "'Content-Transfer-Encoding: base64'");
+}
+
+async fn texts_are_utf_8_and_a_form_may_mention_it(app: &TestApp) {
+    let charset = |charset: &str| {
+        format!(
+            "Content-Disposition: form-data; name=\"_charset_\"\r\n\r\n{charset}\r\n--B\r\nContent-Disposition: form-data; name=\"file\""
+        )
+    };
+    send(app, charset("UTF-8")).await.ok();
+    refused(&send(app, charset("iso-8859-1")).await, Some("_charset_"), "must be 'utf-8'");
+}
