@@ -5,7 +5,9 @@
 #![expect(clippy::doc_markdown, reason = "the settings' docs are the text of --help")]
 
 mod environment;
+mod key_file;
 mod listen;
+mod typed_secrets;
 mod values;
 
 use std::env;
@@ -15,6 +17,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::environment::{BadSetting, UnknownVariable, Unusable};
+pub use self::key_file::BadKey;
 pub use self::listen::{Listen, NotAnAddress};
 use self::values::{MOST_BYTES, duration, positive_duration, size};
 use crate::blobs::{Location, Variables};
@@ -28,7 +31,8 @@ use crate::memory;
 /// With no setting at all it keeps everything below ./windlass-data: a private PostgreSQL, started
 /// from the one that is installed, and a directory of objects. The first start prints an API key.
 ///
-/// Each setting is a flag and an environment variable; the flag goes first. An empty variable is not set, and white
+/// Each setting is a flag and an environment variable; the flag goes first. Keys and passwords are not taken from the
+/// command line, which every user of the machine can read. An empty variable is not set, and white
 /// space around a value is left out. Sizes are numbers of bytes, or have a unit: 64MiB, 64Mi (powers of 1024), 10GB,
 /// 512k (powers of 1000). Durations have a unit: 500ms, 90s, 10m, 1h, 1d.
 #[derive(Debug, Parser)]
@@ -136,7 +140,7 @@ pub enum KeysCommand {
         #[arg(long, default_value = "default", value_parser = values::project_name)]
         project: String,
         /// What to call the key in lists.
-        #[arg(long, default_value = "unnamed")]
+        #[arg(long, default_value = "unnamed", value_parser = values::key_name)]
         name: String,
     },
     /// List the keys, without their secrets.
@@ -156,7 +160,7 @@ const LEAST_BUFFER_BYTES: u64 = 16 * 1024 * 1024;
 #[command(next_help_heading = "Settings")]
 pub struct Options {
     /// The database: postgres://user:password@host:5432/name. Without it, a private PostgreSQL is run
-    /// in the data directory.
+    /// in the data directory. The flag takes no password: set DATABASE_URL, or use a password file (PGPASSFILE).
     #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_parser = values::database_url)]
     database_url: Option<String>,
     /// The most connections to the database: half of them are for transactions.
@@ -179,10 +183,14 @@ pub struct Options {
     /// `AWS_ACCESS_KEY_ID` and `AWS_ENDPOINT_URL`. Without it, they are kept in the data directory.
     #[arg(long, global = true, env = "WINDLASS_STORE")]
     store: Option<Location>,
-    /// An API key of the project `default` that shall exist. Without it, the first start makes one,
-    /// prints it once, and keeps it in the file `api-key` of the data directory.
-    #[arg(long, global = true, env = "WINDLASS_API_KEY", hide_env_values = true, value_parser = values::api_key)]
+    /// An API key of the project `default` that shall exist.
+    #[arg(long, global = true, hide = true, env = "WINDLASS_API_KEY", hide_env_values = true, value_parser = values::api_key)]
     api_key: Option<HiddenKey>,
+    /// A file with an API key of the project `default` that shall exist: 16 to 512 printable ASCII characters. The key
+    /// itself may be in the variable WINDLASS_API_KEY instead, which has no flag. Without either, the first start makes
+    /// a key, prints it once, and keeps it in the file `api-key` of the data directory.
+    #[arg(long, global = true, env = "WINDLASS_API_KEY_FILE")]
+    api_key_file: Option<PathBuf>,
     /// How long an upload can be added to and completed.
     #[arg(long, global = true, env = "WINDLASS_UPLOAD_LIFETIME", default_value = "1h", value_parser = positive_duration)]
     upload_lifetime: Duration,
@@ -311,6 +319,9 @@ pub enum Error {
     /// The data directory's path cannot be a URL.
     #[error("the data directory's path cannot be used")]
     Path,
+    /// The key that shall exist.
+    #[error(transparent)]
+    Key(#[from] BadKey),
 }
 
 impl TryFrom<Options> for Config {
@@ -357,7 +368,7 @@ impl TryFrom<Options> for Config {
             store_variables: Variables::new(env::vars_os()),
             listen: typed.listen,
             data_dir,
-            api_key: typed.api_key,
+            api_key: key_file::choose(typed.api_key, typed.api_key_file)?,
             memory,
             limits,
             sweep_interval: typed.sweep_interval,

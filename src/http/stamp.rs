@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::error::ApiError;
+use crate::telemetry::Shown;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const VERSION: HeaderName = HeaderName::from_static("openai-version");
@@ -24,7 +25,8 @@ const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms"
 pub async fn stamp<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<B>, Error> {
     let began = Instant::now();
     let id = format!("req_{}", Uuid::now_v7().simple());
-    let span = tracing::info_span!("request", id, method = %request.method(), path = request.path());
+    let (method, path) = (Shown(request.method().as_str()), Shown(request.path()));
+    let span = tracing::info_span!("request", id, %method, %path);
     async {
         // Wrapped in an async block so that a panic in `call` itself is caught, too.
         let answered = AssertUnwindSafe(async { next.call(request).await }).catch_unwind().await;

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod client;
 pub mod cluster;
 pub mod embedded;
+pub mod nginx;
 pub mod pooler;
 pub mod program;
 pub mod raw;
