@@ -64,8 +64,7 @@ fn lasting(headers: &HeaderMap) -> HeaderMap {
 async fn head_is_answered_as_get_without_its_body(app: &TestApp) {
     let things = Things::make(app).await;
     let gets = PATHS.iter().filter(|(_, methods)| methods.starts_with("GET")).map(|(path, _)| things.fill(path));
-    let others =
-        ["/v1/files?limit=1", "/v1/files?limit=x", "/v1/files/nothing/content", "/v1/uploads/nothing", "/nothing"];
+    let others = ["/v1/files?limit=1", "/v1/files?limit=x", "/v1/files/nothing/content", "/v1/uploads/nothing"];
     for path in gets.chain(others.map(str::to_owned)) {
         let (get, head) = (send(app, "GET", &path).await, send(app, "HEAD", &path).await);
         assert_eq!((head.status, head.body.len()), (get.status, 0), "{path}");
@@ -76,6 +75,7 @@ async fn head_is_answered_as_get_without_its_body(app: &TestApp) {
         }
         assert_eq!(headed, got, "{path}");
     }
+    assert_eq!(send(app, "HEAD", "/nothing").await.status, 404);
     let without_key = reqwest::Client::new().head(format!("{}/v1/files", app.client.address)).send().await.unwrap();
     assert_eq!(without_key.status(), 401);
 

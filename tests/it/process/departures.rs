@@ -341,7 +341,7 @@ async fn a_form_that_is_completed_while_its_client_goes_away_is_not_said_to_be_l
         })
         .await;
     };
-    waiting("insert into file").await;
+    waiting("not_listed").await;
     socket.set_zero_linger().unwrap();
     drop(socket);
     waiting("update upload set status = 'cancelled'").await;
