@@ -30,10 +30,11 @@ impl<'b> Fields<'b> {
             return Err(ApiError::malformed("The body is empty; it must be a JSON object."));
         }
         let value: &RawValue = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
-        match Kind::of(value) {
-            Kind::Object => Self::of(value, None),
-            other => Err(ApiError::malformed(format!("The body must be a JSON object, but was {other}."))),
+        let kind = Kind::of(value);
+        if kind != Kind::Object {
+            return Err(ApiError::malformed(format!("The body must be a JSON object, but was {kind}.")));
         }
+        Self::of(value, None)
     }
 
     fn of(object: &'b RawValue, within: Option<&'static str>) -> Result<Self, ApiError> {
@@ -43,52 +44,43 @@ impl<'b> Fields<'b> {
 
     /// Takes a text that must be there.
     pub fn text(&mut self, name: &'static str) -> Result<String, ApiError> {
-        let value = self.take(name).ok_or_else(|| ApiError::missing(&self.path(name), "a string"))?;
-        self.read_text(name, value)
+        let (path, value) = self.required(name, "a string")?;
+        decoded(&path, of_kind(&path, value, Kind::Text, "a string")?)
     }
 
     /// Takes a text that may be absent or null.
     pub fn optional_text(&mut self, name: &'static str) -> Result<Option<String>, ApiError> {
-        let value = self.take(name).filter(|it| Kind::of(it) != Kind::Null);
-        value.map(|it| self.read_text(name, it)).transpose()
+        let Some((path, value)) = self.optional(name) else { return Ok(None) };
+        decoded(&path, of_kind(&path, value, Kind::Text, "a string")?).map(Some)
     }
 
     /// Takes a whole number that must be there.
     pub fn integer(&mut self, name: &'static str) -> Result<i64, ApiError> {
-        let value = self.take(name).ok_or_else(|| ApiError::missing(&self.path(name), "a whole number"))?;
-        let path = self.path(name);
-        match Kind::of(value) {
-            Kind::Number => whole(value.get()).map_err(|error| ApiError::invalid(&path, format!("'{path}' {error}."))),
-            other => Err(wrong(&path, "a whole number", other)),
-        }
+        let (path, value) = self.required(name, "a whole number")?;
+        let number = of_kind(&path, value, Kind::Number, "a whole number")?;
+        whole(number.get()).map_err(|error| ApiError::invalid(&path, format!("'{path}' {error}.")))
     }
 
     /// Takes a list of texts that must be there.
     pub fn texts(&mut self, name: &'static str) -> Result<Vec<String>, ApiError> {
-        let value = self.take(name).ok_or_else(|| ApiError::missing(&self.path(name), "a list of strings"))?;
-        let path = self.path(name);
-        if Kind::of(value) != Kind::List {
-            return Err(wrong(&path, "a list of strings", Kind::of(value)));
-        }
-        let items: Vec<&RawValue> = serde_json::from_str(value.get()).map_err(|error| not_json(&error))?;
-        let read = |item: &RawValue| match Kind::of(item) {
-            Kind::Text => decoded(&path, item),
-            other => {
-                let message = format!("'{path}' must be a list of strings, but one of its items is {other}.");
-                Err(ApiError::invalid(&path, message))
+        let (path, value) = self.required(name, "a list of strings")?;
+        let list = of_kind(&path, value, Kind::List, "a list of strings")?;
+        let items: Vec<&RawValue> = serde_json::from_str(list.get()).map_err(|error| not_json(&error))?;
+        let text = |item: &RawValue| {
+            let kind = Kind::of(item);
+            if kind != Kind::Text {
+                let message = format!("'{path}' must be a list of strings, but one of its items is {kind}.");
+                return Err(ApiError::invalid(&path, message));
             }
+            decoded(&path, item)
         };
-        items.into_iter().map(read).collect()
+        items.into_iter().map(text).collect()
     }
 
     /// Takes an object that may be absent or null.
     pub fn optional_object(&mut self, name: &'static str) -> Result<Option<Self>, ApiError> {
-        let Some(value) = self.take(name) else { return Ok(None) };
-        match Kind::of(value) {
-            Kind::Object => Self::of(value, Some(name)).map(Some),
-            Kind::Null => Ok(None),
-            other => Err(wrong(&self.path(name), "an object", other)),
-        }
+        let Some((path, value)) = self.optional(name) else { return Ok(None) };
+        Self::of(of_kind(&path, value, Kind::Object, "an object")?, Some(name)).map(Some)
     }
 
     /// Ends the reading.
@@ -102,21 +94,31 @@ impl<'b> Fields<'b> {
         }
     }
 
-    fn take(&mut self, name: &'static str) -> Option<&'b RawValue> {
+    fn required(&mut self, name: &'static str, right: &str) -> Result<(String, &'b RawValue), ApiError> {
         self.known.push(name);
-        self.unread.remove(name)
+        let path = self.path(name);
+        let value = self.unread.remove(name).ok_or_else(|| ApiError::missing(&path, right))?;
+        Ok((path, value))
+    }
+
+    fn optional(&mut self, name: &'static str) -> Option<(String, &'b RawValue)> {
+        self.known.push(name);
+        let value = self.unread.remove(name).filter(|it| Kind::of(it) != Kind::Null)?;
+        Some((self.path(name), value))
     }
 
     fn path(&self, name: &str) -> String {
         self.within.map_or_else(|| name.to_owned(), |within| format!("{within}.{name}"))
     }
+}
 
-    fn read_text(&self, name: &str, value: &RawValue) -> Result<String, ApiError> {
-        match Kind::of(value) {
-            Kind::Text => decoded(&self.path(name), value),
-            other => Err(wrong(&self.path(name), "a string", other)),
-        }
+/// The value, if it is of that kind; `right` describes the kind.
+fn of_kind<'b>(path: &str, value: &'b RawValue, kind: Kind, right: &str) -> Result<&'b RawValue, ApiError> {
+    let was = Kind::of(value);
+    if was != kind {
+        return Err(ApiError::invalid(path, format!("'{path}' must be {right}, but was {was}.")));
     }
+    Ok(value)
 }
 
 /// The only thing that can still be wrong with a text is an escape.
@@ -128,10 +130,6 @@ fn decoded(path: &str, text: &RawValue) -> Result<String, ApiError> {
 
 fn not_json(error: &serde_json::Error) -> ApiError {
     ApiError::malformed(format!("The body is not JSON: {error}."))
-}
-
-fn wrong(path: &str, right: &str, was: Kind) -> ApiError {
-    ApiError::invalid(path, format!("'{path}' must be {right}, but was {was}."))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ crate::on_a_directory_and_s3! {
     ids_in_a_path_name_nothing;
     strings_of_a_json_body_are_refused_by_name;
     fields_and_names_of_a_form_are_refused_by_name;
-    headers_that_are_no_text_are_as_if_they_were_others;
+    headers_that_are_not_text_are_ignored;
 }
 
 /// Percent-encoded: NUL, its overlong form, bytes that are no UTF-8, a surrogate, half an escape, no escape, a line's
@@ -159,7 +159,7 @@ async fn fields_and_names_of_a_form_are_refused_by_name(app: &TestApp) {
     nothing_failed(app);
 }
 
-async fn headers_that_are_no_text_are_as_if_they_were_others(app: &TestApp) {
+async fn headers_that_are_not_text_are_ignored(app: &TestApp) {
     let file = app.client.file("0123456789").await;
     let path = format!("/v1/files/{file}/content");
     for bytes in [&b"\xff"[..], b"\xc3\xa9", b"bytes=\xff-", b"\"\xed\xa0\x80\""] {

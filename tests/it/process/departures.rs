@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::support::client::id;
+use crate::support::program::Program;
 use crate::support::raw::chunked;
 use crate::support::{TestApp, eventually, tools};
 
@@ -20,7 +21,7 @@ crate::on_a_directory_and_s3! {
     a_file_that_is_cut_off_is_not_there_and_a_whole_one_may_be;
     a_completion_that_is_cut_off_changes_nothing_and_a_whole_one_may;
     a_reader_that_goes_away_leaves_nothing_open;
-    a_form_that_is_completed_while_its_client_goes_away_is_not_said_to_be_left;
+    a_form_that_is_completed_while_its_client_goes_away_is_not_reported_as_left;
     many_departures_leave_no_task_thread_or_descriptor (WINDLASS_BUFFER_BYTES = "16777216");
 }
 
@@ -326,7 +327,7 @@ async fn many_departures_leave_no_task_thread_or_descriptor(app: &TestApp) {
     app.client.complete(&upload, &[&part]).await.ok();
 }
 
-async fn a_form_that_is_completed_while_its_client_goes_away_is_not_said_to_be_left(app: &TestApp) {
+async fn a_form_that_is_completed_while_its_client_goes_away_is_not_reported_as_left(app: &TestApp) {
     // The completion waits for the table, and holds the row that giving up has to wait for.
     let mut other = app.pool.begin().await.unwrap();
     sqlx::query("lock table file in share mode").execute(&mut *other).await.unwrap();
@@ -349,7 +350,7 @@ async fn a_form_that_is_completed_while_its_client_goes_away_is_not_said_to_be_l
     eventually("the file is made", async || count(app, "select count(*) from file").await == 1).await;
     all_is_given_up(app).await;
     app.program(|it| it.signal(nix::sys::signal::Signal::SIGTERM));
-    assert!(app.program(|it| it.wait()).success(), "nothing is under way any more");
+    assert!(app.program(Program::wait).success(), "nothing is under way any more");
     let log = app.log();
     assert!(!log.contains("is left to its expiry"), "{log}");
     app.kill_and_restart();
