@@ -82,7 +82,13 @@ fn start(line: CommandLine) -> Result<ExitCode, Box<dyn Error>> {
         stdout::print(http::document().to_pretty_json()?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let config = Config::try_from(line.options)?;
+    let config = match Config::try_from(line.options) {
+        Ok(config) => config,
+        Err(error) => {
+            fail(&error);
+            return Ok(ExitCode::from(USAGE));
+        }
+    };
     telemetry::init(&config.log, config.log_format)?;
     line.unknown.iter().for_each(|it| tracing::warn!("{it}"));
     if let Command::UpgradePostgres(how) = &command {

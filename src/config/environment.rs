@@ -11,7 +11,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, CommandFactory as _, FromArgMatches as _};
 
-use super::CommandLine;
+use super::{CommandLine, typed_secrets};
 
 /// The minimum similarity, from 0 to 1, at which a variable is reported as a misspelled setting.
 const ALIKE: f64 = 0.85;
@@ -61,7 +61,9 @@ pub(super) fn read(
     let mut arguments: Vec<_> = arguments.into_iter().collect();
     let environment: BTreeMap<_, _> = environment.into_iter().collect();
     let command = CommandLine::command().mut_args(|it| it.env(None));
-    let typed = command.clone().try_get_matches_from(&arguments).map_err(|error| manual(error, &arguments))?;
+    let reading = typed_secrets::unread(command.clone());
+    let typed = reading.clone().try_get_matches_from(&arguments).map_err(|error| manual(error, &arguments))?;
+    typed_secrets::refuse(reading, &typed)?;
 
     let settings: Vec<_> = CommandLine::command().get_arguments().filter_map(Setting::of).collect();
     let (mut values, mut bad) = (Vec::new(), Vec::new());
@@ -89,7 +91,8 @@ pub(super) fn read(
 /// Regenerates the help text with the environment enabled, so that it shows the variables and their values.
 fn manual(error: clap::Error, arguments: &[OsString]) -> clap::Error {
     if error.kind() == ErrorKind::DisplayHelp {
-        return CommandLine::command().try_get_matches_from(arguments).err().unwrap_or(error);
+        let with_variables = typed_secrets::unread(CommandLine::command());
+        return with_variables.try_get_matches_from(arguments).err().unwrap_or(error);
     }
     error
 }

@@ -6,8 +6,10 @@
 
 mod connections;
 mod environment;
+mod key_file;
 mod listen;
 mod policies;
+mod typed_secrets;
 mod values;
 
 use std::env;
@@ -18,6 +20,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::connections::ConnectionOptions;
 pub use self::environment::{BadSetting, UnknownVariable, Unusable};
+pub use self::key_file::BadKey;
 pub use self::listen::{Listen, NotAnAddress};
 use self::policies::{JsonlCheckOption, MimePolicyOption};
 use self::values::{MOST_BYTES, duration, positive_duration, size};
@@ -32,9 +35,10 @@ use crate::memory;
 /// Without any settings, all data is kept under ./windlass-data: a private PostgreSQL instance, run from the installed
 /// PostgreSQL, and a directory of objects. The first start prints an API key.
 ///
-/// Each setting is a flag and an environment variable; the flag takes precedence. An empty variable counts as not set,
-/// and leading and trailing white space is ignored. Sizes are in bytes, or have a unit: 64MiB, 64Mi (powers of 1024),
-/// 10GB, 512k (powers of 1000). Durations have a unit: 500ms, 90s, 10m, 1h, 1d.
+/// Each setting is a flag and an environment variable; the flag takes precedence. Keys and passwords are not taken from
+/// the command line, which every user of the machine can read. An empty variable counts as not set, and leading and
+/// trailing white space is ignored. Sizes are in bytes, or have a unit: 64MiB, 64Mi (powers of 1024), 10GB, 512k (powers of
+/// 1000). Durations have a unit: 500ms, 90s, 10m, 1h, 1d.
 #[derive(Debug, Parser)]
 #[command(name = "windlass", version)]
 pub struct CommandLine {
@@ -139,7 +143,7 @@ pub enum KeysCommand {
         #[arg(long, default_value = "default", value_parser = values::project_name)]
         project: String,
         /// The name of the key in listings.
-        #[arg(long, default_value = "unnamed")]
+        #[arg(long, default_value = "unnamed", value_parser = values::key_name)]
         name: String,
     },
     /// List the keys, without their secrets.
@@ -159,7 +163,7 @@ const LEAST_BUFFER_BYTES: u64 = 16 * 1024 * 1024;
 #[command(next_help_heading = "Settings")]
 pub struct Options {
     /// The database: postgres://user:password@host:5432/name. If not set, a private PostgreSQL is run in the data
-    /// directory.
+    /// directory. The flag takes no password: set DATABASE_URL, or use a password file (PGPASSFILE).
     #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_parser = values::database_url)]
     database_url: Option<String>,
     /// The maximum number of database connections; half of them are reserved for transactions.
@@ -181,10 +185,14 @@ pub struct Options {
     /// `AWS_ENDPOINT_URL`. If not set, they are stored in the data directory.
     #[arg(long, global = true, env = "WINDLASS_STORE")]
     store: Option<Location>,
-    /// An API key of the project `default`, created if it does not exist. If not set, the first start generates a key,
-    /// prints it once, and saves it to the file `api-key` in the data directory.
-    #[arg(long, global = true, env = "WINDLASS_API_KEY", hide_env_values = true, value_parser = values::api_key)]
+    /// An API key of the project `default`, created if it does not exist.
+    #[arg(long, global = true, hide = true, env = "WINDLASS_API_KEY", hide_env_values = true, value_parser = values::api_key)]
     api_key: Option<HiddenKey>,
+    /// A file with an API key of the project `default`, created if it does not exist: 16 to 512 printable ASCII characters.
+    /// The key itself may be in the variable WINDLASS_API_KEY instead, which has no flag. If neither is set, the first start
+    /// generates a key, prints it once, and saves it to the file `api-key` in the data directory.
+    #[arg(long, global = true, env = "WINDLASS_API_KEY_FILE")]
+    api_key_file: Option<PathBuf>,
     /// How long an upload accepts parts and can be completed.
     #[arg(long, global = true, env = "WINDLASS_UPLOAD_LIFETIME", default_value = "1h", value_parser = positive_duration)]
     upload_lifetime: Duration,
@@ -316,6 +324,9 @@ pub enum Error {
     /// The data directory's path cannot be expressed as a URL.
     #[error("the data directory's path cannot be used")]
     Path,
+    /// The key that shall exist.
+    #[error(transparent)]
+    Key(#[from] BadKey),
 }
 
 impl TryFrom<Options> for Config {
@@ -364,7 +375,7 @@ impl TryFrom<Options> for Config {
             store_variables: Variables::new(env::vars_os()),
             listen: typed.listen,
             data_dir,
-            api_key: typed.api_key,
+            api_key: key_file::choose(typed.api_key, typed.api_key_file)?,
             memory,
             limits,
             sweep_interval: typed.sweep_interval,

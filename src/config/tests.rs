@@ -55,7 +55,7 @@ fn white_space_around_a_value_is_no_part_of_it() {
     let config = config(
         &[],
         &[
-            ("WINDLASS_API_KEY", "a-key\n"),
+            ("WINDLASS_API_KEY", "a-key-of-enough-letters\n"),
             ("DATABASE_URL", " postgresql://u:p@h/d\r\n"),
             ("WINDLASS_DATA_DIR", "/a place\n"),
             ("WINDLASS_MAX_PART_BYTES", " 1 MiB "),
@@ -64,7 +64,7 @@ fn white_space_around_a_value_is_no_part_of_it() {
             ("WINDLASS_STORE", "s3://bucket\n"),
         ],
     );
-    assert_eq!(config.api_key.unwrap().0.reveal(), "a-key");
+    assert_eq!(config.api_key.unwrap().0.reveal(), "a-key-of-enough-letters");
     assert!(matches!(config.database, Database::Url(url) if url == "postgresql://u:p@h/d"));
     assert_eq!(config.data_dir, PathBuf::from("/a place"));
     assert_eq!(config.limits.part_bytes.get(), 1 << 20);
@@ -146,5 +146,76 @@ fn the_buffers_fit_into_a_small_container() {
     const MIB: u64 = 1024 * 1024;
     for (memory, expected) in [(300 * MIB, 75 * MIB), (32 * MIB, 16 * MIB), (u64::MAX, 256 * MIB)] {
         assert_eq!(buffer_bytes_within(memory).get(), expected, "{memory}");
+    }
+}
+
+#[test]
+fn a_key_or_a_password_on_the_command_line_is_refused_and_not_repeated() {
+    let table: &[(&[&str], &str)] = &[
+        (&["--api-key", "a-secret-of-enough-letters"], "WINDLASS_API_KEY"),
+        (&["--api-key=secret"], "WINDLASS_API_KEY"),
+        (&["serve", "--api-key", "two secrets"], "WINDLASS_API_KEY"),
+        (&["keys", "list", "--api-key", "a-secret-of-enough-letters"], "WINDLASS_API_KEY"),
+        (&["--database-url", "postgres://u:secret@h/d"], "DATABASE_URL"),
+        (&["--database-url=postgresql://h/d?password=secret"], "DATABASE_URL"),
+        (&["migrate", "--database-url", "postgres://h/d?pass%77ord=secret"], "DATABASE_URL"),
+        (&["--database-url", "mysql://u:secret@h/d"], "DATABASE_URL"),
+        (&["--database-url", "host=h password=secret"], "DATABASE_URL"),
+        (&["--database-url", "u:secret@h/d"], "DATABASE_URL"),
+        (&["--database-url", "postgres://u:secret@h:port/d"], "DATABASE_URL"),
+    ];
+    for (line, instead) in table {
+        let Err(Unusable::CommandLine(error)) = read(line, &[]) else { panic!("{line:?} can be used") };
+        let said = error.to_string();
+        assert!(said.contains("every user of the machine") && said.contains(instead), "{line:?}: {said}");
+        assert!(!said.contains("secret"), "{line:?}: {said}");
+    }
+}
+
+#[test]
+fn a_database_without_a_password_may_be_on_the_command_line() {
+    for url in ["postgres://u@h/d", "postgres:///d?host=/run/postgresql", "postgresql://h:5433/d?sslmode=require"] {
+        let config = config(&["--database-url", url], &[("DATABASE_URL", "postgres://u:secret@other/d")]);
+        assert!(matches!(config.database, Database::Url(it) if it == url), "{url}");
+    }
+}
+
+#[test]
+fn a_key_may_be_in_a_file_but_in_one_place_only() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("key");
+    let path = path.to_str().unwrap();
+    let read = |arguments: &[&str], environment: &[(&str, &str)]| {
+        Config::try_from(read(arguments, environment).unwrap().options)
+            .map(|it| it.api_key.map(|it| it.0.reveal().to_owned()))
+    };
+    std::fs::write(path, "  a-key-of-enough-letters\r\n").unwrap();
+    let expected = Some("a-key-of-enough-letters".to_owned());
+    assert_eq!(read(&["--api-key-file", path], &[]).unwrap(), expected);
+    assert_eq!(read(&[], &[("WINDLASS_API_KEY_FILE", path)]).unwrap(), expected);
+    assert_eq!(read(&[], &[("WINDLASS_API_KEY_FILE", path), ("WINDLASS_API_KEY", "")]).unwrap(), expected);
+    assert_eq!(read(&["--api-key-file", path], &[("WINDLASS_API_KEY_FILE", "/nothing")]).unwrap(), expected);
+    assert_eq!(read(&[], &[]).unwrap(), None);
+
+    let both = [("WINDLASS_API_KEY_FILE", path), ("WINDLASS_API_KEY", "another-key-of-enough-letters")];
+    let said = read(&[], &both).unwrap_err().to_string();
+    assert!(said.contains("WINDLASS_API_KEY and WINDLASS_API_KEY_FILE"), "{said}");
+    let refused = |path: &str| {
+        let error = read(&[], &[("WINDLASS_API_KEY_FILE", path)]).unwrap_err();
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        format!("{error}: {cause}")
+    };
+    for (content, reason) in [(&b""[..], "is empty"), (b"short\n", "16 to 512"), (b"two words of a key\n", "no spaces")]
+    {
+        std::fs::write(path, content).unwrap();
+        let said = refused(path);
+        assert!(said.contains(path) && said.contains(reason), "{said}");
+    }
+    for content in [b"caf\xe9-is-not-unicode-text".to_vec(), b"x".repeat(10_000_000)] {
+        std::fs::write(path, content).unwrap();
+        assert!(refused(path).contains("printable ASCII"), "{}", refused(path));
+    }
+    for missing in ["/there/is/no/such/file", place.path().to_str().unwrap()] {
+        assert!(refused(missing).contains(missing), "{}", refused(missing));
     }
 }

@@ -8,10 +8,13 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::HiddenKey;
-use crate::domain::{ApiKey, ByteCount, NotAnApiKey};
+use crate::domain::{ApiKey, ByteCount, NotANewKey, is_invisible};
 
 /// The largest number of bytes that the ledger can represent.
 pub const MOST_BYTES: u64 = i64::MAX.unsigned_abs();
+
+/// The longest name of a key, in characters.
+const MOST_NAME_CHARS: usize = 200;
 
 /// The longest accepted duration; adding a longer one to a timestamp may overflow.
 const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
@@ -59,8 +62,8 @@ pub fn database_url(text: &str) -> Result<String, &'static str> {
 }
 
 /// Validates an API key. The error does not contain the value.
-pub fn api_key(text: &str) -> Result<HiddenKey, NotAnApiKey> {
-    ApiKey::try_from(text.to_owned()).map(HiddenKey)
+pub fn api_key(text: &str) -> Result<HiddenKey, NotANewKey> {
+    ApiKey::chosen(text).map(HiddenKey)
 }
 
 /// Validates a level, or levels per module. An unknown single word is rejected: `EnvFilter` would treat it as a module.
@@ -87,6 +90,17 @@ pub fn project_name(text: &str) -> Result<String, &'static str> {
         Ok(text.to_owned())
     } else {
         Err("a project's name has 1 to 63 of a-z, 0-9, - and _, and begins with a letter or digit")
+    }
+}
+
+/// A key's name in lists: one line that a terminal shows as it is.
+pub fn key_name(text: &str) -> Result<String, &'static str> {
+    let fits = (1..=MOST_NAME_CHARS).contains(&text.chars().count()) && !text.chars().any(is_invisible);
+    let is_blank = text.trim().is_empty();
+    if fits && !is_blank {
+        Ok(text.to_owned())
+    } else {
+        Err("a key's name has 1 to 200 characters, all of them visible")
     }
 }
 
@@ -182,6 +196,16 @@ mod tests {
         }
         for text in ["mysql://u:secret@h/d", "host=h password=secret", "h:5432"] {
             assert!(!database_url(text).unwrap_err().contains("secret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_keys_name_is_a_line_that_can_be_read() {
+        for name in ["unnamed", "CI of team 7", "clé", "你好", &"x".repeat(200)] {
+            assert_eq!(key_name(name).as_deref(), Ok(name));
+        }
+        for name in ["", " ", "a\nb", "\u{1b}[2J", "a\u{202e}b", "\u{200b}", &"x".repeat(201)] {
+            assert!(key_name(name).unwrap_err().contains("1 to 200 characters"), "{name:?}");
         }
     }
 }

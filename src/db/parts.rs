@@ -285,6 +285,8 @@ pub async fn delete_collected(db: impl PgExecutor<'_>, parts: &[PartId]) -> Resu
 
 /// Writes down why an object could not be deleted.
 pub async fn set_last_error(db: impl PgExecutor<'_>, part: PartId, error: &str) -> Result<()> {
+    // A store may send anything, and Postgres has no NUL in its texts.
+    let error = error.replace('\0', "\u{fffd}");
     sqlx::query!("update part set last_error = $2 where id = $1 and state = 'garbage'", part as PartId, error,)
         .execute(db)
         .await?;

@@ -19,6 +19,15 @@ pub struct ApiKey(String);
 #[error("an API key has 1 to 512 printable ASCII characters and no spaces")]
 pub struct NotAnApiKey;
 
+/// A text that is not taken for a new key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "an API key has {least} to {most} printable ASCII characters and no spaces; a shorter one that was in use before \
+     is still valid, and does not have to be set",
+    least = ApiKey::LEAST_CHOSEN, most = ApiKey::MOST
+)]
+pub struct NotANewKey;
+
 /// What the ledger keeps of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyHash([u8; 32]);
@@ -48,6 +57,20 @@ pub struct KeyEntry {
 }
 
 impl ApiKey {
+    /// The longest key.
+    pub const MOST: usize = 512;
+    /// The shortest key that can be chosen instead of generated: a shorter one can be guessed.
+    pub const LEAST_CHOSEN: usize = 16;
+
+    /// A key that an operator chose.
+    ///
+    /// # Errors
+    /// When it is no key, or too short.
+    pub fn chosen(text: &str) -> Result<Self, NotANewKey> {
+        let key = Self::try_from(text.to_owned()).map_err(|_| NotANewKey)?;
+        if key.0.len() < Self::LEAST_CHOSEN { Err(NotANewKey) } else { Ok(key) }
+    }
+
     /// A new key of 256 random bits.
     ///
     /// # Panics
@@ -75,7 +98,7 @@ impl TryFrom<String> for ApiKey {
     type Error = NotAnApiKey;
 
     fn try_from(text: String) -> Result<Self, NotAnApiKey> {
-        let fits = (1..=512).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        let fits = (1..=Self::MOST).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
         if fits { Ok(Self(text)) } else { Err(NotAnApiKey) }
     }
 }
@@ -96,5 +119,28 @@ impl AsRef<[u8]> for KeyHash {
 impl fmt::Debug for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyHash(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chosen_key_is_long_enough_not_to_be_guessed() {
+        for refused in ["", "x", "fifteen-letters", "sixteen letters!", "sixteen-letters\u{e9}", &"x".repeat(513)] {
+            assert_eq!(ApiKey::chosen(refused).map(|it| it.reveal().to_owned()), Err(NotANewKey), "{refused}");
+        }
+        for key in ["sixteen-letters!", &"x".repeat(512)] {
+            assert_eq!(ApiKey::chosen(key).map(|it| it.reveal().to_owned()).as_deref(), Ok(key));
+        }
+    }
+
+    #[test]
+    fn a_key_of_any_length_that_is_in_use_is_read() {
+        assert!(ApiKey::try_from("x".to_owned()).is_ok());
+        for no_key in ["", "two words", "caf\u{e9}", "a\0b"] {
+            assert!(ApiKey::try_from(no_key.to_owned()).is_err(), "{no_key}");
+        }
     }
 }

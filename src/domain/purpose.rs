@@ -20,6 +20,19 @@ pub enum Purpose {
     Evals,
 }
 
+/// A purpose that a list of Files can be filtered by: those of [`Purpose`], and those of files that only OpenAI's own
+/// services make, of which there are none here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PurposeFilter(&'static str);
+
+/// A text that is no purpose of any File.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "'{0}' is not one of ['fine-tune', 'assistants', 'batch', 'user_data', 'vision', 'evals', 'assistants_output', \
+     'batch_output', 'fine-tune-results']"
+)]
+pub struct NotAPurposeFilter(pub String);
+
 /// A text that is no purpose.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is not one of ['fine-tune', 'assistants', 'batch', 'user_data', 'vision', 'evals']")]
@@ -54,5 +67,24 @@ impl FromStr for Purpose {
 
     fn from_str(text: &str) -> Result<Self, NotAPurpose> {
         Self::ALL.into_iter().find(|it| it.as_str() == text).ok_or_else(|| NotAPurpose(text.to_owned()))
+    }
+}
+
+impl PurposeFilter {
+    /// The purposes of files that are not made by clients (contract: `OpenAIFile.purpose`).
+    const OF_OUTPUTS: [&str; 3] = ["assistants_output", "batch_output", "fine-tune-results"];
+
+    /// The name on the wire and in the ledger.
+    pub fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+impl FromStr for PurposeFilter {
+    type Err = NotAPurposeFilter;
+
+    fn from_str(text: &str) -> Result<Self, NotAPurposeFilter> {
+        let mut names = Purpose::ALL.into_iter().map(Purpose::as_str).chain(Self::OF_OUTPUTS);
+        names.find(|it| *it == text).map(Self).ok_or_else(|| NotAPurposeFilter(text.to_owned()))
     }
 }

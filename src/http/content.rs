@@ -5,42 +5,27 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use actix_web::body::{BodySize, MessageBody, SizedStream};
-use actix_web::http::StatusCode;
 use actix_web::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
     IF_NONE_MATCH, IF_RANGE, RANGE,
 };
+use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use bytes::Bytes;
 use futures_util::stream;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::answers::ErrorBody;
+use super::attachment::attachment;
 use super::auth::Asker;
 use super::connection::Outlet;
 use super::error::ApiError;
 use super::requests::file_id;
-use crate::domain::{File, Filename};
+use crate::domain::File;
 use crate::service::{self, ByteRange, Content, Service, Stretch};
 
 /// Fewer go out with what comes before them: a packet of their own costs more than a copy.
 const SMALL_BYTES: usize = 16 * 1024;
-
-/// What `filename*` leaves as it is (RFC 8187, attr-char).
-const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'!')
-    .remove(b'#')
-    .remove(b'$')
-    .remove(b'&')
-    .remove(b'+')
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'^')
-    .remove(b'_')
-    .remove(b'`')
-    .remove(b'|')
-    .remove(b'~');
 
 /// The bytes of a File. `HEAD`, `Range` (one range), `If-Range` and `If-None-Match` are extensions.
 #[utoipa::path(
@@ -67,7 +52,10 @@ pub async fn download_file(
     if has_it_already(request.headers(), &etag) {
         return Ok(HttpResponse::NotModified().insert_header((ETAG, etag)).finish());
     }
-    let range = match asked_range(request.headers(), &etag).map(|range| range.within(size)) {
+    let is_head = request.method() == Method::HEAD;
+    // A range is defined for GET only (RFC 9110, section 14.2).
+    let asked = if is_head { None } else { asked_range(request.headers(), &etag) };
+    let range = match asked.map(|range| range.within(size)) {
         Some(None) => return Ok(outside(size)),
         Some(Some(range)) => Some(range),
         None => None,
@@ -84,7 +72,7 @@ pub async fn download_file(
     }
     let range = range.unwrap_or(0..size);
     let length = range.end - range.start;
-    if request.method() == actix_web::http::Method::HEAD {
+    if is_head {
         return Ok(answer.body(SizedStream::new(length, stream::empty::<Result<_, ApiError>>())));
     }
     let mut content = service.run(|it| it.read_file(asker.0, id, range)).await?;
@@ -180,18 +168,6 @@ fn outside(size: u64) -> HttpResponse {
     answer
 }
 
-/// The name under which the File is saved (RFC 6266): for old clients in ASCII, for the others as it
-/// is. Path separators do not go out, since some clients would follow them.
-fn attachment(filename: &Filename) -> String {
-    let name = filename.as_str().replace(['/', '\\'], "_");
-    let plain: String = name.chars().map(|it| if it == ' ' || it.is_ascii_graphic() { it } else { '_' }).collect();
-    let plain = plain.replace(['"', '%'], "_");
-    if plain == name {
-        return format!("attachment; filename=\"{plain}\"");
-    }
-    format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{}", utf8_percent_encode(&name, ATTR_CHAR))
-}
-
 #[cfg(test)]
 mod tests {
     use actix_web::http::header::HeaderValue;
@@ -213,14 +189,5 @@ mod tests {
         for whole in ["bytes=", "bytes=-", "bytes=5-3", "bytes=0-1,3-4", "lines=0-1", "bytes=a-b", "0-1"] {
             assert_eq!(range(whole), None, "{whole}");
         }
-    }
-
-    #[test]
-    fn names_are_sent_so_that_every_client_can_save_them() {
-        let sent = |name: &str| attachment(&name.parse().unwrap());
-        assert_eq!(sent("plain name.txt"), "attachment; filename=\"plain name.txt\"");
-        assert_eq!(sent("你.txt"), "attachment; filename=\"_.txt\"; filename*=UTF-8''%E4%BD%A0.txt");
-        assert_eq!(sent("a\"b"), "attachment; filename=\"a_b\"; filename*=UTF-8''a%22b");
-        assert_eq!(sent("../etc/passwd"), "attachment; filename=\".._etc_passwd\"");
     }
 }

@@ -14,6 +14,7 @@ use super::answers::{ErrorBody, ErrorDetail};
 use crate::db;
 use crate::domain::BadDeclaration;
 use crate::service::{self, NotReady};
+use crate::telemetry::Shown;
 
 /// Seconds after which a request that was turned away may be tried again. SDKs wait for no more than 60.
 const TRY_AGAIN_SECONDS: u16 = 1;
@@ -52,23 +53,24 @@ impl ApiError {
 
     /// Something is there that does not belong.
     pub fn unknown(param: &str, known: &[&str]) -> Self {
-        let message = format!("Unknown parameter: '{param}'. Known here are {}.", known.join(", "));
+        let message = format!("Unknown parameter: '{}'. Known here are {}.", Shown(param), known.join(", "));
         Self::new(StatusCode::BAD_REQUEST, Some("unknown_parameter"), Some(param), message)
     }
 
     /// No thing of that id, whatever the text is.
     pub fn no_such(what: &str, param: &str, id: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, None, Some(param), format!("No such {what} object: {id}"))
+        Self::new(StatusCode::NOT_FOUND, None, Some(param), format!("No such {what} object: {}", Shown(id)))
     }
 
     /// No operation at that path.
     pub fn no_such_path(method: &str, path: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, Some("unknown_url"), None, format!("Unknown request URL: {method} {path}."))
+        let message = format!("Unknown request URL: {} {}.", Shown(method), Shown(path));
+        Self::new(StatusCode::NOT_FOUND, Some("unknown_url"), None, message)
     }
 
-    /// No such operation at that path.
-    pub fn method_not_allowed(method: &str, path: &str) -> Self {
-        let message = format!("Not allowed to {method} on {path}.");
+    /// No such operation at that path. The caller adds `allow`.
+    pub fn method_not_allowed(method: &str, path: &str, allow: &str) -> Self {
+        let message = format!("Not allowed to {} on {}; its methods are {allow}.", Shown(method), Shown(path));
         Self::new(StatusCode::METHOD_NOT_ALLOWED, Some("method_not_supported"), None, message)
     }
 

@@ -7,6 +7,7 @@ use super::answers::{DeletedFileBody, ErrorBody, FileBody, ListBody};
 use super::auth::Asker;
 use super::error::ApiError;
 use super::form::{Field, Form};
+use super::number::whole;
 use super::query::Query;
 use super::requests::{CreateFileForm, file_id, file_lifetime};
 use super::uploads::content_length;
@@ -94,8 +95,7 @@ fn purpose(text: &str) -> Result<Purpose, ApiError> {
 }
 
 fn seconds(text: &str) -> Result<i64, ApiError> {
-    text.parse()
-        .map_err(|_| ApiError::invalid(SECONDS, format!("'{SECONDS}' must be a whole number, but was '{text}'.")))
+    whole(text).map_err(|error| ApiError::invalid(SECONDS, format!("'{SECONDS}' {error}.")))
 }
 
 fn lifetime(anchor: Option<String>, seconds: Option<i64>) -> Result<Option<FileLifetime>, ApiError> {
@@ -128,7 +128,7 @@ pub async fn list_files(
     request: HttpRequest,
 ) -> Result<Json<ListBody<FileBody>>, ApiError> {
     let query = Query::from(&request);
-    let (page, purpose) = (query.page()?, query.purpose());
+    let (page, purpose) = (query.page()?, query.purpose()?);
     let files = service.run(|it| it.list_files(asker.0, purpose, page)).await?;
     Ok(Json(files.into()))
 }

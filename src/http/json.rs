@@ -1,88 +1,86 @@
-//! JSON bodies, read field by field, so that an error names the field and says what would be right.
+//! JSON bodies, read field by field, so that an error names the field and says what would be right. Numbers are read
+//! from their text, which has every digit.
 
-use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::value::RawValue;
 
 use super::error::ApiError;
+use super::number::whole;
+
+/// A byte order mark, with which some programs begin every file.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The fields of an object that have not been read yet.
-pub struct Fields {
-    unread: Map<String, Value>,
+pub struct Fields<'b> {
+    unread: BTreeMap<String, &'b RawValue>,
     known: Vec<&'static str>,
     within: Option<&'static str>,
 }
 
-impl Fields {
+impl<'b> Fields<'b> {
     /// Reads a body.
     ///
     /// # Errors
     /// When it is not JSON, or not an object.
-    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
+    pub fn parse(body: &'b [u8]) -> Result<Self, ApiError> {
+        let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
         if body.is_empty() {
             return Err(ApiError::malformed("The body is empty; it must be a JSON object."));
         }
-        match serde_json::from_slice(body) {
-            Ok(Value::Object(fields)) => Ok(Self { unread: fields, known: Vec::new(), within: None }),
-            Ok(other) => Err(ApiError::malformed(format!("The body must be a JSON object, but was {}.", kind(&other)))),
-            Err(error) => Err(ApiError::malformed(format!("The body is not JSON: {error}."))),
+        let value: &RawValue = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
+        let kind = Kind::of(value);
+        if kind != Kind::Object {
+            return Err(ApiError::malformed(format!("The body must be a JSON object, but was {kind}.")));
         }
+        Self::of(value, None)
+    }
+
+    fn of(object: &'b RawValue, within: Option<&'static str>) -> Result<Self, ApiError> {
+        let unread = serde_json::from_str(object.get()).map_err(|error| not_json(&error))?;
+        Ok(Self { unread, known: Vec::new(), within })
     }
 
     /// Takes a text that must be there.
     pub fn text(&mut self, name: &'static str) -> Result<String, ApiError> {
-        match self.take(name) {
-            Some(Value::String(text)) => Ok(text),
-            Some(other) => Err(self.wrong(name, "a string", &other)),
-            None => Err(ApiError::missing(&self.path(name), "a string")),
-        }
+        let (path, value) = self.required(name, "a string")?;
+        decoded(&path, of_kind(&path, value, Kind::Text, "a string")?)
     }
 
     /// Takes a text that may be absent or null.
     pub fn optional_text(&mut self, name: &'static str) -> Result<Option<String>, ApiError> {
-        match self.take(name) {
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(Value::Null) | None => Ok(None),
-            Some(other) => Err(self.wrong(name, "a string", &other)),
-        }
+        let Some((path, value)) = self.optional(name) else { return Ok(None) };
+        decoded(&path, of_kind(&path, value, Kind::Text, "a string")?).map(Some)
     }
 
     /// Takes a whole number that must be there.
     pub fn integer(&mut self, name: &'static str) -> Result<i64, ApiError> {
-        match self.take(name) {
-            Some(Value::Number(number)) => number.as_i64().ok_or_else(|| {
-                let message = format!("'{}' must be a whole number below 2^63, but was {number}.", self.path(name));
-                ApiError::invalid(&self.path(name), message)
-            }),
-            Some(other) => Err(self.wrong(name, "a whole number", &other)),
-            None => Err(ApiError::missing(&self.path(name), "a whole number")),
-        }
+        let (path, value) = self.required(name, "a whole number")?;
+        let number = of_kind(&path, value, Kind::Number, "a whole number")?;
+        whole(number.get()).map_err(|error| ApiError::invalid(&path, format!("'{path}' {error}.")))
     }
 
     /// Takes a list of texts that must be there.
     pub fn texts(&mut self, name: &'static str) -> Result<Vec<String>, ApiError> {
-        match self.take(name) {
-            Some(Value::Array(items)) => items
-                .into_iter()
-                .map(|item| match item {
-                    Value::String(text) => Ok(text),
-                    Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-                        let message =
-                            format!("'{name}' must be a list of strings, but one of its items is {}.", kind(&item));
-                        Err(ApiError::invalid(&self.path(name), message))
-                    }
-                })
-                .collect(),
-            Some(other) => Err(self.wrong(name, "a list of strings", &other)),
-            None => Err(ApiError::missing(&self.path(name), "a list of strings")),
-        }
+        let (path, value) = self.required(name, "a list of strings")?;
+        let list = of_kind(&path, value, Kind::List, "a list of strings")?;
+        let items: Vec<&RawValue> = serde_json::from_str(list.get()).map_err(|error| not_json(&error))?;
+        let text = |item: &RawValue| {
+            let kind = Kind::of(item);
+            if kind != Kind::Text {
+                let message = format!("'{path}' must be a list of strings, but one of its items is {kind}.");
+                return Err(ApiError::invalid(&path, message));
+            }
+            decoded(&path, item)
+        };
+        items.into_iter().map(text).collect()
     }
 
     /// Takes an object that may be absent or null.
     pub fn optional_object(&mut self, name: &'static str) -> Result<Option<Self>, ApiError> {
-        match self.take(name) {
-            Some(Value::Object(fields)) => Ok(Some(Self { unread: fields, known: Vec::new(), within: Some(name) })),
-            Some(Value::Null) | None => Ok(None),
-            Some(other) => Err(self.wrong(name, "an object", &other)),
-        }
+        let Some((path, value)) = self.optional(name) else { return Ok(None) };
+        Self::of(of_kind(&path, value, Kind::Object, "an object")?, Some(name)).map(Some)
     }
 
     /// Ends the reading.
@@ -96,28 +94,77 @@ impl Fields {
         }
     }
 
-    fn take(&mut self, name: &'static str) -> Option<Value> {
+    fn required(&mut self, name: &'static str, right: &str) -> Result<(String, &'b RawValue), ApiError> {
         self.known.push(name);
-        self.unread.remove(name)
+        let path = self.path(name);
+        let value = self.unread.remove(name).ok_or_else(|| ApiError::missing(&path, right))?;
+        Ok((path, value))
+    }
+
+    fn optional(&mut self, name: &'static str) -> Option<(String, &'b RawValue)> {
+        self.known.push(name);
+        let value = self.unread.remove(name).filter(|it| Kind::of(it) != Kind::Null)?;
+        Some((self.path(name), value))
     }
 
     fn path(&self, name: &str) -> String {
         self.within.map_or_else(|| name.to_owned(), |within| format!("{within}.{name}"))
     }
+}
 
-    fn wrong(&self, name: &str, right: &str, was: &Value) -> ApiError {
-        let path = self.path(name);
-        ApiError::invalid(&path, format!("'{path}' must be {right}, but was {}.", kind(was)))
+/// The value, if it is of that kind; `right` describes the kind.
+fn of_kind<'b>(path: &str, value: &'b RawValue, kind: Kind, right: &str) -> Result<&'b RawValue, ApiError> {
+    let was = Kind::of(value);
+    if was != kind {
+        return Err(ApiError::invalid(path, format!("'{path}' must be {right}, but was {was}.")));
+    }
+    Ok(value)
+}
+
+/// The only thing that can still be wrong with a text is an escape.
+fn decoded(path: &str, text: &RawValue) -> Result<String, ApiError> {
+    serde_json::from_str(text.get()).map_err(|_| {
+        ApiError::invalid(path, format!("'{path}' is not Unicode text: it has one half of a surrogate pair."))
+    })
+}
+
+fn not_json(error: &serde_json::Error) -> ApiError {
+    ApiError::malformed(format!("The body is not JSON: {error}."))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Null,
+    Boolean,
+    Number,
+    Text,
+    List,
+    Object,
+}
+
+impl Kind {
+    /// What a value is shows in its first character.
+    fn of(value: &RawValue) -> Self {
+        match value.get().as_bytes().first() {
+            Some(b'n') => Self::Null,
+            Some(b't' | b'f') => Self::Boolean,
+            Some(b'"') => Self::Text,
+            Some(b'[') => Self::List,
+            Some(b'{') => Self::Object,
+            _ => Self::Number,
+        }
     }
 }
 
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Null => "null",
+            Self::Boolean => "a boolean",
+            Self::Number => "a number",
+            Self::Text => "a string",
+            Self::List => "a list",
+            Self::Object => "an object",
+        })
     }
 }

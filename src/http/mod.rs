@@ -4,6 +4,7 @@
 
 mod activity;
 mod answers;
+mod attachment;
 mod auth;
 mod body;
 mod connection;
@@ -16,11 +17,14 @@ mod files;
 pub mod form; // The fuzz target reads forms as the handlers do.
 mod health;
 mod json;
+mod number;
 mod openapi;
 mod query;
 mod refusal;
 mod requests;
+mod resource;
 mod stamp;
+mod trailing_slash;
 mod uploads;
 
 use std::io::ErrorKind;
@@ -30,7 +34,7 @@ use std::time::Duration;
 use actix_http::error::DispatchError;
 use actix_http::{Extensions, HttpService, KeepAlive, Protocol};
 use actix_server::Server;
-use actix_service::{ServiceFactoryExt as _, fn_service, map_config};
+use actix_service::{Service as _, ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::dev::AppConfig;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, ServiceConfig};
@@ -43,58 +47,27 @@ pub use self::connections::ConnectionLimits;
 use self::connections::Connections;
 use self::error::ApiError;
 pub use self::openapi::document;
+use self::resource::at;
 use crate::service::Service;
 
 fn routes(config: &mut ServiceConfig) {
-    let not_allowed = || web::to(method_not_allowed);
     config
-        .service(web::resource("/livez").get(health::livez))
-        .service(web::resource("/readyz").get(health::readyz))
-        .service(web::resource("/metrics").get(health::metrics))
-        .service(web::resource("/openapi.json").get(openapi::serve))
+        .service(at("/livez").get(health::livez))
+        .service(at("/readyz").get(health::readyz))
+        .service(at("/metrics").get(health::metrics))
+        .service(at("/openapi.json").get(openapi::serve))
         .service(
             web::scope("/v1")
                 .wrap(from_fn(content_coding::refuse))
                 .wrap(from_fn(auth::authenticate))
-                .service(
-                    web::resource("/uploads")
-                        .get(uploads::list_uploads)
-                        .post(uploads::create_upload)
-                        .default_service(not_allowed()),
-                )
-                .service(web::resource("/uploads/{id}").get(uploads::retrieve_upload).default_service(not_allowed()))
-                .service(
-                    web::resource("/uploads/{id}/parts")
-                        .get(uploads::list_upload_parts)
-                        .post(uploads::add_upload_part)
-                        .default_service(not_allowed()),
-                )
-                .service(
-                    web::resource("/uploads/{id}/complete")
-                        .post(uploads::complete_upload)
-                        .default_service(not_allowed()),
-                )
-                .service(
-                    web::resource("/uploads/{id}/cancel").post(uploads::cancel_upload).default_service(not_allowed()),
-                )
-                .service(
-                    web::resource("/files")
-                        .get(files::list_files)
-                        .post(files::create_file)
-                        .default_service(not_allowed()),
-                )
-                .service(
-                    web::resource("/files/{id}")
-                        .get(files::retrieve_file)
-                        .delete(files::delete_file)
-                        .default_service(not_allowed()),
-                )
-                .service(
-                    web::resource("/files/{id}/content")
-                        .get(content::download_file)
-                        .head(content::download_file)
-                        .default_service(not_allowed()),
-                )
+                .service(at("/uploads").get(uploads::list_uploads).post(uploads::create_upload))
+                .service(at("/uploads/{id}").get(uploads::retrieve_upload))
+                .service(at("/uploads/{id}/parts").get(uploads::list_upload_parts).post(uploads::add_upload_part))
+                .service(at("/uploads/{id}/complete").post(uploads::complete_upload))
+                .service(at("/uploads/{id}/cancel").post(uploads::cancel_upload))
+                .service(at("/files").get(files::list_files).post(files::create_file))
+                .service(at("/files/{id}").get(files::retrieve_file).delete(files::delete_file))
+                .service(at("/files/{id}/content").get(content::download_file))
                 .default_service(web::to(no_such_path)),
         )
         .default_service(web::to(no_such_path));
@@ -122,6 +95,8 @@ pub async fn serve(
         let (service, stopping, limits) = (service.clone(), stopping.clone(), limits.clone());
         let app = App::new()
             .app_data(Data::new(service))
+            .wrap_fn(|request, next| next.call(trailing_slash::removed(request)))
+            // The last is the first to see a request.
             .wrap(from_fn(stamp::stamp))
             .wrap(from_fn(exchange::follow))
             .configure(routes);
@@ -169,8 +144,4 @@ pub async fn serve(
 
 async fn no_such_path(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     Err(ApiError::no_such_path(request.method().as_str(), request.path()))
-}
-
-async fn method_not_allowed(request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    Err(ApiError::method_not_allowed(request.method().as_str(), request.path()))
 }

@@ -1,4 +1,5 @@
-//! Query strings: one reader for the lists' parameters. What it does not know it leaves alone.
+//! Query strings: one reader for the lists' parameters. A parameter without a value counts as absent, and unknown ones
+//! are ignored.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -7,20 +8,27 @@ use actix_web::HttpRequest;
 use url::form_urlencoded;
 
 use super::error::ApiError;
-use crate::domain::{Order, PageLimit, PageRequest};
+use super::number::whole;
+use crate::domain::{Order, PageLimit, PageRequest, PurposeFilter};
+use crate::telemetry::Shown;
 
-/// The parameters of a query string.
+/// The parameters of a query string that have a value.
 pub struct Query(Vec<(String, String)>);
 
 impl From<&HttpRequest> for Query {
     fn from(request: &HttpRequest) -> Self {
-        Self(form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect())
+        let all = form_urlencoded::parse(request.query_string().as_bytes());
+        Self(all.into_owned().filter(|(_, value)| !value.is_empty()).collect())
     }
 }
 
 impl Query {
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    fn get(&self, name: &'static str) -> Result<Option<&str>, ApiError> {
+        let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        match (values.next(), values.next()) {
+            (value, None) => Ok(value),
+            (_, Some(_)) => Err(ApiError::invalid(name, format!("'{name}' is given twice; give it once."))),
+        }
     }
 
     /// `limit`, `order` and `after`, for a list of things whose ids are `Id`s.
@@ -37,25 +45,26 @@ impl Query {
 
     /// `after`. A text that is no id at all is in no list either.
     pub fn after<Id: FromStr>(&self) -> Result<Option<Id>, ApiError> {
-        self.get("after").map(|text| text.parse().map_err(|_| no_such_cursor(text))).transpose()
+        self.get("after")?.map(|text| text.parse().map_err(|_| no_such_cursor(text))).transpose()
     }
 
     /// `limit`.
     pub fn limit(&self) -> Result<PageLimit, ApiError> {
-        let Some(text) = self.get("limit") else { return Ok(PageLimit::default()) };
-        let limit = text.parse::<i64>().ok().and_then(|it| PageLimit::try_from(it).ok());
+        let Some(text) = self.get("limit")? else { return Ok(PageLimit::default()) };
+        let limit = whole(text).ok().and_then(|it| PageLimit::try_from(it).ok());
         limit.ok_or_else(|| {
-            ApiError::invalid("limit", format!("'limit' must be a whole number between 1 and 10000, but was '{text}'."))
+            let was = Shown(text);
+            ApiError::invalid("limit", format!("'limit' must be a whole number between 1 and 10000, but was '{was}'."))
         })
     }
 
-    /// `purpose`, a free text in the contract: of a purpose that nobody knows there are no files.
-    pub fn purpose(&self) -> Option<String> {
-        self.get("purpose").map(str::to_owned)
+    /// `purpose`.
+    pub fn purpose(&self) -> Result<Option<PurposeFilter>, ApiError> {
+        self.parsed("purpose")
     }
 
     fn parsed<T: FromStr<Err: Display>>(&self, name: &'static str) -> Result<Option<T>, ApiError> {
-        self.get(name)
+        self.get(name)?
             .map(|text| text.parse().map_err(|error: T::Err| ApiError::invalid(name, format!("{error} - '{name}'"))))
             .transpose()
     }

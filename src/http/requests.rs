@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 use super::error::ApiError;
 use super::json::Fields;
 use crate::domain::{BadPartOrder, ByteCount, Declaration, FileId, FileLifetime, Md5, PartId, PartOrder, UploadId};
+use crate::telemetry::Shown;
 
 /// `POST /uploads`.
 #[derive(Debug, ToSchema)]
@@ -67,7 +68,7 @@ pub struct FileExpirationAfter {
 }
 
 impl FileExpirationAfter {
-    fn lifetime(mut fields: Fields) -> Result<FileLifetime, ApiError> {
+    fn lifetime(mut fields: Fields<'_>) -> Result<FileLifetime, ApiError> {
         let anchor = fields.text("anchor")?;
         let seconds = fields.integer("seconds")?;
         fields.finish()?;
@@ -78,7 +79,10 @@ impl FileExpirationAfter {
 /// Reads an expiry, from JSON or from a form; `params` is how the two are called there.
 pub fn file_lifetime(anchor: &str, seconds: i64, params: [&str; 2]) -> Result<FileLifetime, ApiError> {
     if anchor != "created_at" {
-        return Err(ApiError::invalid(params[0], format!("'{}' must be 'created_at', but was '{anchor}'.", params[0])));
+        return Err(ApiError::invalid(
+            params[0],
+            format!("'{}' must be 'created_at', but was '{}'.", params[0], Shown(anchor)),
+        ));
     }
     FileLifetime::try_from(seconds).map_err(|error| ApiError::invalid(params[1], format!("'{}': {error}.", params[1])))
 }
@@ -151,13 +155,14 @@ impl CompleteUploadBody {
     pub fn parse(body: &[u8]) -> Result<(PartOrder, Option<Md5>), ApiError> {
         let mut fields = Fields::parse(body)?;
         let ids = fields.texts("part_ids")?;
-        let md5 = fields.optional_text("md5")?;
+        let md5 = fields.optional_text("md5")?.filter(|it| !it.is_empty());
         fields.finish()?;
         let ids = ids
             .iter()
             .map(|id| {
-                id.parse::<PartId>()
-                    .map_err(|error| ApiError::invalid("part_ids", format!("'{id}' is not the id of a part: {error}.")))
+                id.parse::<PartId>().map_err(|error| {
+                    ApiError::invalid("part_ids", format!("'{}' is not the id of a part: {error}.", Shown(id)))
+                })
             })
             .collect::<Result<Vec<_>, _>>()?;
         let order = PartOrder::try_from(ids).map_err(|error: BadPartOrder| {

@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::error::ApiError;
+use crate::telemetry::Shown;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const VERSION: HeaderName = HeaderName::from_static("openai-version");
@@ -58,7 +59,8 @@ impl Stamp {
 /// Those of the handlers, and [`ApiError::internal`] if one panicked.
 pub async fn stamp<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<B>, Error> {
     let stamp = Stamp::new(Instant::now());
-    let span = tracing::info_span!("request", id = stamp.id, method = %request.method(), path = request.path());
+    let (method, path) = (Shown(request.method().as_str()), Shown(request.path()));
+    let span = tracing::info_span!("request", id = stamp.id, %method, %path);
     async {
         // Wrapped in an async block so that a panic in `call` itself is caught, too.
         let answered = AssertUnwindSafe(async { next.call(request).await }).catch_unwind().await;

@@ -140,12 +140,15 @@ impl Service {
 
     async fn contents(&self, parts: &[PartId]) -> Result<HashMap<PartId, Vec<u8>>> {
         let mut attempts = self.attempts();
-        loop {
-            match self.patiently(contents::list(&self.db, parts)).await {
-                Ok(contents) => return Ok(contents.into_iter().collect()),
-                Err(error) => attempts.after(error).await?,
+        let found = async {
+            loop {
+                match contents::list(&self.db, parts).await {
+                    Ok(contents) => return Ok::<_, Error>(contents.into_iter().collect()),
+                    Err(error) => attempts.after(error.into()).await?,
+                }
             }
-        }
+        };
+        self.patiently(found).await
     }
 }
 

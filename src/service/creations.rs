@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::{Result, Service};
+use super::{Error, Result, Service};
 use crate::crash::CrashPoint;
 use crate::db::uploads::{self, Created, Creation};
 use crate::domain::{NewUpload, ProjectId, Upload, UploadId, UploadStatus};
@@ -37,11 +37,15 @@ impl Service {
         self.check_store()?;
         self.space.admit(0)?;
         let creation = Creation { id: UploadId::generate(), project, new };
-        let Ok(Created { id, created_at, expires_at }) = self.write_down_with_others(creation.clone()).await else {
-            return self.run(|it| it.write_down_alone(creation)).await;
+        // One bound for all of it: others' statement, the one with this Upload, and one for this Upload alone.
+        let wait = async {
+            let Ok(Created { id, created_at, expires_at }) = self.write_down_with_others(creation.clone()).await else {
+                return self.run(|it| it.write_down_alone(creation)).await;
+            };
+            let declaration = creation.new.into_declaration();
+            Ok::<_, Error>(Upload { id, declaration, status: UploadStatus::Pending, created_at, expires_at })
         };
-        let declaration = creation.new.into_declaration();
-        Ok(Upload { id, declaration, status: UploadStatus::Pending, created_at, expires_at })
+        self.patiently(wait).await
     }
 
     /// Gives no answer where the ledger failed, or the Upload was written down before.

@@ -3,7 +3,7 @@
 use super::{Error, Result, Service};
 use crate::crash::CrashPoint;
 use crate::db::{self, discards, files};
-use crate::domain::{File, FileId, Page, PageRequest, ProjectId};
+use crate::domain::{File, FileId, Page, PageRequest, ProjectId, PurposeFilter};
 
 impl Service {
     /// A File.
@@ -21,7 +21,7 @@ impl Service {
     pub async fn list_files(
         self,
         project: ProjectId,
-        purpose: Option<String>,
+        purpose: Option<PurposeFilter>,
         page: PageRequest<FileId>,
     ) -> Result<Page<File>> {
         let after = match page.after {
@@ -31,7 +31,8 @@ impl Service {
             }
             None => None,
         };
-        let found = files::list(&self.db, project, purpose.as_deref(), after, page.order, page.limit).await?;
+        let found =
+            files::list(&self.db, project, purpose.map(PurposeFilter::as_str), after, page.order, page.limit).await?;
         Ok(Page::from_one_more(found, page.limit))
     }
 

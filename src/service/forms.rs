@@ -41,10 +41,8 @@ impl Service {
         let (done, dropped) = oneshot::channel();
         let watcher = self.clone();
         self.spawn(async move {
-            if dropped.await.is_err()
-                && let Err(error) = watcher.cancel(project, upload, Origin::Form).await
-            {
-                tracing::warn!(upload.id = %upload, error = &error as &dyn std::error::Error, "a form is left to its expiry");
+            if dropped.await.is_err() {
+                watcher.give_up_form(project, upload).await;
             }
         });
         Ok(FormIntake {
@@ -58,6 +56,19 @@ impl Service {
             taken: 0,
             done,
         })
+    }
+
+    /// Cancels the Upload of a form that nobody completes any more, unless it has ended already: a client may go away
+    /// while its form is being completed.
+    async fn give_up_form(&self, project: ProjectId, upload: UploadId) {
+        match self.cancel(project, upload, Origin::Form).await {
+            // `cancel` reports a form that is not pending as unknown, since clients do not see the Upload of a form.
+            Ok(()) | Err(Error::NoSuchUpload(_)) => {}
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(upload.id = %upload, error, "a form is left to its expiry");
+            }
+        }
     }
 
     async fn complete_form(

@@ -93,8 +93,7 @@ impl Service {
 
     /// What kept a Part from being begun or counted.
     pub(super) async fn why_no_part(&self, target: Target) -> Error {
-        let pending = self.patiently(self.is_pending(target)).await;
-        pending.err().unwrap_or(Error::TooManyParts(target.upload))
+        self.is_pending(target).await.err().unwrap_or(Error::TooManyParts(target.upload))
     }
 
     async fn is_pending(&self, target: Target) -> Result<()> {
@@ -106,7 +105,7 @@ impl Service {
     /// Writes a Part into the ledger.
     async fn keep(self, target: Target, content: Vec<u8>, crc64: Crc64) -> Result<Part> {
         let wants_md5 = target.origin == Origin::Client && self.chains.are_wanted_by(target.project);
-        let mut md5 = if wants_md5 { self.patiently(self.continue_md5(target.upload)).await? } else { None };
+        let mut md5 = if wants_md5 { self.continue_md5(target.upload).await? } else { None };
         if let Some(md5) = &mut md5 {
             md5.update(&content);
         }
@@ -114,7 +113,7 @@ impl Service {
         let new = NewPart { id: PartId::generate(), upload: target.upload, content, crc64 };
         let mut attempts = self.attempts();
         loop {
-            match self.patiently(self.try_keep(target.project, &new, link.as_ref())).await {
+            match self.try_keep(target.project, &new, link.as_ref()).await {
                 Ok(Some(part)) => {
                     CrashPoint::PartKept.passed();
                     return Ok(part);
@@ -204,7 +203,7 @@ impl Intake {
                     drop(memory);
                     kept
                 };
-                self.service.run_at_length(keep).await
+                self.service.run(keep).await
             }
         }
     }

@@ -84,7 +84,7 @@ impl Service {
         _memory: Option<OwnedSemaphorePermit>,
     ) -> Result<Part> {
         let stored = match self.write_object(part, &mut chunks, &give_back).await {
-            Ok((part, md5)) => self.count(target, part, md5).await,
+            Ok((part, md5)) => self.patiently(self.count(target, part, md5)).await,
             Err(error) => Err(error),
         };
         if stored.is_err() {
@@ -141,7 +141,7 @@ impl Service {
         let link = md5.as_ref().map(LinkUnderWay::link);
         let mut attempts = self.attempts();
         loop {
-            match self.patiently(self.try_count(&part, link.as_ref())).await {
+            match self.try_count(&part, link.as_ref()).await {
                 Ok(true) => {
                     CrashPoint::PartStored.passed();
                     return Ok(part);

@@ -100,19 +100,28 @@ impl Service {
             }
         }
         self.check_jsonl(project, id, &order).await?;
+        let completed = self.patiently(self.complete(project, id, &order, md5)).await?;
+        self.chains.learn(project, md5.is_some());
+        Ok(completed)
+    }
+
+    async fn complete(&self, project: ProjectId, id: UploadId, order: &PartOrder, md5: Option<Md5>) -> Result<Upload> {
         let mut attempts = self.attempts();
         loop {
-            match self.patiently(self.complete(project, id, &order, md5)).await {
+            match self.try_complete(project, id, order, md5).await {
                 Err(error) => attempts.after(error).await?,
-                Ok(completed) => {
-                    self.chains.learn(project, md5.is_some());
-                    return Ok(completed);
-                }
+                completed => return completed,
             }
         }
     }
 
-    async fn complete(&self, project: ProjectId, id: UploadId, order: &PartOrder, md5: Option<Md5>) -> Result<Upload> {
+    async fn try_complete(
+        &self,
+        project: ProjectId,
+        id: UploadId,
+        order: &PartOrder,
+        md5: Option<Md5>,
+    ) -> Result<Upload> {
         let mut tx = self.db.begin().await?;
         let upload = uploads::lock(&mut tx, project, id, Origin::Client).await?.ok_or(Error::NoSuchUpload(id))?;
         CrashPoint::UploadLocked.passed();

@@ -7,6 +7,7 @@
 
 mod line_queue;
 mod panics;
+mod shown;
 pub mod stdout;
 
 use std::io::{self, IsTerminal as _, Write};
@@ -19,6 +20,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
 use self::line_queue::{LineQueue, OnDrop};
+pub use self::shown::Shown;
 use crate::config::LogFormat;
 
 /// How long to wait for an output before the process exits.
@@ -26,10 +28,11 @@ const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
 
 const LINES_DROPPED: &str = "windlass_log_lines_dropped_total";
 
-/// Modules that log what a client did wrong as an error. The filter can turn them on again.
-const QUIET: &str = "actix_http::h1::dispatcher=off";
-
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// actix logs what a client did wrong, such as a malformed head or a connection that ends early, as errors. A directive
+/// of the setting for the same target overrides this one.
+const NOT_OURS: &str = "actix_http=off";
 
 /// `None` if the background thread could not be spawned: then every line is dropped.
 static STDERR: OnceLock<Option<LineQueue>> = OnceLock::new();
@@ -50,7 +53,7 @@ pub enum Error {
 /// # Errors
 /// When the filter is invalid, or a metrics recorder is already installed.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), Error> {
-    let filter: EnvFilter = format!("{QUIET},{filter}").parse()?;
+    let filter: EnvFilter = format!("{NOT_OURS},{filter}").parse()?;
     let handle = PrometheusBuilder::new().install_recorder()?;
     METRICS.get_or_init(|| handle);
     describe();

@@ -109,12 +109,14 @@ async fn an_expiry_is_two_bracketed_fields(app: &TestApp) {
         |fields| app.client.send(app.client.request("POST".parse().unwrap(), "/v1/files").multipart(form(fields)));
     let file = send(&[("expires_after[anchor]", "created_at"), ("expires_after[seconds]", "3600")]).await.ok();
     assert_eq!(file["expires_at"].as_i64().unwrap() - file["created_at"].as_i64().unwrap(), 3600);
+    let file = send(&[("expires_after[anchor]", "created_at"), ("expires_after[seconds]", "7.2e3")]).await.ok();
+    assert_eq!(file["expires_at"].as_i64().unwrap() - file["created_at"].as_i64().unwrap(), 7200);
     send(&[("expires_after[seconds]", "3600")]).await.error(400, Some("expires_after[anchor]"));
     send(&[("expires_after[anchor]", "created_at")]).await.error(400, Some("expires_after[seconds]"));
     send(&[("expires_after[anchor]", "now"), ("expires_after[seconds]", "3600")])
         .await
         .error(400, Some("expires_after[anchor]"));
-    for seconds in ["3599", "2592001", "1.5", "-1", "an hour", ""] {
+    for seconds in ["3599", "2592001", "3600.5", "1e400", "-1", "an hour", ""] {
         let fields: &'static [(&str, &str)] =
             Box::leak(Box::new([("expires_after[anchor]", "created_at"), ("expires_after[seconds]", seconds)]));
         send(fields).await.error(400, Some("expires_after[seconds]"));

@@ -12,6 +12,8 @@ crate::on_a_directory_and_s3! {
     an_empty_list_is_a_list;
     uploads_can_be_listed;
     bad_pages_are_refused;
+    a_parameter_without_a_value_asks_for_nothing;
+    a_purpose_that_no_file_has_is_refused;
 }
 
 /// Goes through a list as SDKs do: `after` is the last id of `data`, until `has_more` is false.
@@ -109,17 +111,53 @@ async fn uploads_can_be_listed(app: &TestApp) {
 
 async fn bad_pages_are_refused(app: &TestApp) {
     for list in ["/v1/files", "/v1/uploads"] {
-        for limit in ["0", "-1", "10001", "x", "1.5", ""] {
+        for limit in ["0", "-1", "10001", "x", "1.5", "1e9", "%20", "1e400"] {
             app.client.get(&format!("{list}?limit={limit}")).await.error(400, Some("limit"));
         }
-        app.client.get(&format!("{list}?limit=10000")).await.ok();
+        for limit in ["10000", "1e4", "5.0"] {
+            app.client.get(&format!("{list}?limit={limit}")).await.ok();
+        }
+        for twice in ["limit=1&limit=2", "limit=1&limit=1", "order=asc&order=desc", "after=a&after=a"] {
+            let name = twice.split('=').next();
+            let error = app.client.get(&format!("{list}?{twice}")).await.error(400, name);
+            assert!(error["message"].as_str().unwrap().contains("given twice"), "{error}");
+        }
         app.client.get(&format!("{list}?order=newest")).await.error(400, Some("order"));
-        for after in
-            ["nonsense", "", "file-00000000000000000000000000000000", "upload_00000000000000000000000000000000"]
-        {
+        for after in ["nonsense", "file-00000000000000000000000000000000", "upload_00000000000000000000000000000000"] {
             app.client.get(&format!("{list}?after={after}")).await.error(404, Some("after"));
         }
     }
     let strangers = app.stranger.file("x").await;
     app.client.get(&format!("/v1/files?after={strangers}")).await.error(404, Some("after"));
+}
+
+async fn a_parameter_without_a_value_asks_for_nothing(app: &TestApp) {
+    let (file, upload) = (app.client.file("x").await, app.client.upload(1).await);
+    app.client.part(&upload, "x").await;
+    for (list, parameters) in [
+        ("/v1/files", &["after", "purpose", "limit", "order"][..]),
+        ("/v1/uploads", &["after", "limit", "order"]),
+        (&format!("/v1/uploads/{upload}/parts"), &["after", "limit"]),
+    ] {
+        let whole = app.client.get(list).await.ok();
+        assert_eq!(whole["data"].as_array().unwrap().len(), 1);
+        let together = parameters.join("=&") + "=";
+        for query in parameters.iter().flat_map(|it| [format!("{it}="), (*it).to_owned()]).chain([together]) {
+            assert_eq!(app.client.get(&format!("{list}?{query}")).await.ok(), whole, "{list}?{query}");
+        }
+        assert_eq!(app.client.get(&format!("{list}?limit=&limit=1&limit=")).await.ok(), whole);
+    }
+    assert_eq!(pages(&app.client, "/v1/files?purpose=&order=&limit=1").await, [file]);
+}
+
+async fn a_purpose_that_no_file_has_is_refused(app: &TestApp) {
+    for purpose in ["world_domination", "Batch", "batch%20", "%20", "fine_tune", "assistants,batch", "%00", "null"] {
+        let error = app.client.get(&format!("/v1/files?purpose={purpose}")).await.error(400, Some("purpose"));
+        assert!(error["message"].as_str().unwrap().contains("is not one of ['fine-tune', 'assistants'"), "{error}");
+    }
+    app.client.get("/v1/files?purpose=batch&purpose=evals").await.error(400, Some("purpose"));
+    // Files that only OpenAI's own services make.
+    for purpose in ["assistants_output", "batch_output", "fine-tune-results"] {
+        assert_eq!(app.client.get(&format!("/v1/files?purpose={purpose}")).await.ok()["data"], json!([]), "{purpose}");
+    }
 }

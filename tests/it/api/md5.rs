@@ -19,6 +19,7 @@ crate::on_a_directory_and_s3! {
     a_completion_that_is_asked_again_reads_nothing;
     a_wrong_md5_is_refused_without_reading_and_changes_nothing;
     it_is_computed_only_where_the_last_completion_came_with_one;
+    an_empty_md5_counts_as_none;
     parts_in_the_ledger_may_stand_anywhere (WINDLASS_LEDGER_PART_BYTES = "5");
     a_part_in_the_ledger_makes_nobody_read_what_is_in_the_store (WINDLASS_LEDGER_PART_BYTES = "5");
 }
@@ -216,4 +217,15 @@ async fn a_part_in_the_ledger_makes_nobody_read_what_is_in_the_store(app: &TestA
     let order = [&one, &two, &three, &four].map(String::as_str);
     let completed = complete_without(app, &hidden, &upload, &order, &md5_of("number onetwonumber three4")).await;
     has(app, &completed.ok()["file"], "number onetwonumber three4").await;
+}
+
+async fn an_empty_md5_counts_as_none(app: &TestApp) {
+    for none in [json!(""), json!(null)] {
+        let (upload, parts) = upload_of(app, &["bytes"]).await;
+        let body = json!({"part_ids": parts, "md5": none});
+        let completed = app.client.post(&format!("/v1/uploads/{upload}/complete"), &body).await.ok();
+        assert!(completed["file"].get("md5").is_none(), "{completed}");
+    }
+    let (upload, parts) = upload_of(app, &["bytes"]).await;
+    complete(app, &upload, &[&parts[0]], Some(" ")).await.error(400, Some("md5"));
 }

@@ -10,6 +10,7 @@ crate::on_every_store! {
     a_file_goes_up_in_parts_and_comes_back_in_the_listed_order;
     an_upload_is_answered_as_the_contract_has_it;
     uploads_created_at_the_same_time_are_each_what_was_asked_for;
+    a_whole_number_is_whole_however_it_is_written;
     an_empty_file_is_completed_without_parts;
     completing_twice_gives_the_same_file;
     a_completed_upload_refuses_another_list;
@@ -88,6 +89,32 @@ async fn uploads_created_at_the_same_time_are_each_what_was_asked_for(app: &Test
         }
     }
     assert_eq!(app.client.get("/v1/uploads?limit=100").await.ok()["data"].as_array().unwrap().len(), 60);
+}
+
+async fn a_whole_number_is_whole_however_it_is_written(app: &TestApp) {
+    let send = async |body: String| {
+        let request = app.client.request("POST".parse().unwrap(), "/v1/uploads");
+        app.client.send(request.header("content-type", "application/json").body(body)).await.ok()
+    };
+    let create = async |bytes: &str, seconds: &str| {
+        let lifetime = format!(r#"{{"anchor":"created_at","seconds":{seconds}}}"#);
+        send(format!(
+            r#"{{"filename":"f","purpose":"evals","bytes":{bytes},"mime_type":"x","expires_after":{lifetime}}}"#
+        ))
+        .await
+    };
+    for (bytes, expected) in [("5.0", 5_u64), ("1e5", 100_000), ("5E+0", 5), ("50e-1", 5), ("-0.0", 0), ("0e400", 0)] {
+        assert_eq!(create(bytes, "3600").await["bytes"], expected, "{bytes}");
+    }
+    for (seconds, expected) in [("3600.0", 3600), ("36e2", 3600), ("1.5e4", 15_000), ("2592000.000", 2_592_000)] {
+        let upload = create("0", seconds).await;
+        let file = app.client.complete(&id(&upload), &[]).await.ok()["file"].clone();
+        let lifetime = file["expires_at"].as_i64().unwrap() - upload["created_at"].as_i64().unwrap();
+        assert_eq!(lifetime, expected, "{seconds}");
+    }
+    let upload =
+        send("\u{feff}{\"filename\":\"f\",\"purpose\":\"evals\",\"bytes\":7,\"mime_type\":\"x\"}".to_owned()).await;
+    assert_eq!(upload["bytes"], 7, "a byte order mark is no part of the JSON");
 }
 
 async fn an_empty_file_is_completed_without_parts(app: &TestApp) {

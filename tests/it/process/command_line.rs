@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use nix::sys::signal::Signal;
 
-use crate::support::cluster;
 use crate::support::program::{self, Program};
+use crate::support::{Client, cluster};
 
 /// The settings that operators rely on, each a flag and an environment variable.
 const SETTINGS: &[&str] = &[
@@ -13,7 +13,7 @@ const SETTINGS: &[&str] = &[
     "WINDLASS_LISTEN",
     "WINDLASS_DATA_DIR",
     "WINDLASS_STORE",
-    "WINDLASS_API_KEY",
+    "WINDLASS_API_KEY_FILE",
     "WINDLASS_UPLOAD_LIFETIME",
     "WINDLASS_SWEEP_INTERVAL",
     "WINDLASS_MAX_PART_BYTES",
@@ -28,7 +28,7 @@ fn the_manual_names_every_command_and_setting_and_shows_no_secret() {
     let secrets = [("WINDLASS_API_KEY", "a-secret-key"), ("DATABASE_URL", "postgres://u:a-secret@h/d")];
     let secrets: Vec<_> = secrets.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let help = String::from_utf8(program::run(&secrets, &["--help"]).stdout).unwrap();
-    for word in SETTINGS.iter().chain(&["serve", "migrate", "sweep", "keys"]) {
+    for word in SETTINGS.iter().chain(&["WINDLASS_API_KEY ", "serve", "migrate", "sweep", "keys"]) {
         assert!(help.contains(word), "{word}");
     }
     for setting in &SETTINGS[1..] {
@@ -36,6 +36,7 @@ fn the_manual_names_every_command_and_setting_and_shows_no_secret() {
         assert!(help.contains(&format!("--{flag} ")), "{flag}");
     }
     assert!(!help.contains("a-secret"), "{help}");
+    assert!(!help.contains("--api-key "), "a key has no flag: {help}");
 }
 
 #[test]
@@ -48,7 +49,11 @@ fn a_setting_that_cannot_be_is_refused_with_what_would_be_right() {
         ("WINDLASS_LEDGER_PART_BYTES", "65537", "65536"),
         ("WINDLASS_MIME_POLICY", "strict", "contract"),
         ("WINDLASS_LISTEN", "localhost", "localhost:8080"),
-        ("WINDLASS_API_KEY", "two words", "no spaces"),
+        ("WINDLASS_API_KEY", "two words of a key", "no spaces"),
+        ("WINDLASS_API_KEY", "x", "16 to 512"),
+        ("WINDLASS_API_KEY", "fifteen-letters", "16 to 512"),
+        ("WINDLASS_API_KEY_FILE", "/there/is/no/such/file", "/there/is/no/such/file cannot be read"),
+        ("WINDLASS_API_KEY_FILE", "/dev/null", "/dev/null is empty"),
     ];
     for (name, value, right) in wrong {
         let refused = program::run(&[(name.to_owned(), value.to_owned())], &["serve"]);
@@ -56,6 +61,39 @@ fn a_setting_that_cannot_be_is_refused_with_what_would_be_right() {
         assert_eq!(refused.status.code(), Some(2), "{name}: {said}");
         assert!(said.contains(right), "{name}: '{right}' is not in {said}");
     }
+}
+
+#[test]
+fn a_secret_in_an_argument_is_refused_and_not_repeated() {
+    for arguments in [
+        &["serve", "--api-key", "a-secret-of-enough-letters"][..],
+        &["--api-key=a-secret"],
+        &["migrate", "--database-url", "postgres://u:a-secret@127.0.0.1/d"],
+    ] {
+        let refused = program::run(&[], arguments);
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains("every user of the machine"), "{arguments:?}: {said}");
+        assert!(!said.contains("a-secret"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_in_a_file_opens_and_no_other_is_made() {
+    let (database, place) = (cluster::database().await, tempfile::tempdir().unwrap());
+    let path = place.path().join("the-key");
+    std::fs::write(&path, "a-key-that-was-chosen\n").unwrap();
+    let settings = [
+        ("DATABASE_URL", database.url),
+        ("WINDLASS_DATA_DIR", place.path().display().to_string()),
+        ("WINDLASS_DATABASE_CONNECTIONS", "2".to_owned()),
+        ("WINDLASS_API_KEY_FILE", path.display().to_string()),
+        ("WINDLASS_API_KEY", String::new()),
+    ];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value));
+    let program = Program::serve(&settings, &place.path().join("log"), false);
+    Client::new(&program.address, "a-key-that-was-chosen").get("/v1/files").await.ok();
+    assert!(!place.path().join("api-key").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::support::client::id;
+use crate::support::program::Program;
 use crate::support::raw::chunked;
 use crate::support::{TestApp, eventually, tools};
 
@@ -20,6 +21,7 @@ crate::on_a_directory_and_s3! {
     a_file_that_is_cut_off_is_not_there_and_a_whole_one_may_be;
     a_completion_that_is_cut_off_changes_nothing_and_a_whole_one_may;
     a_reader_that_goes_away_leaves_nothing_open;
+    a_form_that_is_completed_while_its_client_goes_away_is_not_reported_as_left;
     many_departures_leave_no_task_thread_or_descriptor (WINDLASS_BUFFER_BYTES = "16777216");
 }
 
@@ -323,4 +325,33 @@ async fn many_departures_leave_no_task_thread_or_descriptor(app: &TestApp) {
     let upload = app.client.upload(LARGE).await;
     let part = app.client.part(&upload, large).await;
     app.client.complete(&upload, &[&part]).await.ok();
+}
+
+async fn a_form_that_is_completed_while_its_client_goes_away_is_not_reported_as_left(app: &TestApp) {
+    // The completion waits for the table, and holds the row that giving up has to wait for.
+    let mut other = app.pool.begin().await.unwrap();
+    sqlx::query("lock table file in share mode").execute(&mut *other).await.unwrap();
+    let mut socket = TcpStream::connect(app.client.socket_address()).await.unwrap();
+    socket.write_all(&app.client.raw_file("f", b"bytes")).await.unwrap();
+    let waiting = |what: &'static str| async move {
+        let waits =
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()
+                     and query ilike '%' || $1 || '%' and pid <> pg_backend_pid()";
+        eventually(what, async || {
+            sqlx::query_scalar::<_, i64>(waits).bind(what).fetch_one(&app.pool).await.unwrap() == 1
+        })
+        .await;
+    };
+    waiting("not_listed").await;
+    socket.set_zero_linger().unwrap();
+    drop(socket);
+    waiting("update upload set status = 'cancelled'").await;
+    other.rollback().await.unwrap();
+    eventually("the file is made", async || count(app, "select count(*) from file").await == 1).await;
+    all_is_given_up(app).await;
+    app.program(|it| it.signal(nix::sys::signal::Signal::SIGTERM));
+    assert!(app.program(Program::wait).success(), "nothing is under way any more");
+    let log = app.log();
+    assert!(!log.contains("is left to its expiry"), "{log}");
+    app.kill_and_restart();
 }

@@ -19,6 +19,7 @@ pub struct Nginx {
 impl Nginx {
     /// Starts one; nothing where it is not installed.
     pub fn before(upstream: &str) -> Option<Self> {
+        let upstream = upstream.trim_start_matches("http://");
         let program = tools::tool("nginx/usr/sbin/nginx")?;
         let folder = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -35,7 +36,7 @@ impl Nginx {
                      listen 127.0.0.1:{port};
                      location / {{
                          proxy_pass http://windlass; proxy_http_version 1.1; proxy_set_header Connection '';
-                         proxy_request_buffering off;
+                         proxy_request_buffering off; proxy_buffer_size 4k;
                      }}
                  }}
              }}"

@@ -15,6 +15,7 @@ mod outputs;
 mod pooler;
 mod postgres_upgrade;
 mod postmaster;
+mod proxy;
 mod readiness;
 mod roles;
 mod sessions;

@@ -5,3 +5,4 @@ mod bucket;
 mod disk;
 mod postgres;
 mod restart;
+mod silence;

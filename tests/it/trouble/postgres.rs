@@ -18,7 +18,7 @@ use crate::support::{Answer, OBJECTS_ONLY, StoreKind, TestApp, eventually};
 const PATIENCE: (&str, &str) = ("WINDLASS_LEDGER_PATIENCE", "3s");
 
 /// A Windlass whose Postgres is at the other end of a wire. Every Part is an object.
-async fn app_on_a_wire() -> (TestApp, Wire) {
+pub async fn app_on_a_wire() -> (TestApp, Wire) {
     app_on_a_wire_with(OBJECTS_ONLY).await
 }
 
@@ -33,7 +33,7 @@ async fn app_on_a_wire_with(setting: (&str, &str)) -> (TestApp, Wire) {
 }
 
 /// Until it works again, every answer is a 503 that says when to come back.
-async fn recovers(app: &TestApp) {
+pub async fn recovers(app: &TestApp) {
     eventually("the service works again", async || {
         let answer = app.client.get("/v1/files").await;
         if answer.status.as_u16() != 200 {
@@ -45,7 +45,7 @@ async fn recovers(app: &TestApp) {
 }
 
 #[track_caller]
-fn is_away(answer: &Answer) {
+pub fn is_away(answer: &Answer) {
     answer.error(503, None);
     let seconds: u32 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&seconds));

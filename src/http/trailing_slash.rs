@@ -1,0 +1,43 @@
+//! One slash at the end of a path changes nothing. More than one, or an empty segment within, is another path.
+
+use actix_web::dev::ServiceRequest;
+use actix_web::http::Uri;
+
+/// The same request without a slash at the end of its path.
+pub fn removed(mut request: ServiceRequest) -> ServiceRequest {
+    if let Some(uri) = without_slash(request.uri()) {
+        request.match_info_mut().get_mut().update(&uri);
+        request.head_mut().uri = uri;
+    }
+    request
+}
+
+/// Nothing where there is no slash to remove.
+fn without_slash(uri: &Uri) -> Option<Uri> {
+    let path = uri.path().strip_suffix('/').filter(|it| !it.is_empty() && !it.ends_with('/'))?;
+    let shorter = uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(shorter.try_into().ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_slash_at_the_end_is_removed_and_nothing_else() {
+        let table = [
+            ("/v1/files/", "/v1/files"),
+            ("/v1/files/?after=a/", "/v1/files?after=a/"),
+            ("/livez/?", "/livez?"),
+            ("http://host:1/v1/files/?a", "http://host:1/v1/files?a"),
+        ];
+        for (written, expected) in table {
+            assert_eq!(without_slash(&written.parse().unwrap()).map(|it| it.to_string()).as_deref(), Some(expected));
+        }
+        for kept in ["/", "//", "/v1/files", "/v1/files//", "/v1//files", "/v1/files?after=/", "/v1/files%2F", "*"] {
+            assert_eq!(without_slash(&kept.parse().unwrap()), None, "{kept}");
+        }
+    }
+}

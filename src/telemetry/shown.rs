@@ -1,0 +1,53 @@
+//! A client's text in a log line or a message: bounded in length, and nothing in it acts on a terminal.
+
+use std::fmt::{self, Write as _};
+
+use crate::domain::is_invisible;
+
+/// The most characters of it that are shown.
+const MOST_CHARS: usize = 256;
+
+/// Shows the beginning of a text, with everything escaped that is not seen or is a space of an unusual kind.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'t>(pub &'t str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.len() <= MOST_CHARS && self.0.bytes().all(|it| it == b' ' || it.is_ascii_graphic()) {
+            return f.write_str(self.0);
+        }
+        let mut chars = self.0.chars();
+        for it in chars.by_ref().take(MOST_CHARS) {
+            if is_invisible(it) || (it != ' ' && it.is_whitespace()) {
+                write!(f, "{}", it.escape_unicode())?;
+            } else {
+                f.write_char(it)?;
+            }
+        }
+        match chars.as_str().len() {
+            0 => Ok(()),
+            more => write!(f, "… and {more} bytes more"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_shown_as_it_is_where_that_does_no_harm() {
+        for text in ["", "/v1/files", "a b", "你好 é 🦀", &"x".repeat(256)] {
+            assert_eq!(Shown(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_cut_and_an_invisible_character_is_escaped() {
+        assert_eq!(Shown("a\u{1b}[31m\nb\u{202e}\u{a0}").to_string(), "a\\u{1b}[31m\\u{a}b\\u{202e}\\u{a0}");
+        assert_eq!(Shown(&"x".repeat(257)).to_string(), format!("{}… and 1 bytes more", "x".repeat(256)));
+        assert_eq!(Shown(&"你".repeat(300)).to_string(), format!("{}… and 132 bytes more", "你".repeat(256)));
+        let worst = "\u{e0001}".repeat(100_000);
+        assert!(Shown(&worst).to_string().len() < 3000);
+    }
+}
