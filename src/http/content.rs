@@ -47,9 +47,9 @@ const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
     get, path = "/files/{file_id}/content", tag = "Files", operation_id = "downloadFile",
     params(
         ("file_id" = String, Path),
-        ("range" = Option<String>, Header, description = "Extension: one range of bytes, such as `bytes=0-1023`. Others are ignored."),
-        ("if-range" = Option<String>, Header, description = "Extension: the `etag` that the range is of."),
-        ("if-none-match" = Option<String>, Header, description = "Extension: the `etag` that the client has already."),
+        ("range" = Option<String>, Header, nullable = false, description = "Extension: one range of bytes, such as `bytes=0-1023`. Others are ignored."),
+        ("if-range" = Option<String>, Header, nullable = false, description = "Extension: the `etag` that the range is of."),
+        ("if-none-match" = Option<String>, Header, nullable = false, description = "Extension: the `etag` that the client has already."),
     ),
     responses(
         (status = 200, description = "All of it.", content_type = "application/octet-stream", body = inline(FileBytes), headers(

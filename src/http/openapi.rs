@@ -11,6 +11,7 @@ use utoipa::openapi::{
     Components, ContentBuilder, Header, HeaderBuilder, Object, Ref, RefOr, Response, ResponseBuilder, Schema, Type,
 };
 
+use super::requests::{OrderName, PurposeFilterName};
 use super::{content, files, uploads};
 use crate::domain::Limits;
 use crate::service::Service;
@@ -29,6 +30,7 @@ use crate::service::Service;
     ),
     security(("ApiKeyAuth" = []), ("AzureApiKeyAuth" = [])),
     tags((name = "Uploads", description = "Large files, in parts."), (name = "Files", description = "The finished files.")),
+    components(schemas(OrderName, PurposeFilterName)),
     paths(
         uploads::create_upload, uploads::list_uploads, uploads::retrieve_upload, uploads::add_upload_part,
         uploads::list_upload_parts, uploads::complete_upload, uploads::cancel_upload,

@@ -139,8 +139,7 @@ pub struct CreateFileForm {
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the fields are the documented shape; `parse` reads them one by one")]
 pub struct CompleteUploadBody {
-    /// The ids of the parts, in the order of the file; none for a file of no bytes.
-    #[schema(max_items = 10_000)]
+    /// The ids of the parts, in the order of the file: up to 10,000, and none for a file of no bytes.
     part_ids: Vec<PartIdText>,
     /// The MD5 of the whole file, as 32 hexadecimal digits or in base64; it is checked before completion. An empty one counts as none.
     #[schema(pattern = "^([0-9A-Fa-f]{32}|[0-9A-Za-z+/]{21}[AQgw]==)?$")]

@@ -1,12 +1,15 @@
-"""What Schemathesis cannot do by itself."""
+"""What Schemathesis does not do by itself."""
 
-import schemathesis
+from schemathesis.transport.requests import REQUESTS_TRANSPORT, multipart_serializer
 
 
-@schemathesis.hook.apply_to(operation_id="createFile")
-def map_body(context, body):
+@REQUESTS_TRANSPORT.serializer("multipart/form-data")
+def deep_objects(context, form):
     """Sends an object in a form as the document says (`deepObject`): as fields with names such as `a[b]`."""
-    if isinstance(body, dict) and isinstance(expiry := body.get("expires_after"), dict) and expiry:
-        rest = {name: value for name, value in body.items() if name != "expires_after"}
-        return rest | {f"expires_after[{name}]": value for name, value in expiry.items()}
-    return body
+    if isinstance(form, dict):
+        fields = {}
+        for name, value in form.items():
+            is_object = isinstance(value, dict) and value
+            fields |= {f"{name}[{inner}]": it for inner, it in value.items()} if is_object else {name: value}
+        form = fields
+    return multipart_serializer(context, form)

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use reqwest::header::{HeaderMap, HeaderName};
 use reqwest::{Method, RequestBuilder};
-use sqlx::Executor as _;
+use url::Url;
 
+use crate::support::wire::{Mode, Wire};
 use crate::support::{Answer, StoreKind, TestApp};
 
 const PAGE: &str = "https://app.example.com";
@@ -137,7 +138,11 @@ async fn with_a_star_every_page_is_allowed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_sees_errors_also_those_before_its_key_was_looked_at() {
     let app = app(Some(PAGE)).await;
-    app.restart_with(&[("WINDLASS_CORS_ORIGINS", PAGE), ("WINDLASS_LEDGER_PATIENCE", "2s")]);
+    let mut url: Url = app.setting("DATABASE_URL").parse().unwrap();
+    let postgres = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
+    let wire = Wire::to(postgres.parse().unwrap()).await;
+    url.set_port(Some(wire.address.port())).unwrap();
+    app.restart_with(&[("DATABASE_URL", url.as_str()), ("WINDLASS_LEDGER_PATIENCE", "2s")]);
     let shown = |answer: &Answer, status| {
         answer.error(status, None);
         assert_eq!(answer.header("access-control-allow-origin"), Some(PAGE), "{status}");
@@ -150,10 +155,8 @@ async fn a_page_sees_errors_also_those_before_its_key_was_looked_at() {
     shown(&send(page("GET", "/nothing")).await, 404);
     shown(&send(page("PUT", "/v1/files").bearer_auth(&app.client.key)).await, 405);
     shown(&send(page("POST", "/v1/uploads").bearer_auth(&app.client.key).body("not json")).await, 400);
-    let close = "do $$ begin execute format('alter database %I allow_connections false', current_database()); end $$";
-    app.pool.execute(close).await.unwrap();
-    let others = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
-    app.pool.execute(others).await.unwrap();
+    wire.set(Mode::Refused);
+    wire.cut();
     shown(&send(page("GET", "/v1/files").bearer_auth("unknown")).await, 503);
 }
 

@@ -1,6 +1,7 @@
 //! `openai` for Node in a web page: Debian's Chromium loads it from a server of its own, and the page reports.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -30,6 +31,7 @@ async fn the_node_sdk_works_in_a_page_whose_origin_is_listed_and_in_no_other() {
             .args(["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg(format!("http://{host}:{port}/{query}"))
+            .stderr(Stdio::null()) // It complains about everything that a desktop has.
             .kill_on_drop(true)
             .spawn()
             .unwrap();
