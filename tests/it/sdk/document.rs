@@ -1,8 +1,10 @@
 //! A client that is made from the `OpenAPI` document alone: Schemathesis sends what the document allows, and what it
-//! does not allow, to every operation, and checks that each answer is a documented one.
+//! does not allow, to every operation, and checks that each answer is a documented one, and that two projects do not
+//! see each other's things.
 
 use std::path::Path;
 
+use serde_json::json;
 use sqlx::AssertSqlSafe;
 use tokio::process::Command;
 
@@ -15,6 +17,10 @@ async fn requests_made_from_the_document_are_answered_as_it_says() {
     let settings = [("WINDLASS_MIME_POLICY", "any"), ("WINDLASS_JSONL_CHECK", "off")];
     let Some(app) = TestApp::start(StoreKind::Directory, &settings).await else { return };
     let place = tempfile::tempdir().unwrap();
+    let users = [("default", &app.client.key), ("stranger", &app.stranger.key)].map(|(name, key)| {
+        json!({"name": name, "fixedHeaders": [{"name": "Authorization", "value": format!("Bearer {key}")}]})
+    });
+    std::fs::write(place.path().join("users.json"), json!({ "auth": users }).to_string()).unwrap();
     let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/schemathesis");
     let run = Command::new(schemathesis)
         .arg("--config-file")
@@ -22,7 +28,7 @@ async fn requests_made_from_the_document_are_answered_as_it_says() {
         .args(["run", "--url", &format!("{}/v1", app.client.address)])
         .arg(format!("{}/openapi.json", app.client.address))
         .env("SCHEMATHESIS_HOOKS", suite.join("hooks.py"))
-        .env("WINDLASS_API_KEY", &app.client.key)
+        .env("WINDLASS_USERS", place.path().join("users.json"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .current_dir(place.path())
         .kill_on_drop(true)
