@@ -15,7 +15,7 @@ use crate::blobs::{self, Blobs, IfMissing, Location};
 use crate::config::{Config, Database};
 use crate::crash::CrashPoint;
 use crate::db::{self, Db, stores};
-use crate::domain::ApiKey;
+use crate::domain::{ApiKey, Origins};
 use crate::http::{self, ConnectionLimits};
 use crate::service::{self, Service, Volume};
 use crate::telemetry::stdout;
@@ -185,7 +185,8 @@ pub async fn serve(config: Config, database_url: &str, stop: CancellationToken) 
         stdout::announce(format!("API key: {} (shown once; kept in {})", key.reveal(), path.display()));
     }
     let intervals = Intervals { sweep: config.sweep_interval, patience: config.shutdown_patience };
-    run(service, listener, intervals, descriptors::bound(&config.connections), stop).await
+    let connections = descriptors::bound(&config.connections);
+    run(service, listener, config.cors_origins, intervals, connections, stop).await
 }
 
 /// How often [`run`] sweeps, and how long it lets open requests go on after it was told to stop.
@@ -204,6 +205,7 @@ pub struct Intervals {
 pub async fn run(
     service: Service,
     listener: TcpListener,
+    cors_origins: Option<Origins>,
     intervals: Intervals,
     connections: ConnectionLimits,
     stop: CancellationToken,
@@ -223,7 +225,7 @@ pub async fn run(
             service.keep_probing(stop).await;
         }
     });
-    let served = http::serve(service.clone(), listener, stop, intervals.patience, connections).await;
+    let served = http::serve(service.clone(), listener, cors_origins, stop, intervals.patience, connections).await;
     drop(whoever_ends);
     let ended = tokio::try_join!(sweeper, prober);
     if !service.settle(SETTLED_WITHIN).await {

@@ -78,10 +78,6 @@ fn start(line: CommandLine) -> Result<ExitCode, Box<dyn Error>> {
     if let Command::Serve = command {
         signals::ignore_accidental()?;
     }
-    if let Command::Openapi = command {
-        stdout::print(http::document().to_pretty_json()?)?;
-        return Ok(ExitCode::SUCCESS);
-    }
     let config = match Config::try_from(line.options) {
         Ok(config) => config,
         Err(error) => {
@@ -89,6 +85,10 @@ fn start(line: CommandLine) -> Result<ExitCode, Box<dyn Error>> {
             return Ok(ExitCode::from(USAGE));
         }
     };
+    if let Command::Openapi = command {
+        stdout::print(http::document(&config.limits).to_pretty_json()?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     telemetry::init(&config.log, config.log_format)?;
     line.unknown.iter().for_each(|it| tracing::warn!("{it}"));
     if let Command::UpgradePostgres(how) = &command {

@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
 #![expect(clippy::doc_markdown, reason = "the settings' docs are the text of --help")]
 
+mod commands;
 mod connections;
 mod environment;
 mod key_file;
@@ -16,8 +17,9 @@ use std::env;
 use std::path::{self, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 
+pub use self::commands::{Command, Fsck, KeysCommand, StoreCommand, UpgradePostgres};
 use self::connections::ConnectionOptions;
 pub use self::environment::{BadSetting, UnknownVariable, Unusable};
 pub use self::key_file::BadKey;
@@ -25,7 +27,7 @@ pub use self::listen::{Listen, NotAnAddress};
 use self::policies::{JsonlCheckOption, MimePolicyOption};
 use self::values::{MOST_BYTES, duration, positive_duration, size};
 use crate::blobs::{Location, Variables};
-use crate::domain::{ApiKey, ByteCount, KeyId, Limits};
+use crate::domain::{ApiKey, ByteCount, Limits, Origins};
 use crate::embedded;
 use crate::http::ConnectionLimits;
 use crate::memory;
@@ -61,98 +63,6 @@ impl CommandLine {
     pub fn read() -> Result<Self, Unusable> {
         environment::read(env::args_os(), env::vars_os())
     }
-}
-
-/// The command to run.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Serve the API and sweep periodically (the default).
-    Serve,
-    /// Bring the database schema up to date, then exit.
-    Migrate,
-    /// Expire and collect everything that is due now, print a summary, then exit.
-    Sweep,
-    /// Check the ledger and the store against each other, report inconsistencies, then exit.
-    ///
-    /// The exit status is 0 if everything is consistent (or was repaired), 3 if not, 4 if everything that can be
-    /// checked is consistent but the store does not list incomplete multipart uploads, and 1 if the check failed.
-    Fsck(Fsck),
-    /// Migrate the private PostgreSQL's data to the newest installed version, then exit.
-    ///
-    /// Nothing else may use the data directory in the meantime, and its disk needs room for a second copy of the data.
-    /// The old version's data is kept next to it as `postgres.` plus the version, until you delete it.
-    UpgradePostgres(UpgradePostgres),
-    /// Print the OpenAPI document, then exit.
-    Openapi,
-    /// Create, list and revoke API keys.
-    #[command(subcommand)]
-    Keys(KeysCommand),
-    /// Show whether the database and the store belong together, and relink them after a restore.
-    #[command(subcommand)]
-    Store(StoreCommand),
-}
-
-/// Options of `fsck`.
-#[derive(Debug, Args)]
-pub struct Fsck {
-    /// Read every part and verify its checksum against the ledger.
-    #[arg(long)]
-    pub deep: bool,
-    /// Delete objects and incomplete multipart uploads that no row refers to. Without this, nothing is changed.
-    #[arg(long)]
-    pub repair: bool,
-    /// Delete only objects and multipart uploads of at least this age.
-    #[arg(long, default_value = "1d", value_parser = duration)]
-    pub older_than: Duration,
-    /// Skip the repair if it would delete more than this share of the store, in percent of its objects or of its bytes:
-    /// a wrong or outdated database does not list most of the objects.
-    #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(..=100))]
-    pub max_deleted_share: u8,
-}
-
-/// Commands for the link between the database and the store.
-#[derive(Debug, Subcommand)]
-pub enum StoreCommand {
-    /// Show the identities recorded on both sides, and how many of a sample of each side's objects the other side has.
-    Show,
-    /// Link the database and the store under a new identity, so that they can be used together from now on.
-    ///
-    /// Needed after only one of them was restored, or after the store was moved without the object
-    /// `windlass-store.json`. A copy of the database that was left behind no longer matches the store.
-    Link {
-        /// Link them. Without this, only show what would be linked.
-        #[arg(long)]
-        yes: bool,
-    },
-}
-
-/// Options of `upgrade-postgres`.
-#[derive(Debug, Args)]
-pub struct UpgradePostgres {
-    /// Directory of the programs of the version that created the data; searched for if not set.
-    #[arg(long)]
-    pub from: Option<PathBuf>,
-}
-
-/// Commands for API keys.
-#[derive(Debug, Subcommand)]
-pub enum KeysCommand {
-    /// Create a key and print it; it is never shown again.
-    Create {
-        /// The project that the key gives access to; created if it does not exist.
-        #[arg(long, default_value = "default", value_parser = values::project_name)]
-        project: String,
-        /// The name of the key in listings.
-        #[arg(long, default_value = "unnamed", value_parser = values::key_name)]
-        name: String,
-    },
-    /// List the keys, without their secrets.
-    List,
-    /// Revoke a key immediately.
-    Revoke {
-        /// The key's id, as shown by `keys list`.
-        id: KeyId,
-    },
 }
 
 /// The minimum memory for buffering request and response bodies.
@@ -223,6 +133,11 @@ pub struct Options {
     /// as the bytes of a form arrive, and before an upload is completed.
     #[arg(long, global = true, env = "WINDLASS_JSONL_CHECK", default_value = "name")]
     jsonl_check: JsonlCheckOption,
+    /// The web pages that may use the API from a browser (CORS): their origins, separated by commas, such as
+    /// `https://app.example.com,http://localhost:3000`; `null` for pages without one; `*` alone for every page. A page
+    /// still needs a key. If not set, browsers let only pages of the service's own origin use it.
+    #[arg(long, global = true, env = "WINDLASS_CORS_ORIGINS")]
+    cors_origins: Option<Origins>,
     /// How long any database operation may take before the database counts as unavailable and clients get 503.
     #[arg(long, global = true, env = "WINDLASS_LEDGER_PATIENCE", default_value = "30s", value_parser = positive_duration)]
     ledger_patience: Duration,
@@ -284,6 +199,8 @@ pub struct Config {
     pub store_variables: Variables,
     /// The address to listen on.
     pub listen: Listen,
+    /// The web pages that may use the API from a browser; none if it is not set.
+    pub cors_origins: Option<Origins>,
     /// The data directory, as an absolute path.
     pub data_dir: PathBuf,
     /// An API key to create if it does not exist.
@@ -374,6 +291,7 @@ impl TryFrom<Options> for Config {
             store: typed.store.unwrap_or_else(|| Location::Directory(data_dir.join("objects"))),
             store_variables: Variables::new(env::vars_os()),
             listen: typed.listen,
+            cors_origins: typed.cors_origins,
             data_dir,
             api_key: key_file::choose(typed.api_key, typed.api_key_file)?,
             memory,

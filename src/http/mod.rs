@@ -11,6 +11,7 @@ mod connection;
 mod connections;
 mod content;
 mod content_coding;
+mod cors;
 mod error;
 mod exchange;
 mod files;
@@ -48,39 +49,51 @@ use self::connections::Connections;
 use self::error::ApiError;
 pub use self::openapi::document;
 use self::resource::at;
+use crate::domain::Origins;
 use crate::service::Service;
 
-fn routes(config: &mut ServiceConfig) {
+/// Where the operations are mounted: OpenAI's prefix, and the new and the old one of Azure's clients, which send an
+/// `api-version` that is ignored. A prefix of another one stands after it.
+pub const PREFIXES: [&str; 3] = ["/v1", "/openai/v1", "/openai"];
+
+fn routes(config: &mut ServiceConfig, cors_origins: Option<Data<Origins>>) {
+    if let Some(origins) = cors_origins {
+        config.app_data(origins);
+    }
     config
         .service(at("/livez").get(health::livez))
         .service(at("/readyz").get(health::readyz))
         .service(at("/metrics").get(health::metrics))
-        .service(at("/openapi.json").get(openapi::serve))
-        .service(
-            web::scope("/v1")
-                .wrap(from_fn(content_coding::refuse))
-                .wrap(from_fn(auth::authenticate))
-                .service(at("/uploads").get(uploads::list_uploads).post(uploads::create_upload))
-                .service(at("/uploads/{id}").get(uploads::retrieve_upload))
-                .service(at("/uploads/{id}/parts").get(uploads::list_upload_parts).post(uploads::add_upload_part))
-                .service(at("/uploads/{id}/complete").post(uploads::complete_upload))
-                .service(at("/uploads/{id}/cancel").post(uploads::cancel_upload))
-                .service(at("/files").get(files::list_files).post(files::create_file))
-                .service(at("/files/{id}").get(files::retrieve_file).delete(files::delete_file))
-                .service(at("/files/{id}/content").get(content::download_file))
-                .default_service(web::to(no_such_path)),
-        )
-        .default_service(web::to(no_such_path));
+        .service(at("/openapi.json").get(openapi::serve));
+    for prefix in PREFIXES {
+        let scope = web::scope(prefix).wrap(from_fn(content_coding::refuse)).wrap(from_fn(auth::authenticate));
+        config.service(scope.configure(operations).default_service(web::to(no_such_path)));
+    }
+    config.default_service(web::to(no_such_path));
+}
+
+/// The operations of the contract and its extensions, all of which need a key.
+fn operations(config: &mut ServiceConfig) {
+    config
+        .service(at("/uploads").get(uploads::list_uploads).post(uploads::create_upload))
+        .service(at("/uploads/{id}").get(uploads::retrieve_upload))
+        .service(at("/uploads/{id}/parts").get(uploads::list_upload_parts).post(uploads::add_upload_part))
+        .service(at("/uploads/{id}/complete").post(uploads::complete_upload))
+        .service(at("/uploads/{id}/cancel").post(uploads::cancel_upload))
+        .service(at("/files").get(files::list_files).post(files::create_file))
+        .service(at("/files/{id}").get(files::retrieve_file).delete(files::delete_file))
+        .service(at("/files/{id}/content").get(content::download_file));
 }
 
 /// Serves until told to stop; then takes no new connection, and gives those that are open
-/// `patience` to come to their end.
+/// `patience` to come to their end. Web pages of `cors_origins` may use it.
 ///
 /// # Errors
 /// When the listener cannot be used.
 pub async fn serve(
     service: Service,
     listener: TcpListener,
+    cors_origins: Option<Origins>,
     stop: CancellationToken,
     patience: Duration,
     limits: ConnectionLimits,
@@ -91,15 +104,18 @@ pub async fn serve(
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     let limits = limits.for_worker(workers);
     let accepted = limits.accepted();
+    let cors_origins = cors_origins.map(Data::new);
     let connections = move || {
         let (service, stopping, limits) = (service.clone(), stopping.clone(), limits.clone());
+        let cors_origins = cors_origins.clone();
         let app = App::new()
             .app_data(Data::new(service))
+            .wrap(from_fn(cors::preflight))
             .wrap_fn(|request, next| next.call(trailing_slash::removed(request)))
             // The last is the first to see a request.
             .wrap(from_fn(stamp::stamp))
             .wrap(from_fn(exchange::follow))
-            .configure(routes);
+            .configure(|config| routes(config, cors_origins));
         let http = HttpService::build()
             .graceful_shutdown_signal(move || {
                 let stopping = stopping.clone();

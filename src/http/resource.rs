@@ -1,9 +1,10 @@
 //! What a path offers: its methods, `HEAD` wherever there is `GET`, and for any other method a 405 that lists them in
-//! `Allow` (RFC 9110, section 15.5.6).
+//! `Allow` (RFC 9110, section 15.5.6). `OPTIONS` lists them, too.
 
 use actix_web::dev::{AppService, HttpServiceFactory};
+use actix_web::http::Method;
 use actix_web::http::header::{ALLOW, HeaderValue};
-use actix_web::{FromRequest, Handler, HttpRequest, Responder, ResponseError as _, Route, guard, web};
+use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Responder, ResponseError as _, Route, guard, web};
 
 use super::error::ApiError;
 
@@ -56,15 +57,17 @@ impl Resource {
 
 impl HttpServiceFactory for Resource {
     fn register(self, config: &mut AppService) {
-        let allow = self.allow.join(", ");
-        let not_allowed = move |request: HttpRequest| {
-            let error = ApiError::method_not_allowed(request.method().as_str(), request.path(), &allow);
-            let mut answer = error.error_response();
+        let allow = [&self.allow[..], &["OPTIONS"]].concat().join(", ");
+        let other = move |request: HttpRequest| {
+            let mut answer = match *request.method() {
+                Method::OPTIONS => HttpResponse::NoContent().finish(),
+                _ => ApiError::method_not_allowed(request.method().as_str(), request.path(), &allow).error_response(),
+            };
             if let Ok(allow) = HeaderValue::from_str(&allow) {
                 answer.headers_mut().insert(ALLOW, allow);
             }
             async { answer }
         };
-        self.inner.default_service(web::to(not_allowed)).register(config);
+        self.inner.default_service(web::to(other)).register(config);
     }
 }

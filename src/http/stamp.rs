@@ -14,6 +14,7 @@ use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
+use super::cors::Cors;
 use super::error::ApiError;
 use crate::telemetry::Shown;
 
@@ -59,20 +60,26 @@ impl Stamp {
 /// Those of the handlers, and [`ApiError::internal`] if one panicked.
 pub async fn stamp<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<B>, Error> {
     let stamp = Stamp::new(Instant::now());
+    let cors = Cors::of(&request);
     let (method, path) = (Shown(request.method().as_str()), Shown(request.path()));
     let span = tracing::info_span!("request", id = stamp.id, %method, %path);
     async {
         // Wrapped in an async block so that a panic in `call` itself is caught, too.
         let answered = AssertUnwindSafe(async { next.call(request).await }).catch_unwind().await;
+        let mark = |status: StatusCode, headers: &mut HeaderMap| {
+            stamp.log(status);
+            stamp.mark(headers);
+            if let Some(cors) = &cors {
+                cors.write(headers);
+            }
+        };
         if let Ok(answer) = answered {
             let mut answer = answer?;
-            stamp.log(answer.status());
-            stamp.mark(answer.headers_mut());
+            mark(answer.status(), answer.headers_mut());
             return Ok(answer);
         }
         let mut answer = ApiError::internal().error_response();
-        stamp.log(answer.status());
-        stamp.mark(answer.headers_mut());
+        mark(answer.status(), answer.headers_mut());
         Err(InternalError::from_response(ApiError::internal(), answer).into())
     }
     .instrument(span.clone())
@@ -81,10 +88,12 @@ pub async fn stamp<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Re
 
 #[cfg(test)]
 mod tests {
+    use actix_web::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, ORIGIN};
     use actix_web::middleware::from_fn;
     use actix_web::{App, HttpResponse, test, web};
 
     use super::*;
+    use crate::domain::Origins;
 
     async fn panics() -> HttpResponse {
         panic!("on purpose")
@@ -94,17 +103,20 @@ mod tests {
     async fn a_handler_that_panics_is_answered_with_500_and_the_next_request_is_served() {
         let app = App::new()
             .wrap(from_fn(stamp))
+            .app_data(web::Data::new(Origins::Any))
             .route("/panics", web::get().to(panics))
             .route("/works", web::get().to(async || "works"));
         let app = test::init_service(app).await;
         for (path, expected) in [("/panics", 500), ("/works", 200), ("/panics", 500)] {
-            let request = test::TestRequest::get().uri(path).to_request();
+            let request =
+                test::TestRequest::get().uri(path).insert_header((ORIGIN, "https://app.example.com")).to_request();
             let answer = test::try_call_service(&app, request).await;
             let answer =
                 answer.map_or_else(|error| error.error_response(), |it| it.into_parts().1.map_into_boxed_body());
             let (status, headers) = (answer.status(), answer.headers());
             assert_eq!(status, expected, "{path}");
             assert!(headers.contains_key(REQUEST_ID), "{path}");
+            assert!(headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN), "{path}: a page sees it, too");
         }
     }
 }
