@@ -59,10 +59,15 @@
 //! **Invariant: what must finish, finishes.** The service's work runs on its own runtime
 //! ([`service::Service::run`]); a client that goes away cancels a handler, never a commit, and a stop waits for it.
 //!
-//! **Invariant: memory is bounded.** Bytes are copied once into buffers of our own, two per body, out
-//! of a budget; a body that finds none waits, and is then turned away. A disk takes whole buffers
+//! **Invariant: memory is bounded.** Bytes are copied once into buffers of our own, two per body at most, out
+//! of a budget from which a body reserves as its bytes come (`service/memory_budget.rs`); one that finds none waits,
+//! and is then turned away. A disk takes whole buffers
 //! directly, past the page cache. A reader holds a bounded number of chunks, however slow he is, and none of a
 //! directory: what was read and checked there is sent from the page cache (`http/connection.rs`).
+//!
+//! **Invariant: no project keeps another one out.** A share of the memory for bodies, of the transactions and of what
+//! is read back is out of reach of whichever project has most of it; who waits is served by project in rotation
+//! (`service/memory_budget.rs`, `service/turns.rs`).
 //!
 //! **Invariant: a lost answer is found out, not guessed.** Whatever commits may be done twice, and is,
 //! until the ledger says what became of it or is away for too long (`service/attempts.rs`).
@@ -80,8 +85,8 @@
 //!
 //! # Start reading at
 //!
-//! `http/mod.rs` (what is offered) → `domain/upload.rs` (what it means) → `service/uploads.rs` and
-//! `service/intake.rs` (how it is done) → `migrations/` (what can be).
+//! `http/mod.rs` (what is offered) → `domain/upload.rs` (what it means) → `service/intake.rs` and
+//! `service/completion.rs` (how it is done) → `migrations/` (what can be).
 
 pub mod app;
 pub mod blobs;

@@ -4,6 +4,7 @@ mod auth;
 mod bad_input;
 mod content;
 mod expiry;
+mod fair_shares;
 mod files;
 mod forms;
 mod health;
