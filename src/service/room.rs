@@ -14,14 +14,14 @@ use super::{Error, Result};
 use crate::blobs::{Blobs, Buffer};
 use crate::domain::ProjectId;
 
-/// What a body gets first, and all that most of the slow ones need.
-const FIRST: usize = 8 * 1024;
-
 /// A disk takes whole pages.
 const PAGE_BYTES: u64 = 4096;
 
-/// What it gets next. From here on a buffer has the room of a whole chunk.
-const SECOND: usize = 64 * 1024;
+/// What a body gets first, and all that most of the slow ones need.
+const FIRST: usize = 4 * 1024;
+
+/// From here on a buffer has the room of a whole chunk; until then, it is replaced by one four times as large.
+const SMALL: usize = 64 * 1024;
 
 /// What a room grows by from then on.
 const STEP: usize = 256 * 1024;
@@ -70,13 +70,7 @@ impl ChunkSize {
 
     /// What a room of so many bytes grows to.
     fn after(self, limit: usize) -> usize {
-        let next = if limit < FIRST {
-            FIRST
-        } else if limit < SECOND {
-            SECOND
-        } else {
-            limit + STEP
-        };
+        let next = if limit < SMALL { (limit * 4).max(FIRST) } else { limit + STEP };
         next.min(self.most)
     }
 }
@@ -166,7 +160,7 @@ impl Room {
     pub(super) fn use_memory(&mut self, size: ChunkSize) -> Result<()> {
         self.limit = room_for(self.memory.bytes()).min(size.most).max(self.buffer.len());
         if self.limit > self.buffer.capacity() {
-            let room = if self.limit <= SECOND { self.limit } else { size.most };
+            let room = if self.limit <= SMALL { self.limit } else { size.most };
             let mut larger = Buffer::with_room(room).map_err(|_| Error::Busy)?;
             larger.extend(self.buffer.bytes());
             self.buffer = larger;

@@ -68,8 +68,8 @@ async fn hundreds_of_slow_bodies_leave_room_for_everybody(app: &TestApp) {
     let upload = app.client.upload(60 * MIB).await;
     let part = app.client.raw_part(&upload, &vec![1; 12 * MIB]);
     let mut slow = begin_many(app, 100, &part, 500).await;
-    slow.extend(begin_many(app, 50, &chunked(&part[..MIB]), 6_000).await);
-    slow.extend(begin_many(app, 50, &app.client.raw_file("slow", &vec![1; 12 * MIB]), 7_000).await);
+    slow.extend(begin_many(app, 50, &chunked(&part[..MIB]), 1_500).await);
+    slow.extend(begin_many(app, 50, &app.client.raw_file("slow", &vec![1; 12 * MIB]), 1_000).await);
     eventually("all of them are being received", async || receiving(app).await == 200).await;
     for client in [&app.client, &app.stranger] {
         is_taken(client, 5).await;
@@ -95,7 +95,7 @@ async fn a_form_keeps_its_memory_from_one_part_to_the_next(app: &TestApp) {
     let mut sending = begin(app, &form, 5 * MIB).await;
     eventually("it is being received", async || receiving(app).await == 1).await;
     let upload = app.client.upload(60 * MIB).await;
-    let part = app.client.raw_part(&upload, &vec![1; 12 * MIB]);
+    let part = app.client.raw_part(&upload, &vec![1; 5 * MIB]);
     let stalled = begin_many(app, 100, &part, MIB).await;
     eventually("others wait for memory", async || metric(app, "windlass_bodies_waiting").await > 0.0).await;
     sending.write_all(&form[5 * MIB..]).await.unwrap();
@@ -119,7 +119,7 @@ async fn a_form_keeps_its_memory_from_one_part_to_the_next(app: &TestApp) {
 
 async fn a_body_of_every_size_comes_back_as_it_was(app: &TestApp) {
     let (kib, chunk) = (1024, if app.store.directory().is_some() { 384 } else { 5 * 1024 } * 1024);
-    for around in [8 * kib, 64 * kib, 320 * kib, chunk, 2 * chunk] {
+    for around in [4 * kib, 16 * kib, 64 * kib, 320 * kib, chunk, 2 * chunk] {
         for bytes in [around - 1, around, around + 1] {
             is_taken(&app.client, bytes).await;
         }
@@ -178,8 +178,8 @@ async fn a_long_list_that_does_not_fit_fails_without_a_lock(app: &TestApp) {
     let mut lock = app.pool.begin().await.unwrap();
     lock.execute("select from upload for update").await.unwrap();
     let complete = async |parts: &[String]| -> Answer {
-        let body = json!({ "part_ids": parts });
-        let request = app.client.post(&format!("/v1/uploads/{upload}/complete"), &body);
+        let (path, body) = (format!("/v1/uploads/{upload}/complete"), json!({ "part_ids": parts }));
+        let request = app.client.post(&path, &body);
         timeout(Duration::from_secs(20), request).await.expect("it does not wait for the lock")
     };
     let too_few = complete(&parts[1..]).await.error(400, Some("part_ids"));
