@@ -84,9 +84,12 @@ async fn small_parts_and_other_projects_do_not_wait_for_the_bodies_of_one(app: &
     let part = app.client.raw_part(&upload, &vec![1; 12 * MIB]);
     let stalled = begin_many(app, 100, &part, 3 * MIB).await;
     eventually("they wait for memory", async || metric(app, "windlass_bodies_waiting").await > 0.0).await;
-    is_taken(&app.client, 5).await;
+    // What they leave of their project's share is taken by smaller ones.
+    let smaller = begin_many(app, 100, &app.client.raw_part(&upload, &[1; 6_000]), 300).await;
+    let small = begin_many(app, 10, &app.client.raw_part(&upload, &[1; 4_000]), 2_500).await;
+    is_taken(&app.client, 4_000).await;
     is_taken(&app.stranger, 6 * MIB).await;
-    drop(stalled);
+    drop((stalled, smaller, small));
 }
 
 async fn a_form_keeps_its_memory_from_one_part_to_the_next(app: &TestApp) {
