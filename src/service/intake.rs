@@ -50,7 +50,7 @@ enum Way {
     /// Into the ledger, unless it turns out to be too large.
     Ledger { content: Vec<u8>, memory: Reserved },
     /// Into the store.
-    Store(ObjectIntake),
+    Store(Box<ObjectIntake>),
 }
 
 impl Service {
@@ -74,20 +74,17 @@ impl Service {
         self.check_store()?;
         let space = self.space.admit(expected.unwrap_or(0).min(self.limits.part_bytes.get()))?;
         let small = self.limits.ledger_part_bytes.get();
-        let way = match expected.filter(|it| small > 0 && *it <= small + AROUND_BYTES) {
-            Some(most) => {
-                let mut memory = self.memory_of_small.nothing_for(target.project);
-                memory.grow(most.min(FIRST_BYTES), most).await?;
-                Way::Ledger { content: Vec::new(), memory }
-            }
-            None => {
-                let room = match kept {
-                    Some(_) => Room::empty(&self.memory, target.project),
-                    None => self.first_room(target, expected).await?,
-                };
-                let rooms = kept.unwrap_or_default();
-                Way::Store(self.run(move |it| it.begin_object(target, expected, room, rooms)).await?)
-            }
+        let way = if let Some(most) = expected.filter(|it| small > 0 && *it <= small + AROUND_BYTES) {
+            let mut memory = self.memory_of_small.nothing_for(target.project);
+            memory.grow(most.min(FIRST_BYTES), most).await?;
+            Way::Ledger { content: Vec::new(), memory }
+        } else {
+            let room = match kept {
+                Some(_) => Room::empty(&self.memory, target.project),
+                None => self.first_room(target, expected).await?,
+            };
+            let rooms = kept.unwrap_or_default();
+            Way::Store(Box::new(self.run(move |it| it.begin_object(target, expected, room, rooms)).await?))
         };
         Ok(Intake { service: self.clone(), target, expected, taken: 0, crc64: Crc64Digest::new(), space, way })
     }
@@ -171,7 +168,7 @@ impl Intake {
                 let mut object = self.service.run(move |it| it.begin_object(target, expected, room, rooms)).await?;
                 object.write(&before).await?;
                 object.write(bytes).await?;
-                self.way = Way::Store(object);
+                self.way = Way::Store(Box::new(object));
             }
             Way::Store(object) => object.write(bytes).await?,
         }

@@ -132,12 +132,11 @@ impl Service {
                 if let Some(end) = chunk.end {
                     return Ok(end.of(part));
                 }
-                let next = match timeout(SPARE_KEPT, chunks.recv()).await {
-                    Ok(next) => next,
-                    Err(_) => {
-                        rooms.drop_spare();
-                        chunks.recv().await
-                    }
+                let next = if let Ok(next) = timeout(SPARE_KEPT, chunks.recv()).await {
+                    next
+                } else {
+                    rooms.drop_spare();
+                    chunks.recv().await
                 };
                 chunk = next.ok_or(Error::Interrupted)?;
             }

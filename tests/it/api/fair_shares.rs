@@ -188,7 +188,7 @@ async fn a_long_list_that_does_not_fit_fails_without_a_lock(app: &TestApp) {
     let too_few = complete(&parts[1..]).await.error(400, Some("part_ids"));
     let message = too_few["message"].as_str().unwrap();
     assert!(message.contains("1001 bytes") && message.contains("1002 bytes"), "{message}");
-    let unknown = complete(&[&parts[1..], &[strange.clone()]].concat()).await.error(400, Some("part_ids"));
+    let unknown = complete(&[&parts[1..], std::slice::from_ref(&strange)].concat()).await.error(400, Some("part_ids"));
     assert!(unknown["message"].as_str().unwrap().contains(&strange), "{unknown}");
     lock.rollback().await.unwrap();
     let completed = complete(&parts).await.ok();
