@@ -17,9 +17,11 @@ use crate::support::store::object_name;
 use crate::support::{Client, OBJECTS_ONLY, StoreKind, TestApp, eventually};
 
 crate::on_a_directory_and_s3! {
-    hundreds_of_slow_bodies_leave_room_for_everybody (WINDLASS_BUFFER_BYTES = "16MiB");
-    small_parts_and_other_projects_do_not_wait_for_the_bodies_of_one (WINDLASS_BUFFER_BYTES = "16MiB");
-    a_form_keeps_its_memory_from_one_part_to_the_next (WINDLASS_BUFFER_BYTES = "16MiB", WINDLASS_MAX_PART_BYTES = "6MiB");
+    hundreds_of_slow_bodies_leave_room_for_everybody (WINDLASS_BUFFER_BYTES = "16MiB", WINDLASS_BODY_IDLE = "1h");
+    small_parts_and_other_projects_do_not_wait_for_the_bodies_of_one
+        (WINDLASS_BUFFER_BYTES = "16MiB", WINDLASS_BODY_IDLE = "1h");
+    a_form_keeps_its_memory_from_one_part_to_the_next
+        (WINDLASS_BUFFER_BYTES = "16MiB", WINDLASS_MAX_PART_BYTES = "6MiB", WINDLASS_BODY_IDLE = "1h");
     a_body_of_every_size_comes_back_as_it_was (WINDLASS_BUFFER_BYTES = "16MiB", WINDLASS_MAX_PART_BYTES = "12MiB");
     completions_that_wait_for_locks_leave_transactions_to_other_projects;
     a_long_list_that_does_not_fit_fails_without_a_lock;
