@@ -145,8 +145,8 @@ impl Service {
         Ok(Upload { status: UploadStatus::Completed(Some(file)), ..assembly.upload().clone() })
     }
 
-    /// Holds the MD5 of the listed Parts in their order against the client's. Gives the Upload where the same was asked,
-    /// and done, before.
+    /// Holds the MD5 of the listed Parts in their order against the client's. Gives the Upload where the same was
+    /// asked, and done, before.
     async fn check_md5(
         &self,
         project: ProjectId,
