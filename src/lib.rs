@@ -60,14 +60,19 @@
 //! **Invariant: what must finish, finishes.** The service's work runs on its own runtime
 //! ([`service::Service::run`]); a client that goes away cancels a handler, never a commit, and a stop waits for it.
 //!
-//! **Invariant: memory is bounded.** Bytes are copied once into buffers of our own, two per body, out
-//! of a budget; a body that finds none waits, and is then turned away. A disk takes whole buffers
+//! **Invariant: memory is bounded.** Bytes are copied once into buffers of our own, two per body at most, out
+//! of a budget from which a body reserves as its bytes come (`service/memory_budget.rs`); one that finds none waits,
+//! and is then turned away. A disk takes whole buffers
 //! directly, past the page cache. A reader holds a bounded number of chunks, however slow he is, and none of a
 //! directory: what was read and checked there is sent from the page cache (`http/connection.rs`).
 //!
 //! **Invariant: what a client can hold is bounded**, with or without a key: connections in number, and each head,
 //! body, response and pause in bytes and time (`http/activity.rs`). Every response is seen: where it comes before the
 //! end of the body, the rest is discarded within bounds, and the connection closes.
+//!
+//! **Invariant: no project keeps another one out.** A share of the memory for bodies, of the transactions and of what
+//! is read back is out of reach of whichever project uses most of it; waiting requests are served by project in rotation
+//! (`service/memory_budget.rs`, `service/turns.rs`).
 //!
 //! **Invariant: a lost answer is found out, not guessed.** Whatever commits may be done twice, and is,
 //! until the ledger says what became of it or is away for too long (`service/attempts.rs`).
@@ -85,8 +90,8 @@
 //!
 //! # Start reading at
 //!
-//! `http/mod.rs` (what is offered) → `domain/upload.rs` (what it means) → `service/uploads.rs` and
-//! `service/intake.rs` (how it is done) → `migrations/` (what can be).
+//! `http/mod.rs` (what is offered) → `domain/upload.rs` (what it means) → `service/intake.rs` and
+//! `service/completion.rs` (how it is done) → `migrations/` (what can be).
 
 pub mod app;
 pub mod blobs;

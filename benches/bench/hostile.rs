@@ -1,8 +1,10 @@
-//! Bodies that are made to be hard to read, against one of random bytes: what they cost the server.
+//! Bodies that are made to be hard to read, against one of random bytes: what they cost the server. Then what other
+//! clients notice of those who hold what there is little of (`neighbours`).
 
 use tokio::runtime::Runtime;
 
 use crate::ingest::{BODY, in_parallel, random_body};
+use crate::neighbours;
 use crate::process::{cpu_seconds, peak_mib, reset_peak};
 use crate::support::StoreKind;
 use crate::table::{Table, median};
@@ -46,4 +48,5 @@ pub fn run() {
         table.row(name, &[format!("{cost:.2}"), format!("{:.2}", cost / normal), peak.to_string()]);
     }
     table.print();
+    neighbours::run(&runtime, &bodies[0].1);
 }

@@ -14,6 +14,7 @@ mod ingest;
 mod load;
 mod memory;
 mod metadata;
+mod neighbours;
 mod peers;
 mod process;
 mod slow;

@@ -9,7 +9,7 @@ use sqlx::{Executor as _, PgPool};
 use tempfile::TempDir;
 
 use crate::http::{Answer, Connection};
-use crate::support::program::Program;
+use crate::support::program::{self, Program};
 use crate::support::store::Store;
 use crate::support::{StoreKind, cluster};
 
@@ -76,7 +76,21 @@ impl Windlass {
 
     /// A client for every one who measures.
     pub fn client(&self) -> Client {
-        Client { connection: Connection::open(self.address()), address: self.address().to_owned() }
+        self.client_with(KEY)
+    }
+
+    /// A client with another key.
+    pub fn client_with(&self, key: &str) -> Client {
+        let (connection, address) = (Connection::open(self.address()), self.address().to_owned());
+        Client { connection, address, key: key.to_owned() }
+    }
+
+    /// A key of another project.
+    pub fn key_of(&self, project: &str) -> String {
+        let settings: Vec<_> = self.settings.clone().into_iter().collect();
+        let made = program::run(&settings, &["keys", "create", "--project", project]);
+        assert!(made.status.success(), "{made:?}");
+        String::from_utf8(made.stdout).unwrap().trim().to_owned()
     }
 
     /// Waits until nothing is stored any more.
@@ -92,14 +106,20 @@ impl Windlass {
 pub struct Client {
     connection: Connection,
     address: String,
+    key: String,
 }
 
 impl Client {
     pub fn json(&mut self, start: &str, body: &str) -> Value {
-        let headers = format!("authorization: Bearer {KEY}\r\ncontent-type: application/json\r\n");
-        let answer = self.connection.send(start, &headers, &[body.as_bytes()], true);
+        let answer = self.ask(start, body);
         assert_eq!(answer.status, 200, "{start}: {}", String::from_utf8_lossy(&answer.body));
         serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    /// Whatever is answered.
+    pub fn ask(&mut self, start: &str, body: &str) -> Answer {
+        let headers = format!("authorization: Bearer {}\r\ncontent-type: application/json\r\n", self.key);
+        self.connection.send(start, &headers, &[body.as_bytes()], true)
     }
 
     /// An Upload's id.
@@ -143,7 +163,7 @@ impl Client {
     /// Downloads a File, or a stretch of it, and throws it away; how many bytes it had.
     pub fn download(&mut self, file: &str, range: Option<(u64, u64)>) -> u64 {
         let range = range.map_or_else(String::new, |(first, last)| format!("range: bytes={first}-{last}\r\n"));
-        let headers = format!("authorization: Bearer {KEY}\r\n{range}");
+        let headers = format!("authorization: Bearer {}\r\n{range}", self.key);
         let answer = self.connection.send(&format!("GET /v1/files/{file}/content"), &headers, &[], false);
         assert!(matches!(answer.status, 200 | 206), "{}", answer.status);
         answer.length
@@ -151,7 +171,7 @@ impl Client {
 
     /// Asks for a File of so many bytes, and leaves it to the caller to read them.
     pub fn begin_download(mut self, file: &str, bytes: u64) -> Connection {
-        let headers = format!("authorization: Bearer {KEY}\r\n");
+        let headers = format!("authorization: Bearer {}\r\n", self.key);
         assert_eq!(self.connection.ask(&format!("GET /v1/files/{file}/content"), &headers), bytes);
         self.connection
     }
@@ -159,7 +179,7 @@ impl Client {
     /// A form of one field.
     fn form(&mut self, start: &str, name: &str, bytes: &[u8]) -> Answer {
         let headers =
-            format!("authorization: Bearer {KEY}\r\ncontent-type: multipart/form-data; boundary={BOUNDARY}\r\n");
+            format!("authorization: Bearer {}\r\ncontent-type: multipart/form-data; boundary={BOUNDARY}\r\n", self.key);
         let head = format!(
             "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"upload\"\r\n\
              Content-Type: application/octet-stream\r\n\r\n"

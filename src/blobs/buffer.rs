@@ -9,6 +9,10 @@ use memmap2::MmapMut;
 /// What memory and files are divided into: direct writes begin and end at multiples of it.
 pub(super) const PAGE_BYTES: usize = 4096;
 
+/// From here on the system may use huge pages.
+#[cfg(target_os = "linux")]
+const HUGE_PAGE_BYTES: usize = 2 * 1024 * 1024;
+
 /// Bytes on their way, beginning at a page of memory. There is room for a fixed number of them.
 ///
 /// Invariant: the memory is the system's own, and goes back to it with the buffer. From the allocator it
@@ -26,6 +30,11 @@ impl Buffer {
     /// When the system has no memory for it.
     pub fn with_room(bytes: usize) -> io::Result<Self> {
         let memory = MmapMut::map_anon(bytes.max(1).next_multiple_of(PAGE_BYTES))?;
+        // With huge pages the first byte would take as much memory as half of a bucket's chunk.
+        #[cfg(target_os = "linux")]
+        if bytes >= HUGE_PAGE_BYTES {
+            memory.advise(memmap2::Advice::NoHugePage).ok();
+        }
         Ok(Self { memory: Some(memory), length: 0 })
     }
 
@@ -44,9 +53,9 @@ impl Buffer {
         self.length == 0
     }
 
-    /// How many more it takes as it is.
-    pub fn room(&self) -> usize {
-        self.memory.as_ref().map_or(0, |it| it.len() - self.length)
+    /// How many it takes in all.
+    pub fn capacity(&self) -> usize {
+        self.memory.as_ref().map_or(0, |it| it.len())
     }
 
     /// Takes more bytes.
@@ -106,7 +115,7 @@ mod tests {
         assert_eq!((bytes.len(), bytes[3_999]), (10_000, 1));
         drop(bytes);
         let mut buffer = shared.reclaim();
-        assert!(buffer.is_empty() && buffer.room() >= 10_000);
+        assert!(buffer.is_empty() && buffer.capacity() >= 10_000);
         buffer.extend(b"next");
         assert_eq!((buffer.bytes(), buffer.bytes().as_ptr()), (&b"next"[..], page));
     }
@@ -122,7 +131,7 @@ mod tests {
         let mut buffer = Buffer::with_room(10).unwrap();
         buffer.extend(b"bytes");
         let (bytes, shared) = buffer.share();
-        assert_eq!(shared.reclaim().room(), 0);
+        assert_eq!(shared.reclaim().capacity(), 0);
         assert_eq!(&bytes[..], b"bytes");
     }
 }

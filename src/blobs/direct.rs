@@ -10,7 +10,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use super::buffer::PAGE_BYTES;
 
 /// Fewer bytes than that are not worth a way of their own.
-const WORTHWHILE_BYTES: usize = 64 * 1024;
+pub(super) const WORTHWHILE_BYTES: usize = 64 * 1024;
 
 #[cfg(target_os = "linux")]
 const PAST_THE_CACHE: OFlag = OFlag::O_DIRECT;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::buffer::Buffer;
-use super::direct::DirectFile;
+use super::direct::{DirectFile, WORTHWHILE_BYTES};
 use super::identity::{self, Identity};
 use super::listing::{self, Listed, Listing};
 use super::root::Root;
@@ -26,6 +26,9 @@ use crate::domain::{Crc64Digest, StoreId};
 
 /// One write: large enough to keep a disk busy, small enough for many bodies at once.
 pub(super) const CHUNK_BYTES: usize = 384 * 1024;
+
+/// One write where memory is short: still past the page cache.
+pub(super) const LEAST_CHUNK_BYTES: usize = WORTHWHILE_BYTES;
 
 /// What is read and checked in one visit to a thread that may block: with less, more time goes into the
 /// visits. No memory is held for it.

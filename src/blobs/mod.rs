@@ -25,7 +25,7 @@ mod variables;
 
 use std::fmt;
 use std::io;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -183,11 +183,11 @@ impl Blobs {
         }
     }
 
-    /// How many bytes a writer takes at once, but for the last time.
-    pub fn chunk_bytes(&self) -> usize {
+    /// How many bytes a writer takes at once, at least and at most; the last time it may be less.
+    pub fn chunk_bytes(&self) -> RangeInclusive<usize> {
         match self {
-            Self::Directory(_) => directory::CHUNK_BYTES,
-            Self::Remote(_) => remote::CHUNK_BYTES,
+            Self::Directory(_) => directory::LEAST_CHUNK_BYTES..=directory::CHUNK_BYTES,
+            Self::Remote(_) => remote::CHUNK_BYTES..=remote::CHUNK_BYTES,
         }
     }
 

@@ -139,6 +139,11 @@ impl Db {
         Ok(Tx::begin(&self.transactions).await?)
     }
 
+    /// How many transactions there can be at a time.
+    pub fn transactions_at_once(&self) -> usize {
+        self.transactions.status().max_size
+    }
+
     /// Checks that the database responds and is writable.
     ///
     /// # Errors

@@ -168,7 +168,7 @@ impl From<service::Error> for ApiError {
                     "The server's store is not there, or is not the one that belongs to its database. The server's log says what to check.",
                 );
             }
-            E::Busy => return Self::unavailable("The server is receiving as much as it can. Try again in a moment."),
+            E::Busy => return Self::unavailable("The server is doing as much as it can. Try again in a moment."),
             E::DiskFull => {
                 return Self::unavailable("The server's disk is full. Deleting files makes space; try again later.");
             }

@@ -172,7 +172,7 @@ pub async fn complete_upload(
 ) -> Result<Json<UploadBody>, ApiError> {
     let id = upload_id(&id)?;
     let (order, md5) = CompleteUploadBody::parse(&read_small(body, service.limits()).await?)?;
-    let upload = service.run_at_length(|it| it.complete_upload(asker.0, id, order, md5)).await?;
+    let upload = service.complete_upload(asker.0, id, order, md5).await?;
     Ok(Json(upload.into()))
 }
 

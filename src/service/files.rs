@@ -53,7 +53,7 @@ impl Service {
 
     /// `begun` says that an earlier attempt got as far as to commit, perhaps with success.
     async fn try_delete(&self, project: ProjectId, id: FileId, begun: &mut bool) -> Result<()> {
-        let mut tx = self.db.begin().await?;
+        let (mut tx, _turn) = self.begin(project).await?;
         if !files::mark_deleted(&mut tx, project, id).await? {
             return if *begun { Ok(()) } else { Err(Error::NoSuchFile(id)) };
         }

@@ -1,9 +1,12 @@
 //! A File sent in one request (`POST /v1/files`): an Upload inside the service, whose Parts are cut
 //! here and whose name and purpose may come after its bytes. One way in for every byte.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
 use super::intake::Target;
+use super::room::Rooms;
 use super::{Error, FormJsonl, Intake, Result, Service};
 use crate::crash::CrashPoint;
 use crate::db::uploads::Origin;
@@ -21,6 +24,8 @@ pub struct FormIntake {
     expected: Option<u64>,
     jsonl: FormJsonl,
     part: Option<Intake>,
+    /// The memory of the Part before, for the next one: it does not wait for memory in the middle of a file.
+    kept: Option<Arc<Rooms>>,
     stored: Vec<PartId>,
     taken: u64,
     /// Tells the task that watches over the Upload that it has come to its end.
@@ -45,17 +50,8 @@ impl Service {
                 watcher.give_up_form(project, upload).await;
             }
         });
-        Ok(FormIntake {
-            service: self,
-            project,
-            upload,
-            expected,
-            jsonl,
-            part: None,
-            stored: Vec::new(),
-            taken: 0,
-            done,
-        })
+        let (part, kept, stored) = (None, None, Vec::new());
+        Ok(FormIntake { service: self, project, upload, expected, jsonl, part, kept, stored, taken: 0, done })
     }
 
     /// Cancels the Upload of a form that nobody completes any more, unless it has ended already: a client may go away
@@ -96,7 +92,7 @@ impl Service {
         order: &PartOrder,
         begun: &mut bool,
     ) -> Result<File> {
-        let mut tx = self.db.begin().await?;
+        let (mut tx, _turn) = self.begin(project).await?;
         if !uploads::declare_form(&mut tx, project, upload, declaration).await? {
             let made = if *begun { files::find(&mut tx, project, upload.file()).await? } else { None };
             return made.ok_or(Error::Expired(upload));
@@ -106,7 +102,7 @@ impl Service {
             .await?
             .ok_or(Error::NoSuchUpload(upload))?
             .into_pending()?;
-        let completed = self.assemble(&mut tx, project, pending, order, None).await?;
+        let completed = self.assemble(&mut tx, project, pending, order, None, None).await?;
         *begun = true;
         db::commit(tx).await?;
         CrashPoint::CompletionCommitted.passed();
@@ -169,14 +165,16 @@ impl FormIntake {
         Ok(file)
     }
 
-    async fn begin_part(&self) -> Result<Intake> {
+    async fn begin_part(&mut self) -> Result<Intake> {
         let target = Target { project: self.project, upload: self.upload, origin: Origin::Form };
-        self.service.begin_intake(target, self.expected).await
+        self.service.begin_intake(target, self.expected, self.kept.take()).await
     }
 
     async fn end_part(&mut self, part: Option<Intake>) -> Result<()> {
         if let Some(part) = part {
-            self.stored.push(part.finish().await?.id);
+            let (part, kept) = part.finish_and_keep().await?;
+            self.stored.push(part.id);
+            self.kept = kept;
         }
         Ok(())
     }

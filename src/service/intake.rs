@@ -5,13 +5,13 @@
 //! goes into the store as it comes (`service/objects.rs`).
 
 use std::mem;
-
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use std::sync::Arc;
 
 use super::disk_space::Allowance;
 use super::md5_chain::LinkUnderWay;
+use super::memory_budget::Reserved;
 use super::objects::ObjectIntake;
+use super::room::{Room, Rooms};
 use super::{Error, Result, Service};
 use crate::crash::CrashPoint;
 use crate::db::contents::{self, NewPart};
@@ -19,12 +19,12 @@ use crate::db::uploads::Origin;
 use crate::db::{parts, uploads};
 use crate::domain::{ByteCount, Crc64, Crc64Digest, Md5Link, Part, PartId, ProjectId, UploadId};
 
-/// What a connection and the reader of its form hold of a large body, besides the two buffers.
-const BESIDE_BYTES: u64 = 1024 * 1024;
-
 /// What a form usually has around one small field: its boundary twice, a name, a type. One that has more
 /// goes into the store.
-const AROUND_BYTES: u64 = 1024;
+pub(super) const AROUND_BYTES: u64 = 1024;
+
+/// What a small body reserves before it has sent that much.
+const FIRST_BYTES: u64 = 1024;
 
 /// What the Parts of a body are for.
 #[derive(Clone, Copy)]
@@ -48,9 +48,9 @@ pub struct Intake {
 
 enum Way {
     /// Into the ledger, unless it turns out to be too large.
-    Ledger { content: Vec<u8>, memory: Option<OwnedSemaphorePermit> },
+    Ledger { content: Vec<u8>, memory: Reserved },
     /// Into the store.
-    Store(ObjectIntake),
+    Store(Box<ObjectIntake>),
 }
 
 impl Service {
@@ -61,34 +61,32 @@ impl Service {
     /// When the Upload is unknown, has ended or is full, as far as that is checked already, or when memory or disk
     /// space is insufficient.
     pub async fn begin_part(&self, project: ProjectId, upload: UploadId, expected: Option<u64>) -> Result<Intake> {
-        self.begin_intake(Target { project, upload, origin: Origin::Client }, expected).await
+        self.begin_intake(Target { project, upload, origin: Origin::Client }, expected, None).await
     }
 
-    /// The same for any kind of Upload.
-    pub(super) async fn begin_intake(&self, target: Target, expected: Option<u64>) -> Result<Intake> {
+    /// The same for any kind of Upload. What a Part before it has reserved for the same body is `kept` for it.
+    pub(super) async fn begin_intake(
+        &self,
+        target: Target,
+        expected: Option<u64>,
+        kept: Option<Arc<Rooms>>,
+    ) -> Result<Intake> {
         self.check_store()?;
         let space = self.space.admit(expected.unwrap_or(0).min(self.limits.part_bytes.get()))?;
-        let memory = self.reserve_buffers(expected).await?;
-        let most = self.limits.ledger_part_bytes.get();
-        let may_be_small = most > 0 && expected.is_some_and(|it| it <= most + AROUND_BYTES);
-        let way = if may_be_small {
-            Way::Ledger { content: Vec::new(), memory: Some(memory) }
+        let small = self.limits.ledger_part_bytes.get();
+        let way = if let Some(most) = expected.filter(|it| small > 0 && *it <= small + AROUND_BYTES) {
+            let mut memory = self.memory_of_small.nothing_for(target.project);
+            memory.grow(most.min(FIRST_BYTES), most).await?;
+            Way::Ledger { content: Vec::new(), memory }
         } else {
-            Way::Store(self.run(move |it| it.begin_object(target, expected, Some(memory))).await?)
+            let room = match kept {
+                Some(_) => Room::empty(&self.memory, target.project),
+                None => self.first_room(target, expected).await?,
+            };
+            let rooms = kept.unwrap_or_default();
+            Way::Store(Box::new(self.run(move |it| it.begin_object(target, expected, room, rooms)).await?))
         };
         Ok(Intake { service: self.clone(), target, expected, taken: 0, crc64: Crc64Digest::new(), space, way })
-    }
-
-    /// Sets memory aside for two chunks and what is held beside them, or for the whole body where that is less.
-    async fn reserve_buffers(&self, expected: Option<u64>) -> Result<OwnedSemaphorePermit> {
-        let most = 2 * self.blobs.chunk_bytes() as u64 + BESIDE_BYTES;
-        let kib = expected.map_or(most, |it| it.min(most)).div_ceil(1024).max(1);
-        let all = self.limits.bodies_bytes() / 1024;
-        let kib = u32::try_from(kib.min(all)).unwrap_or(u32::MAX);
-        timeout(self.limits.buffer_wait, self.buffers.clone().acquire_many_owned(kib))
-            .await
-            .map_err(|_| Error::Busy)?
-            .map_err(|_| Error::Interrupted)
     }
 
     /// What kept a Part from being begun or counted.
@@ -156,14 +154,20 @@ impl Intake {
         self.space.take(bytes.len())?;
         self.crc64.update(bytes);
         match &mut self.way {
-            Way::Ledger { content, .. } if self.taken <= small => content.extend_from_slice(bytes),
-            Way::Ledger { content, memory } => {
-                let (before, memory) = (mem::take(content), memory.take());
-                let (target, expected) = (self.target, self.expected);
-                let mut object = self.service.run(move |it| it.begin_object(target, expected, memory)).await?;
+            Way::Ledger { content, memory } if self.taken <= small => {
+                if self.taken > memory.bytes() {
+                    memory.grow(self.taken, self.expected.unwrap_or(small)).await?;
+                }
+                content.extend_from_slice(bytes);
+            }
+            Way::Ledger { content, .. } => {
+                let before = mem::take(content);
+                let (target, expected, rooms) = (self.target, self.expected, Arc::default());
+                let room = self.service.first_room(target, expected).await?;
+                let mut object = self.service.run(move |it| it.begin_object(target, expected, room, rooms)).await?;
                 object.write(&before).await?;
                 object.write(bytes).await?;
-                self.way = Way::Store(object);
+                self.way = Way::Store(Box::new(object));
             }
             Way::Store(object) => object.write(bytes).await?,
         }
@@ -188,6 +192,11 @@ impl Intake {
     /// # Errors
     /// When it is empty, the store failed, or its Upload is unknown or has ended meanwhile.
     pub async fn finish(self) -> Result<Part> {
+        Ok(self.finish_and_keep().await?.0)
+    }
+
+    /// The same; what is reserved may be kept for the Part that comes next in the same body.
+    pub(super) async fn finish_and_keep(self) -> Result<(Part, Option<Arc<Rooms>>)> {
         let limit = self.service.limits.part_bytes;
         let bytes = ByteCount::try_from(self.taken).map_err(|_| Error::PartTooLarge(limit))?;
         if bytes == ByteCount::ZERO {
@@ -196,14 +205,14 @@ impl Intake {
         }
         let (target, crc64) = (self.target, self.crc64.finish());
         match self.way {
-            Way::Store(object) => object.finish(bytes, crc64).await,
+            Way::Store(object) => object.finish(bytes, crc64).await.map(|(part, rooms)| (part, Some(rooms))),
             Way::Ledger { content, memory } => {
                 let keep = |it: Service| async move {
                     let kept = it.keep(target, content, crc64).await;
                     drop(memory);
                     kept
                 };
-                self.service.run(keep).await
+                Ok((self.service.run(keep).await?, None))
             }
         }
     }

@@ -2,6 +2,7 @@
 //! its Parts before it is completed.
 
 use std::io;
+use std::sync::Arc;
 
 use super::{Error, Result, Service};
 use crate::db::parts;
@@ -51,14 +52,20 @@ impl Service {
 
     /// Checks each line of the listed Parts of a pending Upload, where that is asked for. What has ended is left to the
     /// completion, which gives the reason or the same answer again.
-    pub(super) async fn check_jsonl(&self, project: ProjectId, id: UploadId, order: &PartOrder) -> Result<()> {
+    pub(super) async fn check_jsonl(&self, project: ProjectId, id: UploadId, order: &Arc<PartOrder>) -> Result<()> {
         if !self.limits.jsonl_check.reads_lines(None) {
             return Ok(());
         }
-        let Some(upload) = self.pending_with_lines(project, id).await? else { return Ok(()) };
-        match self.check_lines(&upload, order).await {
+        let find = async move |it: Self| it.pending_with_lines(project, id).await;
+        let Some(upload) = self.run_at_length(find).await? else { return Ok(()) };
+        let (turn, listed) = (self.turns.read_backs.take(project).await, Arc::clone(order));
+        let check = async move |it: Self| {
+            let _turn = turn;
+            it.check_lines(project, &upload, &listed).await
+        };
+        match self.run_at_length(check).await {
             // What ended meanwhile may have lost its Parts: then that is the reason.
-            Err(error) => self.pending_with_lines(project, id).await?.map_or(Ok(()), |_| Err(error)),
+            Err(error) => self.run_at_length(find).await?.map_or(Ok(()), |_| Err(error)),
             Ok(()) => Ok(()),
         }
     }
@@ -70,17 +77,18 @@ impl Service {
         Ok(Some(upload).filter(|it| has_lines && matches!(it.status, UploadStatus::Pending)))
     }
 
-    async fn check_lines(&self, upload: &Upload, order: &PartOrder) -> Result<()> {
+    async fn check_lines(&self, project: ProjectId, upload: &Upload, order: &PartOrder) -> Result<()> {
         let stored = self.patiently(parts::list_stored(&self.db, upload.id)).await?;
-        self.read_lines(upload.declaration.purpose, in_order(upload, order, stored)?).await
+        self.read_lines(project, upload.declaration.purpose, in_order(upload, order, stored)?).await
     }
 
     /// Reads Parts one after another, up to the first line that is wrong.
-    async fn read_lines(&self, purpose: Purpose, parts: Vec<Part>) -> Result<()> {
+    async fn read_lines(&self, project: ProjectId, purpose: Purpose, parts: Vec<Part>) -> Result<()> {
         let mut lines = JsonLines::default();
         let mut stretches = self.read_parts(parts.into_iter().map(|part| (part, 0..part.bytes.get())).collect());
         while let Some(stretch) = stretches.next().await {
             let stretch = stretch?;
+            let _turn = self.turns.checksums.take(project).await;
             // As for an MD5: it takes milliseconds, and may wait for a disk.
             let looked = tokio::task::spawn_blocking(move || stretch.look(|it| lines.take(it)).map(|()| lines));
             lines = looked.await.map_err(io::Error::other).flatten().map_err(|_| Error::Interrupted)?;

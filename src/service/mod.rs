@@ -3,6 +3,7 @@
 
 mod attempts;
 mod callers;
+mod completion;
 mod content;
 mod creations;
 mod disk_space;
@@ -14,16 +15,18 @@ mod intake;
 mod jsonl;
 mod keys;
 mod md5_chain;
+mod memory_budget;
 mod objects;
 mod readiness;
+mod room;
 mod store_link;
+mod turns;
 mod uploads;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -40,8 +43,10 @@ pub use self::intake::Intake;
 pub use self::jsonl::FormJsonl;
 pub use self::keys::{FirstKey, Keys};
 use self::md5_chain::Chains;
+use self::memory_budget::MemoryBudget;
 pub use self::readiness::NotReady;
 use self::readiness::Readiness;
+use self::room::ChunkSize;
 pub use self::store_link::{Sample, StoreLink, StoreMismatch};
 pub use crate::blobs::Stretch;
 use crate::blobs::{self, Blobs};
@@ -49,6 +54,9 @@ use crate::db::{self, Db};
 use crate::domain::{
     BadDeclaration, ByteCount, FileId, Limits, Md5, NotJsonl, PartId, PartsDoNotFit, Purpose, UploadId,
 };
+
+/// One part in so many of the memory for bodies is for the small ones.
+const SHARE_OF_SMALL: u64 = 16;
 
 /// The service. Cloning it is cheap and shares everything.
 #[derive(Clone)]
@@ -60,8 +68,12 @@ pub struct Service {
     runtime: Handle,
     /// What of that is under way.
     tasks: TaskTracker,
-    /// KiB of memory that bodies on their way may still take.
-    buffers: Arc<Semaphore>,
+    /// The memory of bodies on their way.
+    memory: MemoryBudget,
+    /// That of the small ones: they do not wait behind large ones.
+    memory_of_small: MemoryBudget,
+    /// What projects take turns at.
+    turns: turns::ByKind,
     callers: Callers,
     creations: Creations,
     chains: Chains,
@@ -145,8 +157,8 @@ pub enum Error {
     /// There is no such project or key to manage.
     #[error("{0}")]
     NoSuchKey(String),
-    /// More bodies are on their way than memory was set aside for.
-    #[error("the service is receiving as much as it can at the moment")]
+    /// There was no memory for a body, or no turn for work that others of the project are at.
+    #[error("the service is doing as much as it can at the moment")]
     Busy,
     /// The service was not ready when it was last probed.
     #[error(transparent)]
@@ -199,17 +211,22 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Service {
     /// Puts a service together. `runtime` will carry its database and store work.
     pub fn new(db: Db, blobs: Blobs, limits: Limits, runtime: Handle) -> Self {
-        let kib = limits.bodies_bytes() / 1024;
-        let buffers = Arc::new(Semaphore::new(usize::try_from(kib).unwrap_or(Semaphore::MAX_PERMITS)));
+        let (small, wait) = (limits.bodies_bytes() / SHARE_OF_SMALL, limits.buffer_wait);
+        let claim = ChunkSize::of(&blobs).claim();
+        let memory = MemoryBudget::new(limits.bodies_bytes() - small, claim, wait);
+        let claim_of_small = limits.ledger_part_bytes.get() + intake::AROUND_BYTES;
+        let memory_of_small = MemoryBudget::new(small, claim_of_small, wait);
         let space = DiskSpace::watch(Vec::new(), &runtime);
         Self {
+            turns: turns::ByKind::new(&db),
             db,
             blobs,
             limits: Arc::new(limits),
             runtime,
             space,
             tasks: TaskTracker::new(),
-            buffers,
+            memory,
+            memory_of_small,
             callers: Callers::default(),
             creations: Creations::default(),
             chains: Chains::default(),

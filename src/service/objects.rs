@@ -1,40 +1,47 @@
 //! The way of a Part's bytes into the store: its row first, then the object, in bounded chunks.
 //!
 //! An [`ObjectIntake`] stands where the body is read; a task on the service's runtime writes what it
-//! hands over. Two buffers go round between them, so a store that is slow slows the socket down.
+//! hands over. Two rooms at most go round between them, so a store that is slow slows the socket down.
 //! The task outlives whoever reads the body: told the end, it brings the object and its row to
 //! their end whatever happens to the asker; not told, it gives the object up.
 
 use std::mem;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::intake::Target;
 use super::md5_chain::LinkUnderWay;
+use super::room::{ChunkSize, Others, Room, Rooms};
 use super::{Error, Result, Service};
-use crate::blobs::{BlobKey, Buffer};
+use crate::blobs::BlobKey;
 use crate::crash::CrashPoint;
 use crate::db::parts;
 use crate::db::uploads::Origin;
 use crate::domain::{ByteCount, Crc64, Limits, Md5Link, Part, PartId};
 
+/// How long a body keeps a room that it does not use: one that is slower than that gets by with the other one.
+const SPARE_KEPT: Duration = Duration::from_secs(1);
+
 /// An object on its way into the store.
 pub(super) struct ObjectIntake {
+    service: Service,
+    target: Target,
     md5: Option<LinkUnderWay>,
-    chunk_bytes: usize,
-    filling: Buffer,
-    /// Full buffers, to the task; at most one waits.
+    size: ChunkSize,
+    filling: Room,
+    rooms: Arc<Rooms>,
+    /// To the task; at most one waits.
     full: mpsc::Sender<Chunk>,
-    /// Empty buffers, from the task.
-    empty: mpsc::Receiver<Buffer>,
     outcome: JoinHandle<Result<Part>>,
 }
 
 /// What the task gets: bytes, and with the last of them what they all amount to.
 struct Chunk {
-    bytes: Buffer,
+    room: Room,
     end: Option<End>,
 }
 
@@ -45,33 +52,39 @@ struct End {
 }
 
 impl Service {
+    /// The room in which an object begins of a body that has so many bytes, if it says so.
+    pub(super) async fn first_room(&self, target: Target, expected: Option<u64>) -> Result<Room> {
+        let mut room = Room::empty(&self.memory, target.project);
+        room.grow(self.chunk_size(expected)).await?;
+        Ok(room)
+    }
+
+    fn chunk_size(&self, expected: Option<u64>) -> ChunkSize {
+        ChunkSize::of(&self.blobs).within(expected.unwrap_or(u64::MAX))
+    }
+
     /// Writes the row of an object, and begins the task that will write the object.
     pub(super) async fn begin_object(
         self,
         target: Target,
         expected: Option<u64>,
-        memory: Option<OwnedSemaphorePermit>,
+        filling: Room,
+        rooms: Arc<Rooms>,
     ) -> Result<ObjectIntake> {
-        let chunk_bytes = self.blobs.chunk_bytes();
-        let first_bytes =
-            expected.map_or(chunk_bytes, |it| usize::try_from(it).map_or(chunk_bytes, |it| it.min(chunk_bytes)));
-        let filling = Buffer::with_room(first_bytes).map_err(|_| Error::Busy)?;
+        let size = self.chunk_size(expected);
         let (id, upload) = (PartId::generate(), target.upload);
         let Some(begun) = parts::insert_if_pending(&self.db, target.project, upload, id).await? else {
             return Err(self.why_no_part(target).await);
         };
         CrashPoint::PartWritten.passed();
         let (full, chunks) = mpsc::channel(1);
-        let (give_back, empty) = mpsc::channel(2);
-        // The second buffer of the two that go round.
-        give_back.try_send(Buffer::default()).map_err(|_| Error::Interrupted)?;
         let (bytes, crc64) = (ByteCount::ZERO, Crc64::EMPTY);
         let part = Part { id, upload, bytes, crc64, created_at: begun.created_at, in_ledger: false };
-        let outcome = self.clone().spawn(self.clone().store(target, part, chunks, give_back, memory));
+        let outcome = self.clone().spawn(self.clone().store(target, part, chunks, Arc::clone(&rooms)));
         self.chains.learn(target.project, begun.wants_md5);
         let wants_md5 = target.origin == Origin::Client && begun.wants_md5;
         let md5 = if wants_md5 { self.continue_md5(upload).await? } else { None };
-        Ok(ObjectIntake { md5, chunk_bytes, filling, full, empty, outcome })
+        Ok(ObjectIntake { service: self, target, md5, size, filling, rooms, full, outcome })
     }
 
     /// The task: writes the object, then counts it; gives it up when anything is amiss.
@@ -80,10 +93,9 @@ impl Service {
         target: Target,
         part: Part,
         mut chunks: mpsc::Receiver<Chunk>,
-        give_back: mpsc::Sender<Buffer>,
-        _memory: Option<OwnedSemaphorePermit>,
+        rooms: Arc<Rooms>,
     ) -> Result<Part> {
-        let stored = match self.write_object(part, &mut chunks, &give_back).await {
+        let stored = match self.write_object(part, &mut chunks, &rooms).await {
             Ok((part, md5)) => self.patiently(self.count(target, part, md5)).await,
             Err(error) => Err(error),
         };
@@ -97,12 +109,13 @@ impl Service {
         &self,
         part: Part,
         chunks: &mut mpsc::Receiver<Chunk>,
-        give_back: &mpsc::Sender<Buffer>,
+        rooms: &Rooms,
     ) -> Result<(Part, Option<LinkUnderWay>)> {
         let mut chunk = chunks.recv().await.ok_or(Error::Interrupted)?;
         if let Some(end) = chunk.end {
-            self.blobs.put(BlobKey::from(part.id), chunk.bytes).await?;
+            self.blobs.put(BlobKey::from(part.id), chunk.room.take()).await?;
             CrashPoint::ObjectFinished.passed();
+            rooms.give_back(chunk.room);
             return Ok(end.of(part));
         }
         let mut writer = self.blobs.write(BlobKey::from(part.id)).await?;
@@ -112,14 +125,20 @@ impl Service {
                 CrashPoint::MultipartWritten.passed();
             }
             loop {
-                let buffer = writer.write(chunk.bytes).await?;
+                let written = writer.write(chunk.room.take()).await?;
                 CrashPoint::ChunkWritten.passed();
+                chunk.room.put_back(written);
+                rooms.give_back(chunk.room);
                 if let Some(end) = chunk.end {
                     return Ok(end.of(part));
                 }
-                // Nobody there to take it means that no further chunk will come.
-                give_back.send(buffer).await.ok();
-                chunk = chunks.recv().await.ok_or(Error::Interrupted)?;
+                let next = if let Ok(next) = timeout(SPARE_KEPT, chunks.recv()).await {
+                    next
+                } else {
+                    rooms.drop_spare();
+                    chunks.recv().await
+                };
+                chunk = next.ok_or(Error::Interrupted)?;
             }
         }
         .await;
@@ -181,49 +200,96 @@ impl ObjectIntake {
     /// Takes the next bytes.
     pub(super) async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
-            if self.filling.len() == self.chunk_bytes {
-                let next = self.empty.recv().await;
-                let bytes = mem::replace(&mut self.filling, next.unwrap_or_default());
-                self.hand_over(Chunk { bytes, end: None }).await?;
+            if self.filling.left() == 0 {
+                self.make_room().await?;
             }
-            let (now, later) = bytes.split_at(bytes.len().min(self.chunk_bytes - self.filling.len()));
+            let (now, later) = bytes.split_at(bytes.len().min(self.filling.left()));
             if let Some(md5) = &mut self.md5 {
                 md5.update(now);
             }
-            self.reserve(now.len())?;
             self.filling.extend(now);
             bytes = later;
         }
         Ok(())
     }
 
-    /// Ends the object. When this returns, its Part is stored, counted and safe.
-    pub(super) async fn finish(mut self, bytes: ByteCount, crc64: Crc64) -> Result<Part> {
+    /// Ends the object. When this returns, its Part is stored, counted and safe. Its memory is for the Part after it.
+    pub(super) async fn finish(mut self, bytes: ByteCount, crc64: Crc64) -> Result<(Part, Arc<Rooms>)> {
         let end = Some(End { bytes, crc64, md5: self.md5.take() });
-        let last = mem::take(&mut self.filling);
-        self.hand_over(Chunk { bytes: last, end }).await?;
-        (&mut self.outcome).await.map_err(Error::from).flatten()
+        self.hand_over(end).await?;
+        let part = (&mut self.outcome).await.map_err(Error::from).flatten()?;
+        Ok((part, self.rooms))
     }
 
-    /// A buffer that overflows is about to be filled whole: one allocation then, not a doubling series.
-    fn reserve(&mut self, more: usize) -> Result<()> {
-        if more > self.filling.room() {
-            let mut whole = Buffer::with_room(self.chunk_bytes).map_err(|_| Error::Busy)?;
-            whole.extend(self.filling.bytes());
-            self.filling = whole;
+    /// Makes room for more bytes, in this chunk or in the next one.
+    async fn make_room(&mut self) -> Result<()> {
+        if self.size.is_all(self.filling.len()) {
+            // A body that is decoded has more than it was expected to.
+            self.size = self.service.chunk_size(None);
+        }
+        if self.size.is_all(self.filling.len()) {
+            self.hand_over(None).await?;
+        }
+        while self.filling.left() == 0 {
+            if self.filling.exists() { self.enlarge().await? } else { self.find_room().await? }
         }
         Ok(())
     }
 
-    /// Gives a chunk to the task; where the task has ended, says why.
-    async fn hand_over(&mut self, chunk: Chunk) -> Result<()> {
-        if self.full.send(chunk).await.is_ok() {
+    /// Makes this chunk larger; where the store takes it as it is, nobody waits for memory.
+    async fn enlarge(&mut self) -> Result<()> {
+        if self.filling.try_grow(self.size)? {
             return Ok(());
         }
+        if self.size.is_enough(self.filling.len()) {
+            return self.hand_over(None).await;
+        }
+        match self.rooms.take() {
+            Others::Spare(room) => self.filling.absorb(room, self.size),
+            Others::None => self.filling.grow(self.size).await,
+            Others::One | Others::Two => self.returned().await,
+        }
+    }
+
+    /// Finds room for another chunk.
+    async fn find_room(&mut self) -> Result<()> {
+        match self.rooms.take() {
+            Others::Spare(room) => {
+                self.filling = room;
+                self.filling.use_memory(self.size)
+            }
+            Others::None => self.filling.grow(self.size).await,
+            Others::One => {
+                if self.filling.try_grow(self.size)? {
+                    return Ok(());
+                }
+                self.returned().await
+            }
+            Others::Two => self.returned().await,
+        }
+    }
+
+    /// Waits until the task has written a room, or has ended.
+    async fn returned(&mut self) -> Result<()> {
+        tokio::select! {
+            () = self.rooms.returned() => Ok(()),
+            () = self.full.closed() => Err(self.why_it_ended().await),
+        }
+    }
+
+    /// Gives the chunk to the task.
+    async fn hand_over(&mut self, end: Option<End>) -> Result<()> {
+        let next = Room::empty(&self.service.memory, self.target.project);
+        let room = mem::replace(&mut self.filling, next);
+        self.rooms.give_away();
+        if self.full.send(Chunk { room, end }).await.is_ok() { Ok(()) } else { Err(self.why_it_ended().await) }
+    }
+
+    async fn why_it_ended(&mut self) -> Error {
         match (&mut self.outcome).await {
-            Ok(Err(error)) => Err(error),
-            Ok(Ok(_)) => Err(Error::Interrupted),
-            Err(error) => Err(error.into()),
+            Ok(Err(error)) => error,
+            Ok(Ok(_)) => Error::Interrupted,
+            Err(error) => error.into(),
         }
     }
 }

@@ -1,14 +1,11 @@
-//! Uploads: look at, complete, cancel.
-
-use std::io;
+//! Uploads: look at, cancel.
 
 use super::{Error, Result, Service};
 use crate::crash::CrashPoint;
 use crate::db::uploads::Origin;
-use crate::db::{self, Tx, discards, files, parts, uploads};
+use crate::db::{self, discards, parts, uploads};
 use crate::domain::{
-    ByteCount, File, Md5, NotPending, Page, PageLimit, PageRequest, Part, PartId, PartOrder, PendingUpload, ProjectId,
-    Upload, UploadId, UploadStatus, in_order,
+    NotPending, Page, PageLimit, PageRequest, Part, PartId, ProjectId, Upload, UploadId, UploadStatus,
 };
 
 impl From<Box<NotPending>> for Error {
@@ -71,88 +68,6 @@ impl Service {
         Ok(Page::from_one_more(found, limit))
     }
 
-    /// Makes the listed Parts, in this order, into the File that was declared. Asked again in the
-    /// same words it gives the same File. It moves no byte, and reads them only to check an `md5` or
-    /// JSON lines.
-    ///
-    /// # Errors
-    /// When the Upload has ended otherwise, or the Parts do not fit; nothing has changed then.
-    pub async fn complete_upload(
-        self,
-        project: ProjectId,
-        id: UploadId,
-        order: PartOrder,
-        md5: Option<Md5>,
-    ) -> Result<Upload> {
-        self.check_store()?;
-        if let Some(claimed) = md5 {
-            // Before the lock: reading takes as long as it takes. Stored parts do not change meanwhile.
-            let upload = not_given_up(self.patiently(self.clone().get_upload(project, id)).await?)?;
-            if self.patiently(self.was_completed_so(&upload, &order, claimed)).await? {
-                return Ok(upload);
-            }
-            if let Err(error) = self.check_md5(&upload, &order, claimed).await {
-                // What was given up meanwhile, or became a File that is gone, has lost its Parts: then
-                // that is the reason.
-                let upload = not_given_up(self.patiently(self.clone().get_upload(project, id)).await?)?;
-                let is_gone = matches!(upload.status, UploadStatus::Completed(None));
-                return Err(if is_gone { Error::CompletedOtherwise(id) } else { error });
-            }
-        }
-        self.check_jsonl(project, id, &order).await?;
-        let completed = self.patiently(self.complete(project, id, &order, md5)).await?;
-        self.chains.learn(project, md5.is_some());
-        Ok(completed)
-    }
-
-    async fn complete(&self, project: ProjectId, id: UploadId, order: &PartOrder, md5: Option<Md5>) -> Result<Upload> {
-        let mut attempts = self.attempts();
-        loop {
-            match self.try_complete(project, id, order, md5).await {
-                Err(error) => attempts.after(error).await?,
-                completed => return completed,
-            }
-        }
-    }
-
-    async fn try_complete(
-        &self,
-        project: ProjectId,
-        id: UploadId,
-        order: &PartOrder,
-        md5: Option<Md5>,
-    ) -> Result<Upload> {
-        let mut tx = self.db.begin().await?;
-        let upload = uploads::lock(&mut tx, project, id, Origin::Client).await?.ok_or(Error::NoSuchUpload(id))?;
-        CrashPoint::UploadLocked.passed();
-        if let UploadStatus::Completed(_) = upload.status {
-            let manifest = files::find_manifest(&mut tx, id.file()).await?;
-            // That of a File which was deleted before ledgers kept it in the File's row may be gone.
-            let known = !manifest.is_empty() || upload.declaration.bytes == ByteCount::ZERO;
-            return if known && manifest == order.ids() { Ok(upload) } else { Err(Error::CompletedOtherwise(id)) };
-        }
-        let completed = self.assemble(&mut tx, project, upload.into_pending()?, order, md5).await?;
-        db::commit(tx).await?;
-        CrashPoint::CompletionCommitted.passed();
-        Ok(completed)
-    }
-
-    /// What a completion does under the Upload's row lock: the File, and all that ends with it.
-    pub(super) async fn assemble(
-        &self,
-        tx: &mut Tx,
-        project: ProjectId,
-        pending: PendingUpload,
-        order: &PartOrder,
-        md5: Option<Md5>,
-    ) -> Result<Upload> {
-        let stored = parts::list_stored(&mut *tx, pending.upload().id).await?;
-        let assembly = pending.assemble(order, stored)?;
-        let file = files::insert(tx, project, &assembly, md5, self.discard()).await?;
-        CrashPoint::CompletionWritten.passed();
-        Ok(Upload { status: UploadStatus::Completed(Some(file)), ..assembly.upload().clone() })
-    }
-
     /// Gives an Upload up; what it has stored is to go.
     ///
     /// # Errors
@@ -175,7 +90,7 @@ impl Service {
 
     /// `begun` says that an earlier attempt got as far as to commit, perhaps with success.
     async fn try_cancel(&self, project: ProjectId, id: UploadId, origin: Origin, begun: &mut bool) -> Result<()> {
-        let mut tx = self.db.begin().await?;
+        let (mut tx, _turn) = self.begin(project).await?;
         if !uploads::mark_cancelled(&mut tx, project, id, origin).await? {
             let upload = uploads::find(&mut tx, project, id).await?.ok_or(Error::NoSuchUpload(id))?;
             if *begun && matches!(upload.status, UploadStatus::Cancelled) {
@@ -191,34 +106,4 @@ impl Service {
         CrashPoint::CancelCommitted.passed();
         Ok(())
     }
-
-    /// Whether the same was asked, and done, before.
-    async fn was_completed_so(&self, upload: &Upload, order: &PartOrder, claimed: Md5) -> Result<bool> {
-        let UploadStatus::Completed(Some(File { md5: Some(md5), .. })) = &upload.status else { return Ok(false) };
-        Ok(*md5 == claimed && files::find_manifest(&self.db, upload.id.file()).await? == order.ids())
-    }
-
-    /// Holds the MD5 of the listed Parts in their order against the client's; reads those of which it is
-    /// not known.
-    async fn check_md5(&self, upload: &Upload, order: &PartOrder, claimed: Md5) -> Result<()> {
-        let stored = self.patiently(parts::list_stored(&self.db, upload.id)).await?;
-        let parts = in_order(upload, order, stored)?;
-        let (covered, mut digest) = self.covered_by_md5(upload.id, &parts).await?;
-        let mut stretches = self.read_parts(parts[covered..].iter().map(|part| (*part, 0..part.bytes.get())).collect());
-        while let Some(stretch) = stretches.next().await {
-            let stretch = stretch?;
-            // Hashing a megabyte takes milliseconds: not on a thread that others wait for.
-            let hashed = tokio::task::spawn_blocking(move || stretch.look(|seen| digest.update(seen)).map(|()| digest));
-            digest = hashed.await.map_err(io::Error::other).flatten().map_err(|_| Error::Interrupted)?;
-        }
-        let actual = digest.finish();
-        if actual == claimed { Ok(()) } else { Err(Error::WrongMd5 { claimed, actual }) }
-    }
-}
-
-fn not_given_up(upload: Upload) -> Result<Upload> {
-    if let UploadStatus::Expired | UploadStatus::Cancelled = upload.status {
-        upload.clone().into_pending()?;
-    }
-    Ok(upload)
 }

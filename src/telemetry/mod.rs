@@ -150,6 +150,11 @@ fn describe() {
         "windlass_disk_available_bytes",
         "Bytes that are left on the disk of the store's directory or of the data directory."
     );
+    describe_gauge!("windlass_bodies_waiting", "Request bodies that wait for memory.");
+    describe_gauge!(
+        "windlass_turns_waiting",
+        "Requests that wait for their project's turn at a transaction, a long list of parts or reading stored bytes."
+    );
     describe_gauge!("windlass_ready", "1 where the database and the store could be used by the last probe, else 0.");
     describe_gauge!(
         "windlass_objects_refusing_deletion",

@@ -6,6 +6,7 @@ mod content;
 mod content_coding;
 mod cors;
 mod expiry;
+mod fair_shares;
 mod files;
 mod form_heads;
 mod forms;

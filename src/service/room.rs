@@ -1,0 +1,249 @@
+//! The memory of one body on its way into the store: rooms that grow as bytes come, two at the most, of which one is
+//! filled while the other one is written.
+//!
+//! A slow body holds about what it has sent since its last chunk. A fast one has two whole rooms after its first
+//! chunks, and keeps them to its end, unless others wait for memory.
+
+use std::mem;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::memory_budget::{MemoryBudget, Reserved};
+use super::{Error, Result};
+use crate::blobs::{Blobs, Buffer};
+use crate::domain::ProjectId;
+
+/// A disk takes whole pages.
+const PAGE_BYTES: u64 = 4096;
+
+/// What a body gets first, and all that most of the slow ones need.
+const FIRST: usize = 4 * 1024;
+
+/// From here on a buffer has the room of a whole chunk; until then, it is replaced by one four times as large.
+const SMALL: usize = 64 * 1024;
+
+/// What a room grows by from then on.
+const STEP: usize = 256 * 1024;
+
+/// The most that a connection and the reader of its form hold beside a room: as much as the room has.
+const BESIDE: u64 = 512 * 1024;
+
+/// How large the chunks of a body are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ChunkSize {
+    /// What the store takes at least, but for the last chunk.
+    least: usize,
+    /// What it takes at most.
+    most: usize,
+}
+
+impl ChunkSize {
+    /// Those that a store takes.
+    pub(super) fn of(blobs: &Blobs) -> Self {
+        let (least, most) = blobs.chunk_bytes().into_inner();
+        Self { least, most }
+    }
+
+    /// Those of a body that has no more bytes than that.
+    pub(super) fn within(self, body: u64) -> Self {
+        let body = usize::try_from(body).unwrap_or(usize::MAX).clamp(1, self.most);
+        let most = (body as u64).next_multiple_of(PAGE_BYTES);
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(self.most);
+        Self { least: self.least.min(most), most }
+    }
+
+    /// The memory without which a body does not get on.
+    pub(super) fn claim(self) -> u64 {
+        cost(self.least)
+    }
+
+    /// Whether so many bytes are a chunk that can be written before the last one.
+    pub(super) fn is_enough(self, bytes: usize) -> bool {
+        bytes >= self.least
+    }
+
+    /// Whether so many bytes are as much as a chunk has.
+    pub(super) fn is_all(self, bytes: usize) -> bool {
+        bytes >= self.most
+    }
+
+    /// What a room of so many bytes grows to.
+    fn after(self, limit: usize) -> usize {
+        let next = if limit < SMALL { (limit * 4).max(FIRST) } else { limit + STEP };
+        next.min(self.most)
+    }
+}
+
+/// The memory that is reserved for a room of so many bytes, and for what is held beside it.
+fn cost(bytes: usize) -> u64 {
+    let bytes = bytes as u64;
+    if bytes <= FIRST as u64 { bytes } else { bytes + bytes.min(BESIDE) }
+}
+
+/// The room for which so much memory is enough.
+fn room_for(memory: u64) -> usize {
+    let bytes = (memory / 2).max(memory.saturating_sub(BESIDE)).max(memory.min(FIRST as u64));
+    usize::try_from(bytes / PAGE_BYTES * PAGE_BYTES).unwrap_or(usize::MAX)
+}
+
+/// A buffer, and the memory that is reserved for it.
+pub(super) struct Room {
+    buffer: Buffer,
+    memory: Reserved,
+    /// How many bytes it may hold now.
+    limit: usize,
+}
+
+impl Room {
+    /// One that has no memory yet.
+    pub(super) fn empty(budget: &MemoryBudget, project: ProjectId) -> Self {
+        Self { buffer: Buffer::default(), memory: budget.nothing_for(project), limit: 0 }
+    }
+
+    /// How many bytes are in it.
+    pub(super) fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// How many more it takes as it is.
+    pub(super) fn left(&self) -> usize {
+        self.limit - self.buffer.len()
+    }
+
+    /// Whether it has memory.
+    pub(super) fn exists(&self) -> bool {
+        self.memory.bytes() > 0
+    }
+
+    /// Takes more bytes, no more than are left.
+    pub(super) fn extend(&mut self, bytes: &[u8]) {
+        self.buffer.extend(bytes);
+    }
+
+    /// Grows by a step, where nobody is held up by it. Whether it did.
+    pub(super) fn try_grow(&mut self, size: ChunkSize) -> Result<bool> {
+        let has_grown = self.memory.try_grow(cost(size.after(self.limit)));
+        if has_grown {
+            self.use_memory(size)?;
+        }
+        Ok(has_grown)
+    }
+
+    /// Grows by a step, or to what the store takes at least.
+    pub(super) async fn grow(&mut self, size: ChunkSize) -> Result<()> {
+        self.memory.grow(cost(size.after(self.limit)), cost(size.least)).await?;
+        self.use_memory(size)
+    }
+
+    /// Takes over the memory of another one.
+    pub(super) fn absorb(&mut self, other: Self, size: ChunkSize) -> Result<()> {
+        let Self { buffer, memory, .. } = other;
+        if self.buffer.capacity() == 0 {
+            self.buffer = buffer;
+        }
+        self.memory.absorb(memory);
+        self.use_memory(size)
+    }
+
+    /// Its bytes, which are to be written; the memory stays reserved.
+    pub(super) fn take(&mut self) -> Buffer {
+        mem::take(&mut self.buffer)
+    }
+
+    /// Takes back what is left of a buffer that was written.
+    pub(super) fn put_back(&mut self, buffer: Buffer) {
+        self.buffer = buffer;
+    }
+
+    /// Makes it hold as much as there is memory for.
+    pub(super) fn use_memory(&mut self, size: ChunkSize) -> Result<()> {
+        self.limit = room_for(self.memory.bytes()).min(size.most).max(self.buffer.len());
+        if self.limit > self.buffer.capacity() {
+            let room = if self.limit <= SMALL { self.limit } else { size.most };
+            let mut larger = Buffer::with_room(room).map_err(|_| Error::Busy)?;
+            larger.extend(self.buffer.bytes());
+            self.buffer = larger;
+        }
+        Ok(())
+    }
+}
+
+/// The rooms of a body that its reader does not fill: the task writes them, or they are spare.
+#[derive(Default)]
+pub(super) struct Rooms {
+    state: Mutex<State>,
+    returned: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    count: usize,
+    spare: Option<Room>,
+}
+
+/// What there is besides the room that the reader fills, if it has one.
+pub(super) enum Others {
+    /// This one, which is the reader's now.
+    Spare(Room),
+    /// None.
+    None,
+    /// One that is being written.
+    One,
+    /// As many as a body may have, which are being written or wait for that.
+    Two,
+}
+
+impl Rooms {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a room that the reader gives away.
+    pub(super) fn give_away(&self) {
+        self.lock().count += 1;
+    }
+
+    /// Looks for one that the reader may take.
+    pub(super) fn take(&self) -> Others {
+        let mut state = self.lock();
+        match (state.spare.take(), state.count) {
+            (Some(spare), _) => {
+                state.count -= 1;
+                // While it is not needed for the body to get on, it is not kept from those who wait.
+                if state.count > 0 && spare.memory.is_wanted() { Others::One } else { Others::Spare(spare) }
+            }
+            (None, 0) => Others::None,
+            (None, 1) => Others::One,
+            (None, _) => Others::Two,
+        }
+    }
+
+    /// Waits until one was written.
+    pub(super) async fn returned(&self) {
+        self.returned.notified().await;
+    }
+
+    /// Gives one back that was written. Of two that are spare, a body needs no more than the larger one.
+    pub(super) fn give_back(&self, room: Room) {
+        let mut state = self.lock();
+        let (kept, surplus) = match state.spare.take() {
+            Some(other) if other.memory.bytes() > room.memory.bytes() => (other, Some(room)),
+            other => (room, other),
+        };
+        state.spare = Some(kept);
+        state.count -= usize::from(surplus.is_some());
+        drop(state);
+        drop(surplus);
+        self.returned.notify_one();
+    }
+
+    /// Gives up the one that is spare.
+    pub(super) fn drop_spare(&self) {
+        let mut state = self.lock();
+        let spare = state.spare.take();
+        state.count -= usize::from(spare.is_some());
+        drop(state);
+        drop(spare);
+    }
+}
