@@ -15,7 +15,7 @@ use crate::blobs::{self, Blobs, IfMissing, Location};
 use crate::config::{Config, Database};
 use crate::crash::CrashPoint;
 use crate::db::{self, Db, stores};
-use crate::domain::ApiKey;
+use crate::domain::{ApiKey, Origins};
 use crate::service::{self, Service, Volume};
 use crate::telemetry::stdout;
 use crate::{http, sweeper};
@@ -183,7 +183,7 @@ pub async fn serve(config: Config, database_url: &str, stop: CancellationToken) 
         let path = config.data_dir.join("api-key");
         stdout::announce(format!("API key: {} (shown once; kept in {})", key.reveal(), path.display()));
     }
-    run(service, listener, config.sweep_interval, config.shutdown_patience, stop).await
+    run(service, listener, config.cors_origins, config.sweep_interval, config.shutdown_patience, stop).await
 }
 
 /// Serves on a socket, sweeps, and probes what it depends on. When one of these ends by itself, so do the others.
@@ -193,6 +193,7 @@ pub async fn serve(config: Config, database_url: &str, stop: CancellationToken) 
 pub async fn run(
     service: Service,
     listener: TcpListener,
+    cors_origins: Option<Origins>,
     sweep_interval: Duration,
     patience: Duration,
     stop: CancellationToken,
@@ -212,7 +213,7 @@ pub async fn run(
             service.keep_probing(stop).await;
         }
     });
-    let served = http::serve(service.clone(), listener, stop, patience).await;
+    let served = http::serve(service.clone(), listener, cors_origins, stop, patience).await;
     drop(whoever_ends);
     let ended = tokio::try_join!(sweeper, prober);
     if !service.settle(SETTLED_WITHIN).await {

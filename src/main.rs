@@ -78,11 +78,11 @@ fn start(line: CommandLine) -> Result<ExitCode, Box<dyn Error>> {
     if let Command::Serve = command {
         signals::ignore_accidental()?;
     }
+    let config = Config::try_from(line.options)?;
     if let Command::Openapi = command {
-        stdout::print(http::document().to_pretty_json()?)?;
+        stdout::print(http::document(&config.limits).to_pretty_json()?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let config = Config::try_from(line.options)?;
     telemetry::init(&config.log, config.log_format)?;
     line.unknown.iter().for_each(|it| tracing::warn!("{it}"));
     if let Command::UpgradePostgres(how) = &command {

@@ -18,7 +18,7 @@ pub use self::environment::{BadSetting, UnknownVariable, Unusable};
 pub use self::listen::{Listen, NotAnAddress};
 use self::values::{MOST_BYTES, duration, positive_duration, size};
 use crate::blobs::{Location, Variables};
-use crate::domain::{ApiKey, ByteCount, KeyId, Limits, MimePolicy};
+use crate::domain::{ApiKey, ByteCount, KeyId, Limits, MimePolicy, Origins};
 use crate::embedded;
 use crate::memory;
 
@@ -209,6 +209,11 @@ pub struct Options {
     /// Which MIME types an upload may declare.
     #[arg(long, global = true, env = "WINDLASS_MIME_POLICY", default_value = "contract")]
     mime_policy: MimePolicyOption,
+    /// The web pages that may use the API from a browser (CORS): their origins, separated by commas, such as
+    /// `https://app.example.com,http://localhost:3000`; `null` for pages without one; `*` alone for every page. A page
+    /// still needs a key. Without it, browsers let only pages of the service's own origin use it.
+    #[arg(long, global = true, env = "WINDLASS_CORS_ORIGINS")]
+    cors_origins: Option<Origins>,
     /// How long the database may take over anything before it counts as away, and clients get 503.
     #[arg(long, global = true, env = "WINDLASS_LEDGER_PATIENCE", default_value = "30s", value_parser = positive_duration)]
     ledger_patience: Duration,
@@ -271,6 +276,8 @@ pub struct Config {
     pub store_variables: Variables,
     /// Where to listen.
     pub listen: Listen,
+    /// The web pages that may use the API from a browser; none if it is not set.
+    pub cors_origins: Option<Origins>,
     /// An absolute path.
     pub data_dir: PathBuf,
     /// A key that shall exist.
@@ -356,6 +363,7 @@ impl TryFrom<Options> for Config {
             store: typed.store.unwrap_or_else(|| Location::Directory(data_dir.join("objects"))),
             store_variables: Variables::new(env::vars_os()),
             listen: typed.listen,
+            cors_origins: typed.cors_origins,
             data_dir,
             api_key: typed.api_key,
             memory,

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::requests::PurposeName;
 use crate::domain::{File, FileId, Page, Part, Upload, UploadStatus};
 
 /// An Upload.
@@ -19,6 +20,7 @@ pub struct UploadBody {
     /// Unix seconds.
     created_at: i64,
     filename: String,
+    #[schema(value_type = PurposeName)]
     purpose: &'static str,
     #[schema(value_type = UploadStatusName, inline)]
     status: &'static str,
@@ -26,7 +28,7 @@ pub struct UploadBody {
     expires_at: i64,
     /// Extension: the type it was declared with.
     mime_type: String,
-    /// What it became; only when it is completed.
+    /// What it became; only while it is completed and the File exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     file: Option<FileBody>,
@@ -100,18 +102,20 @@ pub struct FileBody {
     #[schema(pattern = "^file$")]
     object: &'static str,
     id: String,
+    #[schema(value_type = PurposeName)]
     purpose: &'static str,
     filename: String,
     bytes: u64,
     /// Unix seconds.
     created_at: i64,
     /// When it goes by itself, in Unix seconds; null if never.
+    #[schema(required)]
     expires_at: Option<i64>,
     /// Always `processed`: a file is ready as soon as it exists.
     #[schema(deprecated)]
     status: &'static str,
     /// Always null.
-    #[schema(deprecated)]
+    #[schema(deprecated, required)]
     status_details: Option<String>,
     /// Extension: the CRC-64/NVME of its bytes, 16 hexadecimal digits.
     crc64nvme: String,
@@ -146,8 +150,10 @@ pub struct ListBody<T> {
     object: &'static str,
     data: Vec<T>,
     /// The id of the first thing of the page; null if there is none.
+    #[schema(required)]
     first_id: Option<String>,
     /// The id of the last thing of the page: `after` of the next one.
+    #[schema(required)]
     last_id: Option<String>,
     /// Whether there are more after the last one.
     has_more: bool,
@@ -222,3 +228,9 @@ pub struct ErrorDetail {
     #[schema(required)]
     pub code: Option<&'static str>,
 }
+
+/// The bytes of a File, for the documentation.
+#[derive(Debug, ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub struct FileBytes(Vec<u8>);

@@ -4,7 +4,8 @@ use std::future::{Ready, ready};
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
-use actix_web::http::header::AUTHORIZATION;
+use actix_web::http::Method;
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest, ResponseError as _};
@@ -28,11 +29,18 @@ impl FromRequest for Asker {
     }
 }
 
-/// Lets only requests with a valid key through.
+/// Where Azure's clients send the key.
+const API_KEY: HeaderName = HeaderName::from_static("api-key");
+
+/// Lets only requests with a valid key through, and `OPTIONS`, which shows nothing that is not in the document:
+/// browsers send it without a key.
 pub async fn authenticate<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    if request.method() == Method::OPTIONS {
+        return Ok(next.call(request).await?.map_into_left_body());
+    }
     match caller(&request).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
@@ -44,11 +52,66 @@ pub async fn authenticate<B: MessageBody>(
 
 async fn caller(request: &ServiceRequest) -> Result<Caller, ApiError> {
     let service = request.app_data::<Data<Service>>().ok_or_else(ApiError::no_key)?;
-    let header = request.headers().get(AUTHORIZATION).ok_or_else(ApiError::no_key)?;
-    let (scheme, key) = header.to_str().ok().and_then(|it| it.split_once(' ')).ok_or_else(ApiError::no_key)?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(ApiError::no_key());
+    Ok(service.authenticate(&key(request.headers())?).await?)
+}
+
+/// The key of a request. It may stand in several headers if it is the same in all of them: of two keys, the one that
+/// was not checked would be ignored here and might be honoured by a proxy in front.
+fn key(headers: &HeaderMap) -> Result<ApiKey, ApiError> {
+    let bearers = headers.get_all(AUTHORIZATION).map(bearer);
+    let plain = headers.get_all(API_KEY).map(|it| it.to_str().ok().map(str::trim).filter(|it| !it.is_empty()));
+    let mut keys = bearers.chain(plain);
+    let key = keys.next().ok_or_else(ApiError::no_key)?;
+    if keys.any(|it| it != key) {
+        return Err(ApiError::different_keys());
     }
-    let key = ApiKey::try_from(key.trim().to_owned()).map_err(|_| ApiError::wrong_key())?;
-    Ok(service.authenticate(&key).await?)
+    let key = key.ok_or_else(ApiError::no_key)?;
+    ApiKey::try_from(key.to_owned()).map_err(|_| ApiError::wrong_key())
+}
+
+fn bearer(header: &HeaderValue) -> Option<&str> {
+    let (scheme, key) = header.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(headers: &[(HeaderName, &str)]) -> Result<String, String> {
+        let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()));
+        key(&headers.collect()).map(|it| it.reveal().to_owned()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_key_stands_in_either_header_or_in_both() {
+        for headers in [
+            &[(AUTHORIZATION, "Bearer key")][..],
+            &[(AUTHORIZATION, "bearer   key ")],
+            &[(API_KEY, "key")],
+            &[(API_KEY, " key ")],
+            &[(API_KEY, "key"), (AUTHORIZATION, "Bearer key")],
+            &[(API_KEY, "key"), (API_KEY, "key")],
+        ] {
+            assert_eq!(read(headers).as_deref(), Ok("key"), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_whose_headers_do_not_agree_has_no_key() {
+        for headers in [
+            &[(AUTHORIZATION, "Bearer key"), (API_KEY, "other")][..],
+            &[(AUTHORIZATION, "Bearer key"), (API_KEY, "")],
+            &[(AUTHORIZATION, "Basic dXNlcjpwYXNz"), (API_KEY, "key")],
+            &[(AUTHORIZATION, "Bearer key"), (AUTHORIZATION, "Bearer other")],
+            &[(API_KEY, "key"), (API_KEY, "key2")],
+        ] {
+            let refused = read(headers).unwrap_err();
+            assert!(refused.contains("must carry the same key"), "{headers:?}: {refused}");
+        }
+        for headers in [&[][..], &[(AUTHORIZATION, "key")], &[(AUTHORIZATION, "Basic key")], &[(API_KEY, " ")]] {
+            let refused = read(headers).unwrap_err();
+            assert!(refused.contains("didn't provide"), "{headers:?}: {refused}");
+        }
+    }
 }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::answers::ErrorBody;
+use super::answers::{ErrorBody, FileBytes};
 use super::auth::Asker;
 use super::connection::Outlet;
 use super::error::ApiError;
@@ -45,14 +45,29 @@ const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
 /// The bytes of a File. `HEAD`, `Range` (one range), `If-Range` and `If-None-Match` are extensions.
 #[utoipa::path(
     get, path = "/files/{file_id}/content", tag = "Files", operation_id = "downloadFile",
-    params(("file_id" = String, Path)),
+    params(
+        ("file_id" = String, Path),
+        ("range" = Option<String>, Header, nullable = false, description = "Extension: one range of bytes, such as `bytes=0-1023`. Others are ignored."),
+        ("if-range" = Option<String>, Header, nullable = false, description = "Extension: the `etag` that the range is of."),
+        ("if-none-match" = Option<String>, Header, nullable = false, description = "Extension: the `etag` that the client has already."),
+    ),
     responses(
-        (status = 200, description = "All of it.", content_type = "application/octet-stream", body = inline(Vec<u8>)),
-        (status = 206, description = "Extension: the range that was asked for.", content_type = "application/octet-stream"),
-        (status = 304, description = "Extension: the client has it already."),
-        (status = 400, description = "Never sent here, where Files of every purpose can be downloaded.", body = ErrorBody),
+        (status = 200, description = "All of it.", content_type = "application/octet-stream", body = inline(FileBytes), headers(
+            ("content-disposition" = String, description = "The name under which to save it."),
+            ("etag" = String, description = "Extension: stays the same, as the bytes do."),
+            ("accept-ranges" = String, description = "Extension: `bytes`."),
+        )),
+        (status = 206, description = "Extension: the range that was asked for.", content_type = "application/octet-stream", body = inline(FileBytes), headers(
+            ("content-disposition" = String, description = "The name under which to save it."),
+            ("content-range" = String, description = "Which bytes of how many these are."),
+            ("etag" = String, description = "Stays the same, as the bytes do."),
+        )),
+        (status = 304, description = "Extension: the client has it already.", headers(("etag" = String, description = "Stays the same, as the bytes do."))),
+        (status = 400, description = "The request cannot be read.", body = ErrorBody),
         (status = 404, description = "The File was not found.", body = ErrorBody),
-        (status = 416, description = "Extension: the range is outside the File.", body = ErrorBody),
+        (status = 416, description = "Extension: the range is outside the File.", body = ErrorBody, headers(
+            ("content-range" = String, description = "How many bytes there are."),
+        )),
     )
 )]
 pub async fn download_file(

@@ -65,17 +65,23 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, Some("unknown_url"), None, format!("Unknown request URL: {method} {path}."))
     }
 
-    /// No such operation at that path.
-    pub fn method_not_allowed(method: &str, path: &str) -> Self {
-        let message = format!("Not allowed to {method} on {path}.");
+    /// No such operation at that path. The caller adds `allow`.
+    pub fn method_not_allowed(method: &str, path: &str, allow: &str) -> Self {
+        let message = format!("Not allowed to {method} on {path}; its methods are {allow}.");
         Self::new(StatusCode::METHOD_NOT_ALLOWED, Some("method_not_supported"), None, message)
     }
 
     /// No key was sent where one is needed.
     pub fn no_key() -> Self {
-        let message =
-            "You didn't provide an API key. Send it in an Authorization header: 'Authorization: Bearer YOUR_KEY'.";
+        let message = "You didn't provide an API key. Send it in an Authorization header: 'Authorization: Bearer YOUR_KEY', or in an api-key header.";
         Self::new(StatusCode::UNAUTHORIZED, None, None, message)
+    }
+
+    /// Several headers carry a key, and not the same one.
+    pub fn different_keys() -> Self {
+        let message =
+            "The headers Authorization and api-key must carry the same key if both are sent. Send it in one of them.";
+        Self::new(StatusCode::UNAUTHORIZED, Some("invalid_api_key"), None, message)
     }
 
     /// The key that was sent opens nothing. The answer repeats no character of it.

@@ -8,7 +8,7 @@ use super::auth::Asker;
 use super::error::ApiError;
 use super::form::{Field, Form};
 use super::query::Query;
-use super::requests::{CreateFileForm, file_id, file_lifetime};
+use super::requests::{CreateFileForm, OrderName, PurposeFilterName, file_id, file_lifetime};
 use super::uploads::content_length;
 use crate::domain::{Declaration, FileLifetime, Filename, Limits, MimeType, Purpose};
 use crate::service::{Error, FormIntake, Service};
@@ -26,7 +26,7 @@ const SECONDS: &str = "expires_after[seconds]";
         (status = 200, description = "The File.", body = FileBody),
         (status = 400, description = "The request is invalid or exceeds a limit.", body = ErrorBody),
         (status = 408, description = "The body stalled.", body = ErrorBody),
-        (status = 503, description = "Try again in a moment.", body = ErrorBody),
+        (status = 410, description = "The body took longer than an Upload may take.", body = ErrorBody),
     )
 )]
 pub async fn create_file(
@@ -109,9 +109,9 @@ fn lifetime(anchor: Option<String>, seconds: Option<i64>) -> Result<Option<FileL
 #[utoipa::path(
     get, path = "/files", tag = "Files", operation_id = "listFiles",
     params(
-        ("purpose" = Option<String>, Query, description = "Only Files of this purpose."),
+        ("purpose" = Option<PurposeFilterName>, Query, description = "Only Files of this purpose."),
         ("limit" = Option<i64>, Query, description = "1 to 10,000; 10,000 if it is not given.", minimum = 1, maximum = 10_000),
-        ("order" = Option<String>, Query, description = "By `created_at`: `asc` or `desc`, which is the default."),
+        ("order" = Option<OrderName>, Query, description = "By `created_at`: `asc` or `desc`, which is the default."),
         ("after" = Option<String>, Query, description = "The id of the last File of the page before."),
     ),
     responses(

@@ -7,6 +7,7 @@ mod auth;
 mod body;
 mod connection;
 mod content;
+mod cors;
 mod error;
 mod files;
 pub mod form; // The fuzz target reads forms as the handlers do.
@@ -15,6 +16,7 @@ mod json;
 mod openapi;
 mod query;
 mod requests;
+mod resource;
 mod stamp;
 mod uploads;
 
@@ -35,6 +37,8 @@ use tokio_util::sync::CancellationToken;
 use self::connection::Connection;
 use self::error::ApiError;
 pub use self::openapi::document;
+use self::resource::at;
+use crate::domain::Origins;
 use crate::service::Service;
 
 /// How long an answer that came before the end of its body keeps reading that body, so that the
@@ -48,77 +52,64 @@ const FIRST_HEAD: Duration = Duration::from_secs(5);
 /// to close it, and no request is sent into a connection that is being closed.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
+/// Where the operations are mounted: OpenAI's prefix, and the new and the old one of Azure's clients, which send an
+/// `api-version` that is not looked at. A prefix of another one stands after it.
+pub const PREFIXES: [&str; 3] = ["/v1", "/openai/v1", "/openai"];
+
 fn routes(config: &mut ServiceConfig) {
-    let not_allowed = || web::to(method_not_allowed);
     config
-        .service(web::resource("/livez").get(health::livez))
-        .service(web::resource("/readyz").get(health::readyz))
-        .service(web::resource("/metrics").get(health::metrics))
-        .service(web::resource("/openapi.json").get(openapi::serve))
-        .service(
-            web::scope("/v1")
-                .wrap(from_fn(auth::authenticate))
-                .service(
-                    web::resource("/uploads")
-                        .get(uploads::list_uploads)
-                        .post(uploads::create_upload)
-                        .default_service(not_allowed()),
-                )
-                .service(web::resource("/uploads/{id}").get(uploads::retrieve_upload).default_service(not_allowed()))
-                .service(
-                    web::resource("/uploads/{id}/parts")
-                        .get(uploads::list_upload_parts)
-                        .post(uploads::add_upload_part)
-                        .default_service(not_allowed()),
-                )
-                .service(
-                    web::resource("/uploads/{id}/complete")
-                        .post(uploads::complete_upload)
-                        .default_service(not_allowed()),
-                )
-                .service(
-                    web::resource("/uploads/{id}/cancel").post(uploads::cancel_upload).default_service(not_allowed()),
-                )
-                .service(
-                    web::resource("/files")
-                        .get(files::list_files)
-                        .post(files::create_file)
-                        .default_service(not_allowed()),
-                )
-                .service(
-                    web::resource("/files/{id}")
-                        .get(files::retrieve_file)
-                        .delete(files::delete_file)
-                        .default_service(not_allowed()),
-                )
-                .service(
-                    web::resource("/files/{id}/content")
-                        .get(content::download_file)
-                        .head(content::download_file)
-                        .default_service(not_allowed()),
-                )
-                .default_service(web::to(no_such_path)),
-        )
-        .default_service(web::to(no_such_path));
+        .service(at("/livez").get(health::livez))
+        .service(at("/readyz").get(health::readyz))
+        .service(at("/metrics").get(health::metrics))
+        .service(at("/openapi.json").get(openapi::serve));
+    for prefix in PREFIXES {
+        let scope = web::scope(prefix).wrap(from_fn(auth::authenticate)).configure(operations);
+        config.service(scope.default_service(web::to(no_such_path)));
+    }
+    config.default_service(web::to(no_such_path));
+}
+
+/// The operations of the contract and its extensions, all of which need a key.
+fn operations(config: &mut ServiceConfig) {
+    config
+        .service(at("/uploads").get(uploads::list_uploads).post(uploads::create_upload))
+        .service(at("/uploads/{id}").get(uploads::retrieve_upload))
+        .service(at("/uploads/{id}/parts").get(uploads::list_upload_parts).post(uploads::add_upload_part))
+        .service(at("/uploads/{id}/complete").post(uploads::complete_upload))
+        .service(at("/uploads/{id}/cancel").post(uploads::cancel_upload))
+        .service(at("/files").get(files::list_files).post(files::create_file))
+        .service(at("/files/{id}").get(files::retrieve_file).delete(files::delete_file))
+        .service(at("/files/{id}/content").get(content::download_file));
 }
 
 /// Serves until told to stop; then takes no new connection, and gives those that are open
-/// `patience` to come to their end.
+/// `patience` to come to their end. Web pages of `cors_origins` may use it.
 ///
 /// # Errors
 /// When the listener cannot be used.
 pub async fn serve(
     service: Service,
     listener: TcpListener,
+    cors_origins: Option<Origins>,
     stop: CancellationToken,
     patience: Duration,
 ) -> std::io::Result<()> {
     let address = listener.local_addr()?;
     let server = Server::build();
     let stopping = server.graceful_shutdown_signal();
+    let cors_origins = cors_origins.map(Data::new);
     let connections = move || {
-        let (service, stopping) = (service.clone(), stopping.clone());
-        let app = App::new().app_data(Data::new(service)).wrap(from_fn(stamp::stamp)).configure(routes);
+        let (service, stopping, cors_origins) = (service.clone(), stopping.clone(), cors_origins.clone());
+        let app = App::new()
+            .app_data(Data::new(service))
+            .wrap(from_fn(cors::preflight))
+            .wrap(from_fn(stamp::stamp))
+            .configure(|config| {
+                routes(config);
+                if let Some(origins) = cors_origins {
+                    config.app_data(origins);
+                }
+            });
         let http = HttpService::build()
             .graceful_shutdown_signal(move || {
                 let stopping = stopping.clone();
@@ -150,8 +141,4 @@ pub async fn serve(
 
 async fn no_such_path(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     Err(ApiError::no_such_path(request.method().as_str(), request.path()))
-}
-
-async fn method_not_allowed(request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    Err(ApiError::method_not_allowed(request.method().as_str(), request.path()))
 }

@@ -9,20 +9,21 @@ use crate::domain::{BadPartOrder, ByteCount, Declaration, FileId, FileLifetime, 
 /// `POST /uploads`.
 #[derive(Debug, ToSchema)]
 #[schema(as = CreateUploadRequest)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the fields are the documented shape; `declaration` reads them one by one")]
 pub struct CreateUploadBody {
     /// The name of the file: 1 to 512 characters, no control characters.
+    #[schema(min_length = 1, max_length = 512, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     filename: String,
     /// What the file is for.
-    #[schema(inline)]
     purpose: PurposeName,
     /// The size of the whole file in bytes; 0 is an empty file.
     #[schema(minimum = 0)]
     bytes: i64,
     /// The file's MIME type. For `assistants` and `vision` it must be one that the purpose supports.
+    #[schema(min_length = 1, max_length = 255, pattern = "^[ -~]*[!-~][ -~]*$")]
     mime_type: String,
     /// When the finished file goes by itself.
-    #[schema(nullable = false)]
     expires_after: Option<FileExpirationAfter>,
 }
 
@@ -56,10 +57,10 @@ impl CreateUploadBody {
 
 /// When a file goes by itself.
 #[derive(Debug, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the fields are the documented shape; `lifetime` reads them one by one")]
 pub struct FileExpirationAfter {
     /// From when the seconds count.
-    #[schema(inline)]
     anchor: Anchor,
     /// For how long: one hour to thirty days.
     #[schema(minimum = 3600, maximum = 2_592_000)]
@@ -83,9 +84,9 @@ pub fn file_lifetime(anchor: &str, seconds: i64, params: [&str; 2]) -> Result<Fi
     FileLifetime::try_from(seconds).map_err(|error| ApiError::invalid(params[1], format!("'{}': {error}.", params[1])))
 }
 
-/// The purposes, for the documentation.
+/// What a File is for.
 #[derive(Debug, ToSchema)]
-#[schema(rename_all = "snake_case")]
+#[schema(as = FilePurpose, rename_all = "snake_case")]
 #[expect(dead_code, reason = "only its names are used")]
 pub enum PurposeName {
     Assistants,
@@ -97,9 +98,9 @@ pub enum PurposeName {
     Evals,
 }
 
-/// The one anchor there is, for the documentation.
+/// The moment from which an expiry counts: the creation of the File.
 #[derive(Debug, ToSchema)]
-#[schema(rename_all = "snake_case")]
+#[schema(as = FileExpirationAnchor, rename_all = "snake_case")]
 #[expect(dead_code, reason = "only its name is used")]
 pub enum Anchor {
     CreatedAt,
@@ -108,23 +109,24 @@ pub enum Anchor {
 /// `POST /uploads/{upload_id}/parts`.
 #[derive(Debug, ToSchema)]
 #[schema(as = AddUploadPartRequest)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the documented shape of a form that is read as it comes")]
 pub struct AddUploadPartForm {
     /// The bytes of this part: 1 to 67,108,864.
-    #[schema(format = Binary, value_type = String)]
+    #[schema(format = Binary, value_type = String, min_length = 1)]
     data: Vec<u8>,
 }
 
 /// `POST /files`.
 #[derive(Debug, ToSchema)]
 #[schema(as = CreateFileRequest)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the documented shape of a form that is read as it comes")]
 pub struct CreateFileForm {
     /// The file itself, with its name.
     #[schema(format = Binary, value_type = String)]
     file: Vec<u8>,
     /// What the file is for.
-    #[schema(inline)]
     purpose: PurposeName,
     /// When the file goes by itself: the two fields `expires_after[anchor]` and `expires_after[seconds]`.
     #[schema(nullable = false)]
@@ -134,14 +136,21 @@ pub struct CreateFileForm {
 /// `POST /uploads/{upload_id}/complete`.
 #[derive(Debug, ToSchema)]
 #[schema(as = CompleteUploadRequest)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the fields are the documented shape; `parse` reads them one by one")]
 pub struct CompleteUploadBody {
-    /// The ids of the parts, in the order of the file; none for a file of no bytes.
-    part_ids: Vec<String>,
-    /// The MD5 of the whole file, as 32 hexadecimal digits or in base64; it is checked before completion.
-    #[schema(nullable = false)]
+    /// The ids of the parts, in the order of the file: up to 10,000, and none for a file of no bytes.
+    part_ids: Vec<PartIdText>,
+    /// The MD5 of the whole file, as 32 hexadecimal digits or in base64; it is checked before completion. An empty one counts as none.
+    #[schema(pattern = "^([0-9A-Fa-f]{32}|[0-9A-Za-z+/]{21}[AQgw]==)?$")]
     md5: Option<String>,
 }
+
+/// The id of a Part.
+#[derive(Debug, ToSchema)]
+#[schema(as = UploadPartId, pattern = "^part_[0-9a-f]{32}$")]
+#[expect(dead_code, reason = "only its pattern is used")]
+pub struct PartIdText(String);
 
 impl CompleteUploadBody {
     /// Reads in which order the file is made, and what its MD5 should be.
@@ -170,6 +179,34 @@ impl CompleteUploadBody {
             .transpose()?;
         Ok((order, md5))
     }
+}
+
+/// The orders of a list, for the documentation.
+#[derive(Debug, ToSchema)]
+#[schema(as = ListOrder, rename_all = "snake_case")]
+#[expect(dead_code, reason = "only its names are used")]
+pub enum OrderName {
+    Asc,
+    Desc,
+}
+
+/// The purposes that the list of Files can be filtered by: those that a client may give, and those of files that
+/// OpenAI's own services make, of which there are none here.
+#[derive(Debug, ToSchema)]
+#[schema(as = FilePurposeFilter, rename_all = "snake_case")]
+#[expect(dead_code, reason = "only its names are used")]
+pub enum PurposeFilterName {
+    Assistants,
+    AssistantsOutput,
+    Batch,
+    BatchOutput,
+    #[schema(rename = "fine-tune")]
+    FineTune,
+    #[schema(rename = "fine-tune-results")]
+    FineTuneResults,
+    Vision,
+    UserData,
+    Evals,
 }
 
 /// The id in a path; an unreadable one names nothing.

@@ -10,7 +10,7 @@ use super::body::read_small;
 use super::error::ApiError;
 use super::form::Form;
 use super::query::Query;
-use super::requests::{AddUploadPartForm, CompleteUploadBody, CreateUploadBody, upload_id};
+use super::requests::{AddUploadPartForm, CompleteUploadBody, CreateUploadBody, OrderName, upload_id};
 use crate::domain::{Limits, NewUpload};
 use crate::service::{Error, Intake, Service};
 
@@ -21,7 +21,7 @@ use crate::service::{Error, Intake, Service};
     responses(
         (status = 200, description = "The Upload, pending.", body = UploadBody),
         (status = 400, description = "The request is invalid or exceeds a limit.", body = ErrorBody),
-        (status = 401, description = "The key is missing or not known.", body = ErrorBody),
+        (status = 408, description = "The body stalled.", body = ErrorBody),
     )
 )]
 pub async fn create_upload(service: Data<Service>, asker: Asker, body: Payload) -> Result<Json<UploadBody>, ApiError> {
@@ -37,7 +37,7 @@ pub async fn create_upload(service: Data<Service>, asker: Asker, body: Payload) 
     extensions(("x-windlass-extension" = json!(true))),
     params(
         ("limit" = Option<i64>, Query, description = "1 to 10,000; 10,000 if it is not given.", minimum = 1, maximum = 10_000),
-        ("order" = Option<String>, Query, description = "By `created_at`: `asc` or `desc`, which is the default."),
+        ("order" = Option<OrderName>, Query, description = "By `created_at`: `asc` or `desc`, which is the default."),
         ("after" = Option<String>, Query, description = "The id of the last Upload of the page before."),
     ),
     responses(
@@ -114,7 +114,6 @@ pub async fn list_upload_parts(
         (status = 404, description = "The Upload was not found.", body = ErrorBody),
         (status = 408, description = "The body stalled.", body = ErrorBody),
         (status = 410, description = "The Upload has expired.", body = ErrorBody),
-        (status = 503, description = "Try again in a moment.", body = ErrorBody),
     )
 )]
 pub async fn add_upload_part(
@@ -161,8 +160,8 @@ async fn receive(intake: &mut Intake, request: &HttpRequest, body: Payload, limi
         (status = 200, description = "The Upload, completed, with its File.", body = UploadBody),
         (status = 400, description = "The Upload has ended, or the parts do not fit.", body = ErrorBody),
         (status = 404, description = "The Upload was not found.", body = ErrorBody),
+        (status = 408, description = "The body stalled.", body = ErrorBody),
         (status = 410, description = "The Upload has expired.", body = ErrorBody),
-        (status = 503, description = "Try the same request again in a moment.", body = ErrorBody),
     )
 )]
 pub async fn complete_upload(

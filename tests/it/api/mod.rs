@@ -3,6 +3,7 @@
 mod auth;
 mod bad_input;
 mod content;
+mod cors;
 mod expiry;
 mod files;
 mod forms;
@@ -12,4 +13,5 @@ mod listing;
 mod md5;
 mod openapi;
 mod parts;
+mod prefixes;
 mod uploads;

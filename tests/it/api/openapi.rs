@@ -1,38 +1,44 @@
 //! The OpenAPI document, held against the contract's facts.
 
 use serde_json::Value;
+use windlass::domain::{Limits, Purpose};
 
 type Operation = (&'static str, &'static str, &'static str, bool, &'static [&'static str], &'static [&'static str]);
 
-/// Every operation: method, path, id, whether it is an extension, its parameters, its answers.
+/// Every operation but `HEAD`: method, path, id, whether it is an extension, its parameters, and its statuses beside
+/// those that every operation has.
 #[rustfmt::skip]
 const OPERATIONS: &[Operation] = &[
-    ("post", "/uploads", "createUpload", false, &[], &["200", "400"]),
-    ("get", "/uploads", "listUploads", true, &["limit", "order", "after"], &["200", "400", "404"]),
+    ("post", "/uploads", "createUpload", false, &[], &["200", "408"]),
+    ("get", "/uploads", "listUploads", true, &["limit", "order", "after"], &["200", "404"]),
     ("get", "/uploads/{upload_id}", "retrieveUpload", true, &["upload_id"], &["200", "404"]),
-    ("post", "/uploads/{upload_id}/parts", "addUploadPart", false, &["upload_id"], &["200", "400", "404", "410"]),
-    ("get", "/uploads/{upload_id}/parts", "listUploadParts", true, &["upload_id", "limit", "after"], &["200", "400", "404"]),
-    ("post", "/uploads/{upload_id}/complete", "completeUpload", false, &["upload_id"], &["200", "400", "404", "410"]),
-    ("post", "/uploads/{upload_id}/cancel", "cancelUpload", false, &["upload_id"], &["200", "400", "404", "410"]),
-    ("post", "/files", "createFile", false, &[], &["200", "400"]),
-    ("get", "/files", "listFiles", false, &["purpose", "limit", "order", "after"], &["200", "400", "404"]),
+    ("post", "/uploads/{upload_id}/parts", "addUploadPart", false, &["upload_id"], &["200", "404", "408", "410"]),
+    ("get", "/uploads/{upload_id}/parts", "listUploadParts", true, &["upload_id", "limit", "after"], &["200", "404"]),
+    ("post", "/uploads/{upload_id}/complete", "completeUpload", false, &["upload_id"], &["200", "404", "408", "410"]),
+    ("post", "/uploads/{upload_id}/cancel", "cancelUpload", false, &["upload_id"], &["200", "404", "410"]),
+    ("post", "/files", "createFile", false, &[], &["200", "408", "410"]),
+    ("get", "/files", "listFiles", false, &["purpose", "limit", "order", "after"], &["200", "404"]),
     ("get", "/files/{file_id}", "retrieveFile", false, &["file_id"], &["200", "404"]),
     ("delete", "/files/{file_id}", "deleteFile", false, &["file_id"], &["200", "404"]),
-    ("get", "/files/{file_id}/content", "downloadFile", false, &["file_id"], &["200", "404"]),
+    ("get", "/files/{file_id}/content", "downloadFile", false, &["file_id", "range", "if-range", "if-none-match"],
+        &["200", "206", "304", "404", "416"]),
 ];
+
+/// The statuses that every operation has.
+const COMMON: [&str; 5] = ["400", "401", "431", "500", "503"];
 
 /// Every schema: its name and its fields, each with its type; `?` may be absent or null, `+` is an extension.
 #[rustfmt::skip]
 const SCHEMAS: &[(&str, &[(&str, &str)])] = &[
-    ("CreateUploadRequest", &[("filename", "string"), ("purpose", "string"), ("bytes", "integer"), ("mime_type", "string"), ("expires_after", "FileExpirationAfter?")]),
-    ("FileExpirationAfter", &[("anchor", "string"), ("seconds", "integer")]),
+    ("CreateUploadRequest", &[("filename", "string"), ("purpose", "FilePurpose"), ("bytes", "integer"), ("mime_type", "string"), ("expires_after", "FileExpirationAfter?")]),
+    ("FileExpirationAfter", &[("anchor", "FileExpirationAnchor"), ("seconds", "integer")]),
     ("AddUploadPartRequest", &[("data", "string")]),
     ("CompleteUploadRequest", &[("part_ids", "array"), ("md5", "string?")]),
-    ("CreateFileRequest", &[("file", "string"), ("purpose", "string"), ("expires_after", "FileExpirationAfter?")]),
+    ("CreateFileRequest", &[("file", "string"), ("purpose", "FilePurpose"), ("expires_after", "FileExpirationAfter?")]),
     ("Upload", &[("id", "string"), ("object", "string"), ("bytes", "integer"), ("created_at", "integer"), ("filename", "string"),
-        ("purpose", "string"), ("status", "string"), ("expires_at", "integer"), ("mime_type", "string+"), ("file", "OpenAIFile?")]),
+        ("purpose", "FilePurpose"), ("status", "string"), ("expires_at", "integer"), ("mime_type", "string+"), ("file", "OpenAIFile?")]),
     ("UploadPart", &[("id", "string"), ("object", "string"), ("created_at", "integer"), ("upload_id", "string"), ("bytes", "integer+"), ("crc64nvme", "string+")]),
-    ("OpenAIFile", &[("object", "string"), ("id", "string"), ("purpose", "string"), ("filename", "string"), ("bytes", "integer"), ("created_at", "integer"),
+    ("OpenAIFile", &[("object", "string"), ("id", "string"), ("purpose", "FilePurpose"), ("filename", "string"), ("bytes", "integer"), ("created_at", "integer"),
         ("expires_at", "integer?"), ("status", "string"), ("status_details", "string?"), ("crc64nvme", "string+"), ("md5", "string?+")]),
     ("DeleteFileResponse", &[("object", "string"), ("deleted", "boolean"), ("id", "string")]),
     ("ErrorResponse", &[("error", "Error")]),
@@ -40,7 +46,7 @@ const SCHEMAS: &[(&str, &[(&str, &str)])] = &[
 ];
 
 fn document() -> Value {
-    serde_json::to_value(windlass::http::document()).unwrap()
+    serde_json::to_value(windlass::http::document(&Limits::default())).unwrap()
 }
 
 fn names(object: &Value) -> Vec<&str> {
@@ -50,22 +56,127 @@ fn names(object: &Value) -> Vec<&str> {
 #[test]
 fn the_document_has_the_contracts_operations_and_marks_the_others() {
     let document = document();
-    let documented: usize =
-        names(&document["paths"]).into_iter().map(|path| names(&document["paths"][path]).len()).sum();
+    let documented: usize = names(&document["paths"])
+        .into_iter()
+        .map(|path| names(&document["paths"][path]).into_iter().filter(|it| *it != "head").count())
+        .sum();
     assert_eq!(documented, OPERATIONS.len(), "an operation is documented that is not in the table");
-    for (method, path, id, extension, parameters, answers) in OPERATIONS {
+    for (method, path, id, extension, parameters, statuses) in OPERATIONS {
         let operation = &document["paths"][path][method];
         assert_eq!(operation["operationId"], *id, "{method} {path}");
         assert_eq!(operation["x-windlass-extension"] == true, *extension, "{id}");
         let found: Vec<_> =
             operation["parameters"].as_array().into_iter().flatten().map(|it| it["name"].as_str().unwrap()).collect();
         assert_eq!(&found, parameters, "{id}");
-        for answer in *answers {
-            assert!(operation["responses"][answer].is_object(), "{id} {answer}");
-        }
-        let said: Vec<_> = names(&operation["responses"]);
-        assert!(said.iter().all(|it| !["409", "413", "423"].contains(it)), "{id} {said:?}");
+        let mut expected = [*statuses, &COMMON].concat();
+        expected.sort_unstable();
+        assert_eq!(names(&operation["responses"]), expected, "{id}");
     }
+}
+
+#[test]
+fn what_can_be_read_by_get_has_a_head_without_a_body() {
+    let document = document();
+    for (_, path, id, ..) in OPERATIONS.iter().filter(|it| it.0 == "get") {
+        let head = &document["paths"][path]["head"];
+        assert_eq!(head["operationId"], format!("{id}Head"));
+        assert_eq!(head["x-windlass-extension"], true, "{id}");
+        let responses = head["responses"].as_object().unwrap();
+        assert!(responses.contains_key("200") && !responses.contains_key("206"), "{id}");
+        for (status, response) in responses {
+            assert!(response["content"].is_null() && response["$ref"].is_null(), "{id} {status}: {response}");
+        }
+    }
+}
+
+#[test]
+fn every_answer_has_its_headers() {
+    let document = document();
+    let resolve = |response: &Value| match response["$ref"].as_str() {
+        Some(name) => document["components"]["responses"][name.rsplit('/').next().unwrap()].clone(),
+        None => response.clone(),
+    };
+    for (method, path, id, ..) in OPERATIONS {
+        for (status, response) in document["paths"][path][method]["responses"].as_object().unwrap() {
+            let response = resolve(response);
+            let headers = names(&response["headers"]);
+            assert!(headers.contains(&"x-request-id"), "{id} {status}: {response}");
+            let own = match status.as_str() {
+                "401" => "www-authenticate",
+                "503" => "retry-after",
+                "206" | "416" => "content-range",
+                "304" => "etag",
+                _ => continue,
+            };
+            assert!(headers.contains(&own), "{id} {status}: {response}");
+        }
+    }
+}
+
+/// The types that a value may have to satisfy a schema; none where nothing can.
+fn types(document: &Value, schema: &Value) -> Vec<String> {
+    const ALL: [&str; 7] = ["string", "integer", "number", "boolean", "array", "object", "null"];
+    let mut types: Vec<_> = match &schema["type"] {
+        Value::String(kind) => vec![kind.clone()],
+        Value::Array(kinds) => kinds.iter().map(|it| it.as_str().unwrap().to_owned()).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => ALL.map(str::to_owned).to_vec(),
+    };
+    let target = schema["$ref"].as_str().map(|it| it.trim_start_matches('#'));
+    let all = target.map(|it| document.pointer(it).expect(it)).into_iter().chain(list(&schema["allOf"]));
+    for other in all {
+        let others = self::types(document, other);
+        types.retain(|it| others.contains(it));
+    }
+    for alternatives in ["oneOf", "anyOf"].map(|it| &schema[it]).into_iter().filter(|it| it.is_array()) {
+        let others: Vec<_> = list(alternatives).flat_map(|it| self::types(document, it)).collect();
+        types.retain(|it| others.contains(it));
+    }
+    types
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+/// Everything in the document that is a schema, with where it stands.
+fn schemas<'a>(value: &'a Value, place: &str, found: &mut Vec<(String, &'a Value)>) {
+    for (i, item) in list(value).enumerate() {
+        schemas(item, &format!("{place}/{i}"), found);
+    }
+    for (name, member) in value.as_object().into_iter().flatten() {
+        let place = format!("{place}/{name}");
+        match name.as_str() {
+            "schema" | "items" => found.push((place.clone(), member)),
+            "schemas" | "properties" => {
+                found
+                    .extend(member.as_object().into_iter().flatten().map(|(name, it)| (format!("{place}/{name}"), it)));
+            }
+            _ => {}
+        }
+        schemas(member, &place, found);
+    }
+}
+
+#[test]
+fn every_schema_can_be_satisfied() {
+    let document = document();
+    let mut found = Vec::new();
+    schemas(&document, "", &mut found);
+    assert!(found.len() > 100, "{}", found.len());
+    for (place, schema) in found {
+        assert!(!types(&document, schema).is_empty(), "{place}: {schema}");
+    }
+    let impossible = serde_json::json!({"allOf": [{"type": "string"}, {"type": "object"}]});
+    assert_eq!(types(&document, &impossible), [""; 0]);
+}
+
+#[test]
+fn a_form_has_its_objects_in_brackets() {
+    let document = document();
+    let form = |path: &str| &document["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"];
+    let brackets = serde_json::json!({"expires_after": {"style": "deepObject", "explode": true}});
+    assert_eq!(form("/files")["encoding"], brackets);
+    assert!(form("/uploads/{upload_id}/parts")["encoding"].is_null(), "it has no objects");
 }
 
 #[test]
@@ -102,12 +213,24 @@ fn the_document_has_the_contracts_bounds() {
     let schemas = &document["components"]["schemas"];
     let seconds = &schemas["FileExpirationAfter"]["properties"]["seconds"];
     assert_eq!((&seconds["minimum"], &seconds["maximum"]), (&3600.into(), &2_592_000.into()));
-    let purposes = schemas["CreateUploadRequest"]["properties"]["purpose"].to_string();
-    for purpose in windlass::domain::Purpose::ALL {
-        assert!(purposes.contains(&format!("\"{purpose}\"")), "{purposes}");
-    }
+    let purposes: Vec<_> = list(&schemas["FilePurpose"]["enum"]).collect();
+    assert_eq!(purposes, Purpose::ALL.map(Purpose::as_str));
     let statuses = schemas["Upload"]["properties"]["status"].to_string();
     assert!(["pending", "completed", "cancelled", "expired"].iter().all(|it| statuses.contains(it)), "{statuses}");
-    assert_eq!(document["servers"][0]["url"], "/v1");
-    assert_eq!(document["components"]["securitySchemes"]["ApiKeyAuth"]["scheme"], "bearer");
+    let servers: Vec<_> = list(&document["servers"]).map(|it| &it["url"]).collect();
+    assert_eq!(servers, ["/v1", "/openai/v1", "/openai"]);
+    let keys = &document["components"]["securitySchemes"];
+    assert_eq!(keys["ApiKeyAuth"]["scheme"], "bearer");
+    assert_eq!(
+        (&keys["AzureApiKeyAuth"]["in"], &keys["AzureApiKeyAuth"]["name"]),
+        (&"header".into(), &"api-key".into())
+    );
+    for request in ["CreateUploadRequest", "AddUploadPartRequest", "CompleteUploadRequest", "CreateFileRequest"] {
+        assert_eq!(schemas[request]["additionalProperties"], false, "{request}");
+    }
+    assert_eq!(schemas["CreateUploadRequest"]["properties"]["bytes"]["maximum"], 8_u64 << 30);
+    let small = Limits { upload_bytes: 1000_u64.try_into().unwrap(), ..Limits::default() };
+    let small = serde_json::to_value(windlass::http::document(&small)).unwrap();
+    let maximum = &small["components"]["schemas"]["CreateUploadRequest"]["properties"]["bytes"]["maximum"];
+    assert_eq!(*maximum, 1000, "the document has the limits that are set");
 }

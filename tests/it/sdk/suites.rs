@@ -9,6 +9,7 @@ use crate::support::{TestApp, tools};
 crate::on_a_directory_and_s3! {
     the_newest_python_sdk_works;
     the_python_sdk_of_the_2_x_line_works;
+    pythons_azure_client_works;
     pythons_own_generated_tests_pass;
     the_node_sdk_works;
 }
@@ -19,6 +20,11 @@ async fn the_newest_python_sdk_works(app: &TestApp) {
 
 async fn the_python_sdk_of_the_2_x_line_works(app: &TestApp) {
     python(app, "venv2", "test_windlass.py").await;
+}
+
+async fn pythons_azure_client_works(app: &TestApp) {
+    let Some(mut pytest) = pytest("venv", "test_windlass.py") else { return };
+    run(app, pytest.env("WINDLASS_AZURE_ENDPOINT", &app.client.address)).await;
 }
 
 async fn pythons_own_generated_tests_pass(app: &TestApp) {
@@ -36,9 +42,15 @@ async fn the_node_sdk_works(app: &TestApp) {
 }
 
 async fn python(app: &TestApp, venv: &str, suite: &str) {
-    let Some(python) = tools::tool(&format!("{venv}/bin/python")) else { return };
-    let arguments = ["-m", "pytest", "--quiet", "-p", "no:cacheprovider", "-p", "no:asyncio"];
-    run(app, Command::new(python).args(arguments).arg(suites().join("python").join(suite))).await;
+    let Some(mut pytest) = pytest(venv, suite) else { return };
+    run(app, &mut pytest).await;
+}
+
+fn pytest(venv: &str, suite: &str) -> Option<Command> {
+    let mut pytest = Command::new(tools::tool(&format!("{venv}/bin/python"))?);
+    pytest.args(["-m", "pytest", "--quiet", "-p", "no:cacheprovider", "-p", "no:asyncio"]);
+    pytest.arg(suites().join("python").join(suite));
+    Some(pytest)
 }
 
 fn suites() -> std::path::PathBuf {

@@ -3,6 +3,7 @@
 The environment names the server and what its harness prepared: WINDLASS_BASE_URL, WINDLASS_API_KEY,
 WINDLASS_OTHER_API_KEY (of another project), WINDLASS_EXPIRED_UPLOAD (the id of an upload past its hour).
 Several runs may share a server: a test looks only at what it made, and what was made is deleted at the end.
+With WINDLASS_AZURE_ENDPOINT the clients are those of Azure OpenAI, at that address.
 """
 
 import asyncio
@@ -16,6 +17,9 @@ import pytest
 from openai import APIStatusError, AsyncOpenAI, AuthenticationError, BadRequestError, NotFoundError, OpenAI
 
 SERVER = {"base_url": os.environ["WINDLASS_BASE_URL"], "api_key": os.environ["WINDLASS_API_KEY"], "timeout": 30}
+if azure_endpoint := os.environ.get("WINDLASS_AZURE_ENDPOINT"):
+    OpenAI, AsyncOpenAI = openai.AzureOpenAI, openai.AsyncAzureOpenAI
+    SERVER = {**SERVER, "base_url": None, "azure_endpoint": azure_endpoint, "api_version": "2025-04-01-preview"}
 OTHER_API_KEY = os.environ["WINDLASS_OTHER_API_KEY"]
 EXPIRED_UPLOAD = os.environ["WINDLASS_EXPIRED_UPLOAD"]
 
@@ -389,6 +393,17 @@ def test_a_bad_request_error_names_the_parameter(client):
             with refused(BadRequestError, 400) as error:
                 attempt(expires_after={"anchor": "created_at", "seconds": seconds})
             assert error.value.param.startswith("expires_after")
+
+
+@pytest.mark.skipif("azure_endpoint" not in SERVER, reason="only of Azure's clients")
+def test_azures_client_works_with_a_token_and_at_the_newer_address(client, keep):
+    file = keep(client.files.create(file=WHOLE, purpose="user_data"))
+    assert SENT[-1].url.path == "/openai/files" and SENT[-1].headers["api-key"] == SERVER["api_key"]
+    token = {"azure_ad_token": SERVER["api_key"], "api_version": SERVER["api_version"]}
+    with OpenAI(azure_endpoint=SERVER["azure_endpoint"], **token) as by_token:
+        assert read(by_token, file.id) == WHOLE
+    with OpenAI(base_url=f"{SERVER['azure_endpoint']}/openai/v1", api_key=SERVER["api_key"], api_version="v1") as newer:
+        assert read(newer, file.id) == WHOLE
 
 
 def test_every_answer_carries_a_request_id_and_its_headers(client):

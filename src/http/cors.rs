@@ -1,0 +1,81 @@
+//! CORS (the Fetch standard, 3.2): which web pages a browser lets use the API. It protects no answer from anyone else;
+//! keys do.
+
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
+use actix_web::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderValue, ORIGIN, VARY,
+};
+use actix_web::middleware::Next;
+use actix_web::web::Data;
+use actix_web::{Error, HttpResponse};
+
+use crate::domain::Origins;
+
+/// The methods of all operations.
+const METHODS: &str = "GET, HEAD, POST, DELETE";
+
+/// What a page may read beside the headers that it always may. SDKs read the first five.
+const EXPOSED: &str = "x-request-id, retry-after, x-should-retry, openai-processing-ms, openai-version, \
+    content-disposition, content-length, content-range, accept-ranges, etag, www-authenticate, allow";
+
+/// How long a browser may reuse the answer to a preflight, in seconds: two hours, the most that Chromium accepts.
+const MAX_AGE: &str = "7200";
+
+/// What the answer to a request has to carry where CORS is on.
+pub struct Cors {
+    /// The value of `access-control-allow-origin`, if the page that sent the request is allowed.
+    allowed: Option<HeaderValue>,
+    /// For a preflight, the headers that the page is going to send.
+    preflight: Option<Vec<HeaderValue>>,
+}
+
+impl Cors {
+    /// Reads the request; nothing where CORS is off.
+    pub fn of(request: &ServiceRequest) -> Option<Self> {
+        let origins = request.app_data::<Data<Origins>>()?;
+        let headers = request.headers();
+        let origin = headers.get(ORIGIN).filter(|it| it.to_str().is_ok_and(|it| origins.allow(it)));
+        let allowed = origin.map(|it| match origins.get_ref() {
+            Origins::Any => HeaderValue::from_static("*"),
+            Origins::Listed(_) => it.clone(),
+        });
+        let is_preflight = request.method() == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+        let asked = || headers.get_all(ACCESS_CONTROL_REQUEST_HEADERS).cloned().collect();
+        Some(Self { allowed, preflight: is_preflight.then(asked) })
+    }
+
+    /// Adds the headers to an answer, whatever its status: a page is to see errors, too.
+    pub fn write(&self, headers: &mut HeaderMap) {
+        headers.append(VARY, HeaderValue::from_static("origin"));
+        let Some(origin) = &self.allowed else { return };
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        let Some(asked) = &self.preflight else {
+            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+            return;
+        };
+        headers.append(VARY, HeaderValue::from_static("access-control-request-headers"));
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
+        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE));
+        for asked in asked {
+            headers.append(ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+        }
+    }
+}
+
+/// Answers a preflight of an allowed page, which a browser sends before a request with a key. The answer is the same
+/// for every path: a request to an unknown one is then sent, and the page sees its 404.
+pub async fn preflight<B: MessageBody>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    match Cors::of(&request) {
+        Some(Cors { allowed: Some(_), preflight: Some(_) }) => {
+            Ok(request.into_response(HttpResponse::NoContent().finish()).map_into_right_body())
+        }
+        Some(_) | None => Ok(next.call(request).await?.map_into_left_body()),
+    }
+}
