@@ -2,5 +2,6 @@
 //! too. And a client that is made from nothing but the `OpenAPI` document.
 
 mod browser;
+mod document;
 mod rust;
 mod suites;

@@ -1,0 +1,15 @@
+"""What Schemathesis does not do by itself."""
+
+from schemathesis.transport.requests import REQUESTS_TRANSPORT, multipart_serializer
+
+
+@REQUESTS_TRANSPORT.serializer("multipart/form-data")
+def deep_objects(context, form):
+    """Sends an object in a form as the document says (`deepObject`): as fields with names such as `a[b]`."""
+    if isinstance(form, dict):
+        fields = {}
+        for name, value in form.items():
+            is_object = isinstance(value, dict) and value
+            fields |= {f"{name}[{inner}]": it for inner, it in value.items()} if is_object else {name: value}
+        form = fields
+    return multipart_serializer(context, form)
