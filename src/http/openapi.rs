@@ -93,6 +93,9 @@ pub fn document(limits: &Limits) -> utoipa::openapi::OpenApi {
         path.head = path.get.as_ref().map(head);
         complete(path);
     }
+    if let Some(create_file) = document.paths.paths.get_mut("/files").and_then(|it| it.post.as_mut()) {
+        put_in_brackets(create_file, "expires_after");
+    }
     document
 }
 
@@ -172,12 +175,14 @@ fn complete(path: &mut PathItem) {
             }
         }
     }
-    // A form has its objects as fields with names such as `expires_after[seconds]`.
-    let body = path.post.as_mut().and_then(|it| it.request_body.as_mut());
-    if let Some(RefOr::T(body)) = body
-        && let Some(RefOr::T(form)) = body.content.get_mut("multipart/form-data")
+}
+
+/// A form has its objects as fields with names such as `expires_after[seconds]`.
+fn put_in_brackets(form: &mut Operation, object: &str) {
+    if let Some(RefOr::T(body)) = &mut form.request_body
+        && let Some(RefOr::T(content)) = body.content.get_mut("multipart/form-data")
     {
         let brackets = Encoding::builder().style(Some(ParameterStyle::DeepObject)).explode(Some(true)).build();
-        form.encoding.insert("expires_after".to_owned(), brackets);
+        content.encoding.insert(object.to_owned(), brackets);
     }
 }

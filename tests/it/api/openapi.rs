@@ -173,8 +173,10 @@ fn every_schema_can_be_satisfied() {
 #[test]
 fn a_form_has_its_objects_in_brackets() {
     let document = document();
-    let form = &document["paths"]["/files"]["post"]["requestBody"]["content"]["multipart/form-data"];
-    assert_eq!(form["encoding"]["expires_after"], serde_json::json!({"style": "deepObject", "explode": true}));
+    let form = |path: &str| &document["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"];
+    let brackets = serde_json::json!({"expires_after": {"style": "deepObject", "explode": true}});
+    assert_eq!(form("/files")["encoding"], brackets);
+    assert!(form("/uploads/{upload_id}/parts")["encoding"].is_null(), "it has no objects");
 }
 
 #[test]
