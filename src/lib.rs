@@ -61,8 +61,10 @@
 //!
 //! **Invariant: memory is bounded.** Bytes are copied once into buffers of our own, two per body, out
 //! of a budget; a body that finds none waits, and is then turned away. A disk takes whole buffers
-//! directly, past the page cache. A reader holds a bounded number of chunks, however slow he is, and none of a
-//! directory: what was read and checked there is sent from the page cache (`http/connection.rs`).
+//! directly, past the page cache. What clients have not taken yet has a budget of its own (`service/budgets.rs`): a
+//! reader of a bucket holds one chunk, and more while there is memory (`blobs/read_ahead.rs`), a list one batch
+//! (`service/lists.rs`). A reader of a directory holds nothing: what was read and checked there is sent from the page
+//! cache (`http/connection.rs`).
 //!
 //! **Invariant: a lost answer is found out, not guessed.** Whatever commits may be done twice, and is,
 //! until the ledger says what became of it or is away for too long (`service/attempts.rs`).

@@ -22,6 +22,7 @@ mod slow;
 mod support;
 mod sweep;
 mod table;
+mod unread;
 mod windlass;
 
 /// The parts, by the name they are asked for.

@@ -51,6 +51,10 @@ impl Limits {
     pub const PAGE: u16 = 10_000;
     /// The largest JSON body: a completion of 10,000 part ids has 0.4 MB.
     pub const JSON_BYTES: usize = 1024 * 1024;
+    /// The most values that a JSON body may have: each takes much more memory than it has characters.
+    pub const JSON_VALUES: usize = 32 * 1024;
+    /// So much of a JSON body is not counted in the budget of bodies, and waits for nothing.
+    pub const FREE_BODY_BYTES: usize = 8 * 1024;
     /// What a multipart body may hold beside the content: boundaries, headers, small fields.
     pub const FORM_OVERHEAD_BYTES: u64 = 1024 * 1024;
     /// The largest text field of a form.
@@ -63,6 +67,12 @@ impl Limits {
     /// How much of that memory bodies get: a fifth is for all else, connections that wait among it.
     pub fn bodies_bytes(&self) -> u64 {
         self.buffer_bytes.get() / 5 * 4
+    }
+
+    /// How much memory answers get, besides, that clients have not taken yet: chunks of objects in a bucket, Parts in
+    /// the ledger, and lists.
+    pub fn answers_bytes(&self) -> u64 {
+        self.buffer_bytes.get() / 4
     }
 }
 

@@ -53,6 +53,7 @@ const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
         (status = 400, description = "Never sent here, where Files of every purpose can be downloaded.", body = ErrorBody),
         (status = 404, description = "The File was not found.", body = ErrorBody),
         (status = 416, description = "Extension: the range is outside the File.", body = ErrorBody),
+        (status = 503, description = "Try again in a moment.", body = ErrorBody),
     )
 )]
 pub async fn download_file(
@@ -87,7 +88,7 @@ pub async fn download_file(
     if request.method() == actix_web::http::Method::HEAD {
         return Ok(answer.body(SizedStream::new(length, stream::empty::<Result<_, ApiError>>())));
     }
-    let mut content = service.run(|it| it.read_file(asker.0, id, range)).await?;
+    let mut content = service.run_at_length(|it| it.read_file(asker.0, id, range)).await?;
     // As long as nothing is sent, an object that cannot be read is an error with a status.
     let first = content.next().await.transpose()?;
     let outlet = request.conn_data::<Outlet>().cloned().ok_or(service::Error::Interrupted)?;

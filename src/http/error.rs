@@ -17,6 +17,12 @@ use crate::service::{self, NotReady};
 /// Seconds after which a request that was turned away may be tried again. SDKs wait for no more than 60.
 const TRY_AGAIN_SECONDS: u16 = 1;
 
+/// A message repeats what a client sent, which may be as long as its request. So much of it is enough to find it.
+const MOST_MESSAGE_BYTES: usize = 1024;
+
+/// The same for the name of a parameter that is not known.
+const MOST_PARAM_BYTES: usize = 256;
+
 /// A failure as a client sees it (contract section 1.10).
 #[derive(Debug, Clone)]
 pub struct ApiError {
@@ -30,7 +36,9 @@ pub struct ApiError {
 impl ApiError {
     fn new(status: StatusCode, code: Option<&'static str>, param: Option<&str>, message: impl fmt::Display) -> Self {
         let kind = if status.is_server_error() { "server_error" } else { "invalid_request_error" };
-        Self { status, message: message.to_string(), kind, param: param.map(str::to_owned), code }
+        let message = shortened(message.to_string(), MOST_MESSAGE_BYTES);
+        let param = param.map(|it| shortened(it.to_owned(), MOST_PARAM_BYTES));
+        Self { status, message, kind, param, code }
     }
 
     /// Something in the request is not as it should be; `param` names it.
@@ -142,6 +150,9 @@ impl From<service::Error> for ApiError {
                 );
             }
             E::Busy => return Self::unavailable("The server is receiving as much as it can. Try again in a moment."),
+            E::BusySending => {
+                return Self::unavailable("The server is sending as much as it can. Try again in a moment.");
+            }
             E::DiskFull => {
                 return Self::unavailable("The server's disk is full. Deleting files makes space; try again later.");
             }
@@ -178,6 +189,16 @@ fn log(error: &service::Error) {
         cause = it.source();
     }
     tracing::error!(%error, causes = causes.join(": "), "a request failed");
+}
+
+/// The beginning of a text that is too long.
+fn shortened(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most));
+        text.shrink_to_fit();
+        text.push('…');
+    }
+    text
 }
 
 /// With a capital and a full stop, as a person would read it.

@@ -22,8 +22,9 @@ use crate::domain::{BadFilename, Filename, Limits, MimeType};
 /// A form has a handful of fields. More are a client's mistake, such as an array sent byte by byte.
 const MOST_FIELDS: usize = 16;
 
-/// What may come between two fields' contents: their headers, and whatever was read ahead.
-const BETWEEN_FIELDS_BYTES: u64 = 1024 * 1024;
+/// What may come between two fields' contents, all of which is held: their headers, and whatever was read ahead, which
+/// is what the connection has at once.
+const BETWEEN_FIELDS_BYTES: u64 = 256 * 1024;
 
 /// Longer boundaries than RFC 2046 allows (70) are seen in the wild; much longer ones are hostile.
 const LONGEST_BOUNDARY: usize = 200;

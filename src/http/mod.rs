@@ -12,6 +12,7 @@ mod files;
 pub mod form; // The fuzz target reads forms as the handlers do.
 mod health;
 mod json;
+mod lists;
 mod openapi;
 mod query;
 mod requests;

@@ -2,6 +2,7 @@
 //! equal callers. Only here do transactions begin and end.
 
 mod attempts;
+mod budgets;
 mod callers;
 mod content;
 mod creations;
@@ -12,11 +13,13 @@ mod fsck;
 mod housekeeping;
 mod intake;
 mod keys;
+mod lists;
 mod md5_chain;
 mod objects;
 mod readiness;
 mod store_link;
 mod uploads;
+mod wanted;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +30,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+pub use self::budgets::BodyMemory;
 use self::callers::Callers;
 pub use self::content::{ByteRange, Content};
 use self::creations::Creations;
@@ -37,6 +41,7 @@ pub use self::fsck::{Finding, FsckOptions, FsckReport};
 pub use self::housekeeping::SweepReport;
 pub use self::intake::Intake;
 pub use self::keys::{FirstKey, Keys};
+pub use self::lists::{Batch, List, Listed};
 use self::md5_chain::Chains;
 pub use self::readiness::NotReady;
 use self::readiness::Readiness;
@@ -45,6 +50,10 @@ pub use crate::blobs::Stretch;
 use crate::blobs::{self, Blobs};
 use crate::db::{self, Db};
 use crate::domain::{BadDeclaration, ByteCount, FileId, Limits, Md5, PartId, PartsDoNotFit, Purpose, UploadId};
+
+/// How many pieces of work may be under way. Those whose clients have gone away are among them, and a ledger or a store
+/// may be silent for long.
+const MOST_TASKS: usize = 20_000;
 
 /// The service. Cloning it is cheap and shares everything.
 #[derive(Clone)]
@@ -58,6 +67,10 @@ pub struct Service {
     tasks: TaskTracker,
     /// KiB of memory that bodies on their way may still take.
     buffers: Arc<Semaphore>,
+    /// KiB of memory that answers which clients have not taken yet may still take.
+    sending: Arc<Semaphore>,
+    /// How many batches of lists may still be read at the same time.
+    list_readers: Arc<Semaphore>,
     callers: Callers,
     creations: Creations,
     chains: Chains,
@@ -138,6 +151,9 @@ pub enum Error {
     /// More bodies are on their way than memory was set aside for.
     #[error("the service is receiving as much as it can at the moment")]
     Busy,
+    /// Clients hold as many answers that they do not read as memory was set aside for.
+    #[error("the service is sending as much as it can at the moment")]
+    BusySending,
     /// The service was not ready when it was last probed.
     #[error(transparent)]
     NotReady(#[from] NotReady),
@@ -189,8 +205,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Service {
     /// Puts a service together. `runtime` will carry its database and store work.
     pub fn new(db: Db, blobs: Blobs, limits: Limits, runtime: Handle) -> Self {
-        let kib = limits.bodies_bytes() / 1024;
-        let buffers = Arc::new(Semaphore::new(usize::try_from(kib).unwrap_or(Semaphore::MAX_PERMITS)));
+        let budget = |bytes: u64| {
+            let kib = usize::try_from(bytes / 1024).unwrap_or(usize::MAX);
+            Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS)))
+        };
+        let (buffers, sending) = (budget(limits.bodies_bytes()), budget(limits.answers_bytes()));
         let space = DiskSpace::watch(Vec::new(), &runtime);
         Self {
             db,
@@ -200,6 +219,8 @@ impl Service {
             space,
             tasks: TaskTracker::new(),
             buffers,
+            sending,
+            list_readers: Arc::new(Semaphore::new(lists::READ_AT_ONCE)),
             callers: Callers::default(),
             creations: Creations::default(),
             chains: Chains::default(),
@@ -246,12 +267,16 @@ impl Service {
     /// The same for work that may take its time, such as reading a file: it bounds itself.
     ///
     /// # Errors
-    /// Those of the work, [`Error::Panicked`], or [`Error::Interrupted`] when the runtime is shutting down.
+    /// Those of the work, [`Error::Busy`] when too much is under way, [`Error::Panicked`], or [`Error::Interrupted`] when
+    /// the runtime is shutting down.
     pub async fn run_at_length<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
+        if self.tasks.len() >= MOST_TASKS {
+            return Err(Error::Busy);
+        }
         self.spawn(work(self.clone())).await.map_err(Error::from).flatten()
     }
 

@@ -7,8 +7,7 @@ use crate::crash::CrashPoint;
 use crate::db::uploads::Origin;
 use crate::db::{self, Tx, discards, files, parts, uploads};
 use crate::domain::{
-    ByteCount, File, Md5, NotPending, Page, PageLimit, PageRequest, Part, PartId, PartOrder, PendingUpload, ProjectId,
-    Upload, UploadId, UploadStatus, in_order,
+    ByteCount, File, Md5, NotPending, PartOrder, PendingUpload, ProjectId, Upload, UploadId, UploadStatus, in_order,
 };
 
 impl From<Box<NotPending>> for Error {
@@ -30,45 +29,6 @@ impl Service {
     /// [`Error::NoSuchUpload`].
     pub async fn get_upload(self, project: ProjectId, id: UploadId) -> Result<Upload> {
         uploads::find(&self.db, project, id).await?.ok_or(Error::NoSuchUpload(id))
-    }
-
-    /// A page of the project's Uploads.
-    ///
-    /// # Errors
-    /// [`Error::NoSuchCursor`].
-    pub async fn list_uploads(self, project: ProjectId, page: PageRequest<UploadId>) -> Result<Page<Upload>> {
-        let after = match page.after {
-            Some(id) => {
-                let position = uploads::find_position(&self.db, project, id).await?;
-                Some(position.ok_or_else(|| Error::NoSuchCursor(id.to_string()))?)
-            }
-            None => None,
-        };
-        let found = uploads::list(&self.db, project, after, page.order, page.limit).await?;
-        Ok(Page::from_one_more(found, page.limit))
-    }
-
-    /// What an Upload has stored so far, the oldest first: from here a client resumes.
-    ///
-    /// # Errors
-    /// [`Error::NoSuchUpload`], [`Error::NoSuchCursor`].
-    pub async fn list_parts(
-        self,
-        project: ProjectId,
-        id: UploadId,
-        after: Option<PartId>,
-        limit: PageLimit,
-    ) -> Result<Page<Part>> {
-        let upload = self.clone().get_upload(project, id).await?;
-        let after = match after {
-            Some(part) => {
-                let position = parts::find_position(&self.db, upload.id, part).await?;
-                Some(position.ok_or_else(|| Error::NoSuchCursor(part.to_string()))?)
-            }
-            None => None,
-        };
-        let found = parts::list(&self.db, upload.id, after, limit).await?;
-        Ok(Page::from_one_more(found, limit))
     }
 
     /// Makes the listed Parts, in this order, into the File that was declared. Asked again in the
@@ -193,7 +153,7 @@ impl Service {
         let stored = self.patiently(parts::list_stored(&self.db, upload.id)).await?;
         let parts = in_order(upload, order, stored)?;
         let (covered, mut digest) = self.covered_by_md5(upload.id, &parts).await?;
-        let mut stretches = self.read_parts(parts[covered..].iter().map(|part| (*part, 0..part.bytes.get())).collect());
+        let mut stretches = self.read_parts(&parts[covered..]).await?;
         while let Some(stretch) = stretches.next().await {
             let stretch = stretch?;
             // Hashing a megabyte takes milliseconds: not on a thread that others wait for.

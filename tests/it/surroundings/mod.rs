@@ -20,3 +20,4 @@ mod roles;
 mod sessions;
 mod settings;
 mod store_identity;
+mod unread_answers;

@@ -1,0 +1,67 @@
+//! Memory that clients make the service hold is counted: what of a body is read as a whole, in the budget of all
+//! bodies; what of an answer is ready before the client takes it, in a budget of its own. Who finds none waits, and is
+//! then turned away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::{Error, Result, Service};
+use crate::domain::Limits;
+
+/// Memory of a body that is read as a whole.
+pub struct BodyMemory {
+    budget: Arc<Semaphore>,
+    wait: Duration,
+    held: Option<OwnedSemaphorePermit>,
+}
+
+impl BodyMemory {
+    /// Makes it so many bytes. The first few are not counted, so that a small body does not wait behind large ones.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when there is no memory for too long.
+    pub async fn grow_to(&mut self, bytes: usize) -> Result<()> {
+        let kib = bytes.saturating_sub(Limits::FREE_BODY_BYTES).div_ceil(1024);
+        let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let more = u32::try_from(kib.saturating_sub(held)).unwrap_or(u32::MAX);
+        if more == 0 {
+            return Ok(());
+        }
+        let more = reserve(&self.budget, more, self.wait).await?.ok_or(Error::Busy)?;
+        match &mut self.held {
+            Some(held) => held.merge(more),
+            None => self.held = Some(more),
+        }
+        Ok(())
+    }
+}
+
+impl Service {
+    /// Memory for a body that is read as a whole: none yet.
+    pub fn body_memory(&self) -> BodyMemory {
+        BodyMemory { budget: Arc::clone(&self.buffers), wait: self.limits.buffer_wait, held: None }
+    }
+
+    /// Sets memory aside for an answer that is sent as the client takes it.
+    ///
+    /// # Errors
+    /// [`Error::BusySending`] when there is none for too long.
+    pub(super) async fn reserve_to_send(&self, kib: u64) -> Result<OwnedSemaphorePermit> {
+        let kib = u32::try_from(kib.min(self.limits.answers_bytes() / 1024)).unwrap_or(u32::MAX);
+        reserve(&self.sending, kib, self.limits.buffer_wait).await?.ok_or(Error::BusySending)
+    }
+
+    /// The same where there is some at once.
+    pub(super) fn try_reserve_to_send(&self, kib: u32) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.sending).try_acquire_many_owned(kib).ok()
+    }
+}
+
+/// Takes from a budget; nothing where there is not enough in time.
+async fn reserve(budget: &Arc<Semaphore>, kib: u32, wait: Duration) -> Result<Option<OwnedSemaphorePermit>> {
+    let taken = timeout(wait, Arc::clone(budget).acquire_many_owned(kib)).await;
+    taken.ok().transpose().map_err(|_| Error::Interrupted)
+}
