@@ -37,7 +37,8 @@ pub fn run() {
     let peaks = runtime.block_on(held(&windlass, LISTS, list.as_bytes()));
     table.row(&format!("{LISTS} unread lists of 10,000 uploads with the longest names"), &peaks);
 
-    let body = head("POST /v1/uploads/upload_x/complete", "content-length: 1048576\r\n") + &" ".repeat(1_000_000);
+    let body = head(&format!("POST /v1/uploads/upload_{:032x}/complete", 1), "content-length: 1048576\r\n")
+        + &" ".repeat(1_000_000);
     let peaks = runtime.block_on(held(&windlass, BODIES, body.as_bytes()));
     table.row(&format!("{BODIES} JSON bodies of 1 MiB without their ends"), &peaks);
     drop(windlass);

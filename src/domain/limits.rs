@@ -69,10 +69,16 @@ impl Limits {
         self.buffer_bytes.get() / 5 * 4
     }
 
-    /// How much memory answers get, besides, that clients have not taken yet: chunks of objects in a bucket, Parts in
-    /// the ledger, and lists.
+    /// How much memory answers get, besides, that clients have not taken yet: a chunk for each reader of a bucket or of
+    /// Parts in the ledger, and lists.
     pub fn answers_bytes(&self) -> u64 {
-        self.buffer_bytes.get() / 4
+        self.buffer_bytes.get() / 8
+    }
+
+    /// How much memory readers of a bucket get, besides, for more than one chunk. It is apart, so that those who stop
+    /// reading do not keep others out with what was read ahead for them.
+    pub fn read_ahead_bytes(&self) -> u64 {
+        self.buffer_bytes.get() / 8
     }
 }
 

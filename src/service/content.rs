@@ -134,7 +134,7 @@ impl Service {
         if let [(part, range)] = &*wanted
             && !part.in_ledger
         {
-            let reader = self.blobs.read(BlobKey::from(part.id), part.bytes.get(), &self.sending).await;
+            let reader = self.blobs.read(BlobKey::from(part.id), part.bytes.get(), &self.read_ahead).await;
             let source = reader.map(Source::Object).map_err(|error| unreadable(part.id, error));
             return vec![(*part, range.clone(), source)];
         }

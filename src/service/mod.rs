@@ -47,7 +47,7 @@ pub use self::readiness::NotReady;
 use self::readiness::Readiness;
 pub use self::store_link::{Sample, StoreLink, StoreMismatch};
 pub use crate::blobs::Stretch;
-use crate::blobs::{self, Blobs};
+use crate::blobs::{self, Blobs, ReadAhead};
 use crate::db::{self, Db};
 use crate::domain::{BadDeclaration, ByteCount, FileId, Limits, Md5, PartId, PartsDoNotFit, Purpose, UploadId};
 
@@ -69,6 +69,8 @@ pub struct Service {
     buffers: Arc<Semaphore>,
     /// KiB of memory that answers which clients have not taken yet may still take.
     sending: Arc<Semaphore>,
+    /// The same for what is read ahead besides.
+    read_ahead: ReadAhead,
     /// How many batches of lists may still be read at the same time.
     list_readers: Arc<Semaphore>,
     callers: Callers,
@@ -209,7 +211,8 @@ impl Service {
             let kib = usize::try_from(bytes / 1024).unwrap_or(usize::MAX);
             Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS)))
         };
-        let (buffers, sending) = (budget(limits.bodies_bytes()), budget(limits.answers_bytes()));
+        let [buffers, sending, read_ahead] =
+            [limits.bodies_bytes(), limits.answers_bytes(), limits.read_ahead_bytes()].map(budget);
         let space = DiskSpace::watch(Vec::new(), &runtime);
         Self {
             db,
@@ -220,6 +223,7 @@ impl Service {
             tasks: TaskTracker::new(),
             buffers,
             sending,
+            read_ahead,
             list_readers: Arc::new(Semaphore::new(lists::READ_AT_ONCE)),
             callers: Callers::default(),
             creations: Creations::default(),

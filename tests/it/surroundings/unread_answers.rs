@@ -13,7 +13,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::support::client::id;
 use crate::support::{Client, StoreKind, TestApp, eventually};
 
-/// The least that the program takes: of that, 12.8 MiB are for bodies, and a quarter more for answers.
+/// The least that the program takes: 12.8 MiB are for bodies, and 2 MiB each for answers and for what is read ahead.
 const BUDGET: (&str, &str) = ("WINDLASS_BUFFER_BYTES", "16MiB");
 
 /// Connections of clients who read as little as can be.
@@ -53,7 +53,9 @@ fn peak_mib(app: &TestApp) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let peak = status.lines().find_map(|it| it.strip_prefix("VmHWM:")).unwrap();
     fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
-    peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    let it = peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024;
+    println!("peak {it}");
+    it
 }
 
 /// Writes down Uploads of the longest names there are.
@@ -87,7 +89,7 @@ async fn lists_that_nobody_reads_are_held_a_batch_at_a_time() {
     others_are_served(&app).await;
     let before = peak_mib(&app);
     let (held, refused) = ask(&app.client, 100, "/v1/uploads").await;
-    assert!(held.len() >= 32 && !refused.is_empty(), "{} lists, {} refused", held.len(), refused.len());
+    assert!(held.len() >= 16 && !refused.is_empty(), "{} lists, {} refused", held.len(), refused.len());
     app.stranger.alone().upload(1).await;
     let peak = peak_mib(&app);
     assert!(peak < before + 48, "{peak} MiB, and {before} before, with {} lists", held.len());
@@ -101,7 +103,8 @@ async fn bodies_that_are_sent_by_half_are_counted_as_they_come() {
     others_are_served(&app).await;
     let before = peak_mib(&app);
     let text = format!("{{\"part_ids\": [\"{}", "x".repeat(900_000));
-    let mut request = app.client.raw("POST", "/v1/uploads/upload_x/complete", "application/json", text.as_bytes());
+    let mut request =
+        app.client.raw("POST", &format!("/v1/uploads/upload_{:032x}/complete", 1), "application/json", text.as_bytes());
     let length = request.len() - text.len();
     let head = String::from_utf8(request[..length].to_vec()).unwrap();
     request.splice(..length, head.replace(&text.len().to_string(), "1000000").into_bytes());
@@ -158,7 +161,7 @@ async fn downloads_from_a_bucket_that_nobody_reads_are_held_a_chunk_at_a_time() 
     let before = peak_mib(&app);
     let path = format!("/v1/files/{file}/content");
     let (mut held, refused) = ask(&app.client, 100, &path).await;
-    assert!(held.len() >= 10 && !refused.is_empty(), "{} downloads, {} refused", held.len(), refused.len());
+    assert!(held.len() >= 8 && !refused.is_empty(), "{} downloads, {} refused", held.len(), refused.len());
     app.stranger.alone().upload(1).await;
     let peak = peak_mib(&app);
     assert!(peak < before + 32, "{peak} MiB, and {before} before, with {} downloads", held.len());
