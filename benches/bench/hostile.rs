@@ -6,7 +6,6 @@ use crate::ingest::{BODY, in_parallel, random_body};
 use crate::process::{cpu_seconds, peak_mib, reset_peak};
 use crate::support::StoreKind;
 use crate::table::{Table, median};
-use crate::unread;
 use crate::windlass::{BOUNDARY, Client, Windlass};
 
 const ROUNDS: usize = 5;
@@ -47,6 +46,4 @@ pub fn run() {
         table.row(name, &[format!("{cost:.2}"), format!("{:.2}", cost / normal), peak.to_string()]);
     }
     table.print();
-    drop(windlass);
-    unread::run();
 }

@@ -26,9 +26,10 @@ mod unread;
 mod windlass;
 
 /// The parts, by the name they are asked for.
-const PARTS: [(&str, fn()); 9] = [
+const PARTS: [(&str, fn()); 10] = [
     ("ingest", ingest::run),
     ("hostile", hostile::run),
+    ("unread", unread::run),
     ("download", download::run),
     ("completion", completion::run),
     ("metadata", metadata::run),

@@ -127,7 +127,7 @@ pub async fn list_files(service: Data<Service>, asker: Asker, request: HttpReque
         (query.page()?, query.purpose())
     };
     let files = service.run_at_length(|it| it.list_files(asker.0, purpose, page)).await?;
-    lists::answer::<FileBody>(&service, files)
+    lists::answer::<FileBody>(&request, &service, files)
 }
 
 /// A File.

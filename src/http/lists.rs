@@ -3,9 +3,10 @@
 
 use std::future::ready;
 
-use actix_web::HttpResponse;
 use actix_web::body::BodyStream;
 use actix_web::http::header::ContentType;
+use actix_web::http::{ConnectionType, Version};
+use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
@@ -56,6 +57,7 @@ impl Entry for PartBody {
 /// # Errors
 /// When it cannot be written as JSON, which is a bug.
 pub fn answer<E: Entry + 'static>(
+    request: &HttpRequest,
     service: &Service,
     (list, first): (List<E::From>, Batch<E::From>),
 ) -> Result<HttpResponse, ApiError> {
@@ -69,7 +71,13 @@ pub fn answer<E: Entry + 'static>(
     }
     let rest = stream::try_unfold((service.clone(), Some(list), text), read_on::<E>);
     let batches = stream::once(ready(Ok(first))).chain(rest);
-    Ok(answer.body(BodyStream::new(batches.map_ok(pieces).try_flatten().boxed_local())))
+    let mut answer = answer.body(BodyStream::new(batches.map_ok(pieces).try_flatten().boxed_local()));
+    if request.version() < Version::HTTP_11 {
+        // Such a client knows no chunks: the end of the connection is the end of the list.
+        answer.head_mut().no_chunking(true);
+        answer.head_mut().set_connection_type(ConnectionType::Close);
+    }
+    Ok(answer)
 }
 
 type Reading<E> = (Service, Option<List<<E as Entry>::From>>, Text);

@@ -54,7 +54,7 @@ pub async fn list_uploads(
 ) -> Result<HttpResponse, ApiError> {
     let page = Query::from(&request).page()?;
     let uploads = service.run_at_length(|it| it.list_uploads(asker.0, page)).await?;
-    lists::answer::<UploadBody>(&service, uploads)
+    lists::answer::<UploadBody>(&request, &service, uploads)
 }
 
 /// Extension: an Upload as it stands.
@@ -104,7 +104,7 @@ pub async fn list_upload_parts(
         (query.after()?, query.limit()?)
     };
     let parts = service.run_at_length(|it| it.list_parts(asker.0, id, after, limit)).await?;
-    lists::answer::<PartBody>(&service, parts)
+    lists::answer::<PartBody>(&request, &service, parts)
 }
 
 /// Adds a part of up to 64 MiB. Parts may be added in parallel and in any order.
