@@ -260,3 +260,28 @@ async fn a_body_of_more_values_than_any_request_needs_is_refused() {
     let error = app.client.post(&path, &json!({ "part_ids": vec![0; 400_000] })).await.error(400, None);
     assert!(error["message"].as_str().unwrap().contains("32768 values"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_more_parts_than_are_looked_up_together_is_whole() {
+    let app = TestApp::start(StoreKind::Directory, &[]).await.unwrap();
+    let contents: Vec<String> = (0..1100).map(|it| format!("{it:04}|").repeat(1 + it % 3)).collect();
+    let whole = contents.concat().into_bytes();
+    let upload = app.client.upload(whole.len()).await;
+    let mut parts = Vec::new();
+    for some in contents.chunks(50) {
+        let sent = some.iter().map(|it| app.client.part(&upload, it.as_bytes()));
+        parts.extend(future::join_all(sent).await);
+    }
+    let parts: Vec<_> = parts.iter().map(String::as_str).collect();
+    let file = id(&app.client.complete(&upload, &parts).await.ok()["file"]);
+    assert!(app.client.download(&file).await == whole);
+    for (first, last) in
+        [(0, 0), (7, 9000), (4995, 5005), (9990, 10_010), (3, whole.len() - 2), (whole.len() - 1, whole.len())]
+    {
+        let path = format!("/v1/files/{file}/content");
+        let request =
+            app.client.request("GET".parse().unwrap(), &path).header("range", format!("bytes={first}-{last}"));
+        let answer = app.client.send(request).await;
+        assert!(answer.body == whole[first..=last.min(whole.len() - 1)], "{first} to {last}");
+    }
+}
