@@ -9,9 +9,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{Chunk, Result};
 
-/// What a chunk counts for: the most that a read from the store's connection usually gives. One that is smaller
-/// counts for as much, since it keeps the whole buffer allocated that it was read into.
-pub const CHUNK_KIB: u32 = 256;
+/// What a chunk counts for: the store's client reads up to 400 KiB at once. One that is smaller counts for as much, since
+/// it keeps the whole buffer allocated that it was read into.
+pub const CHUNK_KIB: u32 = 512;
 
 /// The memory of all readers, in KiB.
 pub type ReadAhead = Arc<Semaphore>;

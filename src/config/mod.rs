@@ -220,7 +220,7 @@ pub struct Options {
     #[arg(long, global = true, env = "WINDLASS_BODY_IDLE", default_value = "30s", value_parser = positive_duration)]
     body_idle: Duration,
     /// The memory that the program may take while bodies are on their way; those that find none wait, then get 503. Answers
-    /// that clients have not taken yet get up to a quarter as much besides. Without it, 256 MiB, or a quarter of the memory that the machine or the container has, if that is less.
+    /// that clients have not taken yet get up to a third as much besides. Without it, 256 MiB, or a quarter of the memory that the machine or the container has, if that is less.
     #[arg(long, global = true, env = "WINDLASS_BUFFER_BYTES", value_parser = size(LEAST_BUFFER_BYTES..=MOST_BYTES))]
     buffer_bytes: Option<ByteCount>,
     /// How long open requests may go on after the service was told to stop.

@@ -72,7 +72,7 @@ impl Limits {
     /// How much memory answers get, besides, that clients have not taken yet: a chunk for each reader of a bucket or of
     /// Parts in the ledger, and lists.
     pub fn answers_bytes(&self) -> u64 {
-        self.buffer_bytes.get() / 8
+        self.buffer_bytes.get() / 16 * 3
     }
 
     /// How much memory readers of a bucket get, besides, for more than one chunk. It is apart, so that those who stop

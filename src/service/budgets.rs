@@ -11,9 +11,14 @@ use tokio::time::timeout;
 use super::{Error, Result, Service};
 use crate::domain::Limits;
 
+/// How many bodies that are read as a whole wait for memory. More are turned away at once: the connection of a body that
+/// waits has read some hundred KiB of it.
+pub(super) const MOST_WAITING: usize = 64;
+
 /// Memory of a body that is read as a whole.
 pub struct BodyMemory {
     budget: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
     wait: Duration,
     held: Option<OwnedSemaphorePermit>,
 }
@@ -22,7 +27,7 @@ impl BodyMemory {
     /// Makes it so many bytes. The first few are not counted, so that a small body does not wait behind large ones.
     ///
     /// # Errors
-    /// [`Error::Busy`] when there is no memory for too long.
+    /// [`Error::Busy`] when there is no memory for too long, or too many wait for it.
     pub async fn grow_to(&mut self, bytes: usize) -> Result<()> {
         let kib = bytes.saturating_sub(Limits::FREE_BODY_BYTES).div_ceil(1024);
         let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
@@ -30,7 +35,13 @@ impl BodyMemory {
         if more == 0 {
             return Ok(());
         }
-        let more = reserve(&self.budget, more, self.wait).await?.ok_or(Error::Busy)?;
+        let more = match Arc::clone(&self.budget).try_acquire_many_owned(more) {
+            Ok(more) => more,
+            Err(_) => {
+                let _waiting = self.waiting.try_acquire().map_err(|_| Error::Busy)?;
+                reserve(&self.budget, more, self.wait).await?.ok_or(Error::Busy)?
+            }
+        };
         match &mut self.held {
             Some(held) => held.merge(more),
             None => self.held = Some(more),
@@ -42,7 +53,8 @@ impl BodyMemory {
 impl Service {
     /// Memory for a body that is read as a whole: none yet.
     pub fn body_memory(&self) -> BodyMemory {
-        BodyMemory { budget: Arc::clone(&self.buffers), wait: self.limits.buffer_wait, held: None }
+        let (budget, waiting) = (Arc::clone(&self.buffers), Arc::clone(&self.waiting_bodies));
+        BodyMemory { budget, waiting, wait: self.limits.buffer_wait, held: None }
     }
 
     /// Sets memory aside for an answer that is sent as the client takes it.

@@ -67,6 +67,8 @@ pub struct Service {
     tasks: TaskTracker,
     /// KiB of memory that bodies on their way may still take.
     buffers: Arc<Semaphore>,
+    /// How many more bodies that are read as a whole may wait for that.
+    waiting_bodies: Arc<Semaphore>,
     /// KiB of memory that answers which clients have not taken yet may still take.
     sending: Arc<Semaphore>,
     /// The same for what is read ahead besides.
@@ -222,6 +224,7 @@ impl Service {
             space,
             tasks: TaskTracker::new(),
             buffers,
+            waiting_bodies: Arc::new(Semaphore::new(budgets::MOST_WAITING)),
             sending,
             read_ahead,
             list_readers: Arc::new(Semaphore::new(lists::READ_AT_ONCE)),

@@ -12,8 +12,8 @@ use crate::domain::{FileId, Part};
 /// How many Parts that are in the ledger are read together.
 const CONTENTS_AT_ONCE: usize = 16;
 
-/// How many bytes they have, unless one alone has more.
-const CONTENTS_BYTES: u64 = CHUNK_KIB as u64 * 1024;
+/// How many bytes they have: half of what a reader has, since one of those before may not be sent yet.
+const CONTENTS_BYTES: u64 = CHUNK_KIB as u64 * 512;
 
 /// How many Parts of a File are looked up together.
 const PARTS_AT_ONCE: u16 = 500;

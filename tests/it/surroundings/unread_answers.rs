@@ -13,7 +13,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::support::client::id;
 use crate::support::{Client, StoreKind, TestApp, eventually};
 
-/// The least that the program takes: 12.8 MiB are for bodies, and 2 MiB each for answers and for what is read ahead.
+/// The least that the program takes: 12.8 MiB are for bodies, 3 MiB for answers, and 2 MiB for what is read ahead.
 const BUDGET: (&str, &str) = ("WINDLASS_BUFFER_BYTES", "16MiB");
 
 /// Connections of clients who read as little as can be.
@@ -124,11 +124,11 @@ async fn bodies_that_are_sent_by_half_are_counted_as_they_come() {
             }
         })
         .collect();
-    // Who is turned away has waited until all memory was taken.
+    // Who is turned away has found that all memory was taken.
     assert_eq!(answers.next().await.unwrap().unwrap(), "503");
     drop(answers);
     let peak = peak_mib(&app);
-    assert!(peak < before + 120, "{peak} MiB, and {before} before");
+    assert!(peak < before + 100, "{peak} MiB, and {before} before");
     assert_eq!(app.stranger.alone().begin_upload(4).await.status, 200, "a small body waits for nothing");
     drop(half_sent);
     others_are_served_again(&app).await;
@@ -159,7 +159,7 @@ async fn downloads_from_a_bucket_that_nobody_reads_are_held_a_chunk_at_a_time() 
     let before = peak_mib(&app);
     let path = format!("/v1/files/{file}/content");
     let (mut held, refused) = ask(&app.client, 100, &path).await;
-    assert!(held.len() >= 8 && !refused.is_empty(), "{} downloads, {} refused", held.len(), refused.len());
+    assert!(held.len() >= 5 && !refused.is_empty(), "{} downloads, {} refused", held.len(), refused.len());
     app.stranger.alone().upload(1).await;
     let peak = peak_mib(&app);
     assert!(peak < before + 32, "{peak} MiB, and {before} before, with {} downloads", held.len());
