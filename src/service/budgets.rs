@@ -35,12 +35,11 @@ impl BodyMemory {
         if more == 0 {
             return Ok(());
         }
-        let more = match Arc::clone(&self.budget).try_acquire_many_owned(more) {
-            Ok(more) => more,
-            Err(_) => {
-                let _waiting = self.waiting.try_acquire().map_err(|_| Error::Busy)?;
-                reserve(&self.budget, more, self.wait).await?.ok_or(Error::Busy)?
-            }
+        let more = if let Ok(more) = Arc::clone(&self.budget).try_acquire_many_owned(more) {
+            more
+        } else {
+            let _waiting = self.waiting.try_acquire().map_err(|_| Error::Busy)?;
+            reserve(&self.budget, more, self.wait).await?.ok_or(Error::Busy)?
         };
         match &mut self.held {
             Some(held) => held.merge(more),
