@@ -61,10 +61,11 @@
 //! ([`service::Service::run`]); a client that goes away cancels a handler, never a commit, and a stop waits for it.
 //!
 //! **Invariant: memory is bounded.** Bytes are copied once into buffers of our own, two per body at most, out
-//! of a budget from which a body reserves as its bytes come (`service/memory_budget.rs`); one that finds none waits,
-//! and is then turned away. A disk takes whole buffers
-//! directly, past the page cache. A reader holds a bounded number of chunks, however slow he is, and none of a
-//! directory: what was read and checked there is sent from the page cache (`http/connection.rs`).
+//! of a budget from which a body reserves as its bytes arrive (`service/memory_budget.rs`); one that finds none waits,
+//! and is then rejected. A disk takes whole buffers directly, bypassing the page cache. What clients have not read yet
+//! has a budget of its own (`service/budgets.rs`): a reader of a bucket holds one chunk, and more while there is memory
+//! (`blobs/read_ahead.rs`), a list one batch (`service/lists.rs`). A reader of a directory holds nothing: what was read
+//! and checked there is sent from the page cache (`http/connection.rs`).
 //!
 //! **Invariant: what a client can hold is bounded**, with or without a key: connections in number, and each head,
 //! body, response and pause in bytes and time (`http/activity.rs`). Every response is seen: where it comes before the

@@ -23,12 +23,14 @@ mod slow;
 mod support;
 mod sweep;
 mod table;
+mod unread;
 mod windlass;
 
 /// The parts, by the name they are asked for.
-const PARTS: [(&str, fn()); 9] = [
+const PARTS: [(&str, fn()); 10] = [
     ("ingest", ingest::run),
     ("hostile", hostile::run),
+    ("unread", unread::run),
     ("download", download::run),
     ("completion", completion::run),
     ("metadata", metadata::run),

@@ -15,6 +15,7 @@ mod object_reader;
 mod opening;
 mod page_cache;
 mod profile;
+mod read_ahead;
 mod remote;
 mod root;
 mod setup_error;
@@ -39,6 +40,7 @@ pub use self::identity::{Identity, IfPresent};
 pub use self::listing::{Begun, Listed, Listing};
 pub use self::location::Location;
 use self::object_reader::ObjectReader;
+pub use self::read_ahead::{CHUNK_KIB, Chunks, ReadAhead};
 use self::remote::{ObjectWriter, Remote};
 pub use self::setup_error::SetupError;
 pub use self::stretch::Stretch;
@@ -221,14 +223,14 @@ impl Blobs {
         }
     }
 
-    /// Begins to read an object of so many bytes.
+    /// Begins to read an object of so many bytes. What is read ahead from a bucket counts in `memory`, but for a chunk.
     ///
     /// # Errors
     /// When it is not there.
-    pub async fn read(&self, key: BlobKey, bytes: u64) -> Result<Reader> {
+    pub async fn read(&self, key: BlobKey, bytes: u64, memory: &ReadAhead) -> Result<Reader> {
         match self {
             Self::Directory(it) => Ok(Reader::File(it.read(key).await?)),
-            Self::Remote(it) => Ok(Reader::Object(it.read(key, bytes))),
+            Self::Remote(it) => Ok(Reader::Object(it.read(key, bytes, memory.clone()))),
         }
     }
 
@@ -362,9 +364,9 @@ pub enum Reader {
 impl Reader {
     /// Reads a stretch. Its bytes come in order; a failure is the last thing that comes. Where they end early
     /// without one, the reading was interrupted.
-    pub fn read(&self, range: Range<u64>) -> mpsc::Receiver<Result<Chunk>> {
+    pub fn read(&self, range: Range<u64>) -> Chunks {
         match self {
-            Self::File(it) => it.read(range),
+            Self::File(it) => it.read(range).into(),
             Self::Object(it) => it.read(range),
         }
     }

@@ -2,6 +2,7 @@
 //! its reader keeps up.
 
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,14 +14,16 @@ use object_store::{GetOptions, ObjectStore};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
+use super::read_ahead::{Chunks, Place, ReadAhead, Room};
 use super::{BlobKey, Chunk, Error, Result};
 
 /// What is asked for at once, mostly a whole Part: a request costs the store as much as some megabytes do, and
 /// a reader who does not keep up with so much is told by the time that its answer takes.
 pub(super) const PIECE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// How many chunks of an answer wait for whoever reads. The others stay in the socket, and then in the store.
-const CHUNKS_AHEAD: usize = 2;
+/// How many chunks of an answer wait for whoever reads, where there is memory for them (`read_ahead`). The others
+/// stay in the socket, and then in the store.
+const CHUNKS_AHEAD: usize = 3;
 
 /// How long an answer of the store stays open for a reader who does not keep up with it.
 const LONGEST_ANSWER: Duration = Duration::from_secs(5);
@@ -37,28 +40,53 @@ pub struct ObjectReader {
     key: BlobKey,
     /// How many it has.
     bytes: u64,
+    memory: ReadAhead,
+}
+
+/// A place in the channel, and memory, for the next chunk.
+struct Next<'c> {
+    slot: mpsc::Permit<'c, Result<Chunk>>,
+    place: Place,
+}
+
+impl<'c> Next<'c> {
+    /// Waits for them; none where nobody reads any more.
+    async fn wait(out: &'c mpsc::Sender<Result<Chunk>>, room: &Room) -> Option<Self> {
+        let slot = out.reserve().await.ok()?;
+        tokio::select! {
+            place = room.place() => Some(Self { slot, place: place? }),
+            () = out.closed() => None,
+        }
+    }
+
+    fn send(self, bytes: Bytes) {
+        self.slot.send(Ok(Chunk::from(self.place.hold(bytes))));
+    }
 }
 
 impl ObjectReader {
-    pub(super) fn new(objects: Arc<dyn ObjectStore>, path: Path, key: BlobKey, bytes: u64) -> Self {
-        Self { objects, path, key, bytes }
+    pub(super) fn new(objects: Arc<dyn ObjectStore>, path: Path, key: BlobKey, bytes: u64, memory: ReadAhead) -> Self {
+        Self { objects, path, key, bytes, memory }
     }
 
-    pub(super) fn read(&self, range: Range<u64>) -> mpsc::Receiver<Result<Chunk>> {
+    pub(super) fn read(&self, range: Range<u64>) -> Chunks {
         let (out, chunks) = mpsc::channel(CHUNKS_AHEAD);
-        let this = self.clone();
+        let (this, room) = (self.clone(), Room::new(Arc::clone(&self.memory)));
+        let chunks = Chunks::new(chunks, room.clone());
         tokio::spawn(async move {
-            if let Err(error) = this.send(range, &out).await {
+            if let Err(error) = this.send(range, &out, &room).await {
                 out.send(Err(error)).await.ok();
             }
         });
         chunks
     }
 
-    /// Sends a stretch of an object to whoever reads it, for as long as somebody does.
-    async fn send(&self, range: Range<u64>, out: &mpsc::Sender<Result<Chunk>>) -> Result<()> {
+    /// Sends a stretch of an object to whoever reads it, for as long as somebody does. Nothing is asked for before
+    /// there is memory for it.
+    async fn send(&self, range: Range<u64>, out: &mpsc::Sender<Result<Chunk>>, room: &Room) -> Result<()> {
         let (mut at, mut most) = (range.start, u64::MAX);
-        'asking: while at < range.end {
+        let mut next = Next::wait(out, room).await;
+        'asking: while at < range.end && next.is_some() {
             let (start, end) = (at, range.end.min(at.saturating_add(most)));
             let mut answer = self.ask(start..end).await?;
             let closing = Instant::now() + LONGEST_ANSWER;
@@ -67,18 +95,23 @@ impl ObjectReader {
                 if at > end {
                     return Err(Error::WrongLength(self.key));
                 }
-                let chunk = Ok(Chunk::from(bytes));
-                if let Ok(room) = timeout_at(closing, out.reserve()).await {
-                    let Ok(room) = room else { return Ok(()) };
-                    room.send(chunk);
+                let Some(place) = next.take_if(|_| !bytes.is_empty()) else { continue };
+                place.send(bytes);
+                if at == range.end {
+                    // The answer's end is still to come, and needs no memory.
                     continue;
                 }
-                drop(answer);
-                most = SLOW_PIECE_BYTES.max((at - start) / 2);
-                if out.send(chunk).await.is_err() {
-                    return Ok(());
+                let mut waiting = pin!(Next::wait(out, room));
+                match timeout_at(closing, &mut waiting).await {
+                    Ok(None) => return Ok(()),
+                    Ok(there) => next = there,
+                    Err(_) => {
+                        drop(answer);
+                        most = SLOW_PIECE_BYTES.max((at - start) / 2);
+                        next = waiting.await;
+                        continue 'asking;
+                    }
                 }
-                continue 'asking;
             }
             if at != end {
                 return Err(Error::WrongLength(self.key));

@@ -21,6 +21,7 @@ use super::explanation::{chain, status};
 use super::listing::{Begun, Listed, Listing, ObjectPages};
 use super::multiparts::{HalfDone, Pages};
 use super::object_reader::ObjectReader;
+use super::read_ahead::ReadAhead;
 use super::signed::Requests;
 use super::{BlobKey, Buffer, Doomed, Error, IfPresent, Result, deletion, identity};
 use crate::crash::CrashPoint;
@@ -144,8 +145,8 @@ impl Remote {
         Ok(ObjectWriter { store: self.clone(), path, multipart, chunks: Vec::new() })
     }
 
-    pub(super) fn read(&self, key: BlobKey, bytes: u64) -> ObjectReader {
-        ObjectReader::new(Arc::clone(&self.client.objects), self.path(key), key, bytes)
+    pub(super) fn read(&self, key: BlobKey, bytes: u64, memory: ReadAhead) -> ObjectReader {
+        ObjectReader::new(Arc::clone(&self.client.objects), self.path(key), key, bytes, memory)
     }
 
     async fn begin_multipart(&self, path: &Path) -> Result<String> {

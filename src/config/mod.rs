@@ -153,8 +153,9 @@ pub struct Options {
     body_deadline: Duration,
     #[command(flatten)]
     connections: ConnectionOptions,
-    /// The memory that the process may use while bodies are in transit; bodies that exceed it wait, then get 503. If
-    /// not set, 256 MiB or a quarter of the machine's or container's memory, whichever is less.
+    /// The memory that the process may use while bodies are in transit; bodies that exceed it wait, then get 503.
+    /// Responses that clients have not read yet may use up to a third as much in addition. If not set, 256 MiB or a quarter
+    /// of the machine's or container's memory, whichever is less.
     #[arg(long, global = true, env = "WINDLASS_BUFFER_BYTES", value_parser = size(LEAST_BUFFER_BYTES..=MOST_BYTES))]
     buffer_bytes: Option<ByteCount>,
     /// How long open requests may continue after a shutdown was requested.

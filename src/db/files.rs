@@ -7,7 +7,7 @@ use sqlx::PgExecutor;
 
 use super::discards::Discard;
 use super::{Error, Position, Result, Tx, seconds};
-use crate::domain::{Assembly, ByteCount, Crc64, File, FileId, Md5, Order, PageLimit, PartId, ProjectId, UploadId};
+use crate::domain::{Assembly, ByteCount, Crc64, File, FileId, Md5, Order, PartId, ProjectId, UploadId};
 
 /// A File that is there: not deleted, and not past its expiry, swept or not.
 macro_rules! select_file {
@@ -147,14 +147,14 @@ pub async fn find_position(db: impl PgExecutor<'_>, project: ProjectId, id: File
     Ok(row.map(|row| Position { created_at: row.created_at, id: id.uuid() }))
 }
 
-/// The project's Files after a place in the list, and one more than the limit where there are.
+/// The project's Files after a place in the list, no more than so many.
 pub async fn list(
     db: impl PgExecutor<'_>,
     project: ProjectId,
     purpose: Option<&str>,
     after: Option<Position>,
     order: Order,
-    limit: PageLimit,
+    rows: i64,
 ) -> Result<Vec<File>> {
     let after = after.unwrap_or_else(|| match order {
         Order::Ascending => Position::FIRST,
@@ -167,7 +167,7 @@ pub async fn list(
                 project as ProjectId,
                 after.created_at,
                 after.id,
-                limit.and_one(),
+                rows,
             )
             .fetch_all(db)
             .await?
@@ -178,7 +178,7 @@ pub async fn list(
                 project as ProjectId,
                 after.created_at,
                 after.id,
-                limit.and_one(),
+                rows,
             )
             .fetch_all(db)
             .await?
@@ -190,7 +190,7 @@ pub async fn list(
                 purpose,
                 after.created_at,
                 after.id,
-                limit.and_one(),
+                rows,
             )
             .fetch_all(db)
             .await?
@@ -202,7 +202,7 @@ pub async fn list(
                 purpose,
                 after.created_at,
                 after.id,
-                limit.and_one(),
+                rows,
             )
             .fetch_all(db)
             .await?

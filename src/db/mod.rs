@@ -215,6 +215,11 @@ pub struct Position {
 }
 
 impl Position {
+    /// Where such a row stands.
+    pub fn of(created_at: DateTime<Utc>, id: Uuid) -> Self {
+        Self { created_at, id }
+    }
+
     /// Before every row.
     pub const FIRST: Self = Self { created_at: DateTime::UNIX_EPOCH, id: Uuid::nil() };
 

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 
 use super::{Error, Position, Result, seconds};
-use crate::domain::{ByteCount, Crc64, FileId, Limits, Md5Link, PageLimit, Part, PartId, ProjectId, UploadId};
+use crate::domain::{ByteCount, Crc64, FileId, Limits, Md5Link, Part, PartId, ProjectId, UploadId};
 
 /// A stored Part and where its bytes stand in the file.
 #[derive(Debug, Clone, Copy)]
@@ -180,14 +180,9 @@ pub async fn find_position(db: impl PgExecutor<'_>, upload: UploadId, part: Part
     Ok(row.map(|row| Position { created_at: row.created_at, id: part.uuid() }))
 }
 
-/// The Parts of an Upload that are stored and not discarded, the oldest first, after a position in the list. Returns
-/// one more than `limit` if there are more.
-pub async fn list(
-    db: impl PgExecutor<'_>,
-    upload: UploadId,
-    after: Option<Position>,
-    limit: PageLimit,
-) -> Result<Vec<Part>> {
+/// The Parts of an Upload that are stored and not discarded, the oldest first, after a position in the list, at most
+/// `rows` of them.
+pub async fn list(db: impl PgExecutor<'_>, upload: UploadId, after: Option<Position>, rows: i64) -> Result<Vec<Part>> {
     let after = after.unwrap_or(Position::FIRST);
     sqlx::query_as!(
         StoredRow,
@@ -201,7 +196,7 @@ pub async fn list(
         upload as UploadId,
         after.created_at,
         after.id,
-        limit.and_one(),
+        rows,
     )
     .fetch_all(db)
     .await?
@@ -210,24 +205,32 @@ pub async fn list(
     .collect()
 }
 
-/// The Parts of a file that hold any of the bytes from `start` up to (not including) `end`, in order. Each is
-/// looked up by its id (`limit 1` holds the planner to that): a plan for a short manifest is used for a long
-/// one as well.
-pub async fn list_covering(db: impl PgExecutor<'_>, file: FileId, start: u64, end: u64) -> Result<Vec<Placed>> {
+/// The Parts of a file that hold any of the bytes from `start` up to (not including) `end`, in order, and no more than
+/// `most` of them. Each is looked up by its id (`limit 1` holds the planner to that): a plan for a short manifest is
+/// used for a long one as well.
+pub async fn list_covering(
+    db: impl PgExecutor<'_>,
+    file: FileId,
+    start: u64,
+    end: u64,
+    most: u16,
+) -> Result<Vec<Placed>> {
     let bound = |it: u64| i64::try_from(it).unwrap_or(i64::MAX);
     let rows = sqlx::query!(
         r#"select found.id as "id!", upload_id as "upload_id!", bytes as "bytes!", crc64nvme as "crc64nvme!",
                   created_at as "created_at!", in_ledger as "in_ledger!", begins as "begins!"
            from (select manifest[first:last] as part_ids, offsets[first:last] as starts
-                 from (select manifest, offsets, width_bucket($2::bigint, offsets) as first,
-                              width_bucket($3::bigint - 1, offsets) as last
-                       from file where id = $1) whole) covering,
+                 from (select manifest, offsets, first, least(last, first + $4::int - 1) as last
+                       from (select manifest, offsets, width_bucket($2::bigint, offsets) as first,
+                                    width_bucket($3::bigint - 1, offsets) as last
+                             from file where id = $1) whole) some_of_it) covering,
                 unnest(part_ids, starts) as listed (part_id, begins),
                 lateral (select *, content is not null as in_ledger from part where id = part_id limit 1) found
            order by begins"#,
         file as FileId,
         bound(start),
         bound(end),
+        i32::from(most),
     )
     .fetch_all(db)
     .await?;

@@ -8,7 +8,7 @@ use sqlx::PgExecutor;
 use super::files::FileColumns;
 use super::{Error, Position, Result, Tx, seconds};
 use crate::domain::{
-    ByteCount, Declaration, FileLifetime, NewUpload, Order, PageLimit, ProjectId, Upload, UploadId, UploadStatus,
+    ByteCount, Declaration, FileLifetime, NewUpload, Order, ProjectId, Upload, UploadId, UploadStatus,
 };
 
 /// How an Upload came to be.
@@ -270,13 +270,13 @@ pub async fn find_position(db: impl PgExecutor<'_>, project: ProjectId, id: Uplo
     Ok(row.map(|row| Position { created_at: row.created_at, id: id.uuid() }))
 }
 
-/// The project's Uploads after a place in the list, and one more than the limit where there are.
+/// The project's Uploads after a place in the list, no more than so many.
 pub async fn list(
     db: impl PgExecutor<'_>,
     project: ProjectId,
     after: Option<Position>,
     order: Order,
-    limit: PageLimit,
+    rows: i64,
 ) -> Result<Vec<Upload>> {
     let rows = match order {
         Order::Ascending => {
@@ -287,7 +287,7 @@ pub async fn list(
                 project as ProjectId,
                 after.created_at,
                 after.id,
-                limit.and_one(),
+                rows,
             )
             .fetch_all(db)
             .await?
@@ -300,7 +300,7 @@ pub async fn list(
                 project as ProjectId,
                 after.created_at,
                 after.id,
-                limit.and_one(),
+                rows,
             )
             .fetch_all(db)
             .await?

@@ -55,6 +55,10 @@ impl Limits {
     pub const PAGE: u16 = 10_000;
     /// The largest JSON body: a completion of 10,000 part ids has 0.4 MB.
     pub const JSON_BYTES: usize = 1024 * 1024;
+    /// The most values that a JSON body may have: each takes much more memory than it has characters.
+    pub const JSON_VALUES: usize = 32 * 1024;
+    /// So much of a JSON body is not counted in the budget of bodies, and waits for nothing.
+    pub const FREE_BODY_BYTES: usize = 8 * 1024;
     /// What a multipart body may hold beside the content: boundaries, headers, small fields.
     pub const FORM_OVERHEAD_BYTES: u64 = 1024 * 1024;
     /// The largest text field of a form.
@@ -67,6 +71,18 @@ impl Limits {
     /// How much of that memory bodies get: a fifth is for all else, connections that wait among it.
     pub fn bodies_bytes(&self) -> u64 {
         self.buffer_bytes.get() / 5 * 4
+    }
+
+    /// How much memory answers get, besides, that clients have not taken yet: a chunk for each reader of a bucket or of
+    /// Parts in the ledger, and lists.
+    pub fn answers_bytes(&self) -> u64 {
+        self.buffer_bytes.get() / 16 * 3
+    }
+
+    /// How much memory readers of a bucket get, besides, for more than one chunk. It is apart, so that those who stop
+    /// reading do not keep others out with what was read ahead for them.
+    pub fn read_ahead_bytes(&self) -> u64 {
+        self.buffer_bytes.get() / 8
     }
 }
 

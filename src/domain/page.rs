@@ -38,19 +38,10 @@ pub enum Order {
 #[error("order must be 'asc' or 'desc', but was '{0}'")]
 pub struct BadOrder(pub String);
 
-/// A page, and whether another follows.
-#[derive(Debug, Clone)]
-pub struct Page<T> {
-    /// The things.
-    pub items: Vec<T>,
-    /// Whether there are more after the last one.
-    pub has_more: bool,
-}
-
 impl PageLimit {
-    /// One more than asked for: what a query fetches to know whether another page follows.
-    pub fn and_one(self) -> i64 {
-        i64::from(self.0) + 1
+    /// How many.
+    pub fn get(self) -> usize {
+        self.0.into()
     }
 }
 
@@ -77,14 +68,5 @@ impl FromStr for Order {
             "desc" => Ok(Self::Descending),
             other => Err(BadOrder(other.to_owned())),
         }
-    }
-}
-
-impl<T> Page<T> {
-    /// Makes a page of up to `limit` things from one more than that.
-    pub fn from_one_more(mut items: Vec<T>, limit: PageLimit) -> Self {
-        let has_more = items.len() > usize::from(limit.0);
-        items.truncate(usize::from(limit.0));
-        Self { items, has_more }
     }
 }

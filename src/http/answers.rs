@@ -6,13 +6,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::requests::PurposeName;
-use crate::domain::{File, FileId, Page, Part, Upload, UploadStatus};
+use crate::domain::{File, FileId, Part, Upload, UploadStatus};
 
 /// An Upload.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Upload)]
 pub struct UploadBody {
-    id: String,
+    pub(super) id: String,
     #[schema(pattern = "^upload$")]
     object: &'static str,
     /// The size that the file will have.
@@ -70,7 +70,7 @@ impl From<Upload> for UploadBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = UploadPart)]
 pub struct PartBody {
-    id: String,
+    pub(super) id: String,
     #[schema(pattern = "^upload\\.part$")]
     object: &'static str,
     /// Unix seconds.
@@ -101,7 +101,7 @@ impl From<Part> for PartBody {
 pub struct FileBody {
     #[schema(pattern = "^file$")]
     object: &'static str,
-    id: String,
+    pub(super) id: String,
     #[schema(value_type = PurposeName)]
     purpose: &'static str,
     filename: String,
@@ -144,7 +144,8 @@ impl From<File> for FileBody {
 }
 
 /// A page of a list.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the documented shape of what `lists` writes")]
 pub struct ListBody<T> {
     #[schema(pattern = "^list$")]
     object: &'static str,
@@ -157,36 +158,6 @@ pub struct ListBody<T> {
     last_id: Option<String>,
     /// Whether there are more after the last one.
     has_more: bool,
-}
-
-impl<T> ListBody<T> {
-    fn new<It: Into<T>>(page: Page<It>, id: impl Fn(&It) -> String) -> Self {
-        Self {
-            object: "list",
-            first_id: page.items.first().map(&id),
-            last_id: page.items.last().map(&id),
-            has_more: page.has_more,
-            data: page.items.into_iter().map(Into::into).collect(),
-        }
-    }
-}
-
-impl From<Page<Upload>> for ListBody<UploadBody> {
-    fn from(page: Page<Upload>) -> Self {
-        Self::new(page, |it| it.id.to_string())
-    }
-}
-
-impl From<Page<Part>> for ListBody<PartBody> {
-    fn from(page: Page<Part>) -> Self {
-        Self::new(page, |it| it.id.to_string())
-    }
-}
-
-impl From<Page<File>> for ListBody<FileBody> {
-    fn from(page: Page<File>) -> Self {
-        Self::new(page, |it| it.id.to_string())
-    }
 }
 
 /// What is said of a File that was deleted.

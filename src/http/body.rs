@@ -11,7 +11,11 @@ use futures_util::{Stream, StreamExt as _, stream};
 use tokio::time::{Instant, timeout};
 
 use super::error::ApiError;
-use crate::domain::{ByteCount, Limits};
+use crate::domain::{ByteCount, Limits, ProjectId};
+use crate::service::{BodyMemory, Service};
+
+/// What is allocated for a small body before it arrives: most are smaller.
+const FIRST_BYTES: usize = 1024;
 
 /// What can happen to a body on its way.
 #[derive(Debug, thiserror::Error)]
@@ -123,18 +127,69 @@ pub fn timed(
 }
 
 /// A small body as a whole.
+pub struct SmallBody {
+    /// What came.
+    pub bytes: Vec<u8>,
+    /// What it takes of the budget.
+    pub memory: BodyMemory,
+}
+
+/// Reads a small body. Its memory is taken from the budget as its bytes come.
 ///
 /// # Errors
-/// When it has more than [`Limits::JSON_BYTES`], or did not come.
-pub async fn read_small(payload: Payload, limits: &Limits) -> Result<Vec<u8>, ApiError> {
-    let mut stream = std::pin::pin!(timed(payload, limits, Allowance::unlimited()));
-    let mut body = Vec::new();
+/// When it has more than [`Limits::JSON_BYTES`] or [`Limits::JSON_VALUES`], did not come, or there is no memory for it.
+pub async fn read_small(payload: Payload, service: &Service, project: ProjectId) -> Result<SmallBody, ApiError> {
+    let mut stream = std::pin::pin!(timed(payload, service.limits(), Allowance::unlimited()));
+    let (mut body, mut memory) = (Vec::with_capacity(FIRST_BYTES), service.body_memory(project));
     while let Some(bytes) = stream.next().await {
         let bytes = bytes.as_ref().map_err(ApiError::from)?;
-        if body.len() + bytes.len() > Limits::JSON_BYTES {
+        let length = body.len() + bytes.len();
+        if length > Limits::JSON_BYTES {
             return Err(ApiError::malformed(format!("The body has more than {} bytes.", Limits::JSON_BYTES)));
+        }
+        if length > body.capacity() {
+            let capacity = length.next_power_of_two();
+            memory.grow_to(capacity).await?;
+            body.reserve_exact(capacity - body.len());
         }
         body.extend_from_slice(bytes);
     }
-    Ok(body)
+    if values(&body) > Limits::JSON_VALUES {
+        let message = format!("The body has more than {} values. No request here needs so many.", Limits::JSON_VALUES);
+        return Err(ApiError::malformed(message));
+    }
+    Ok(SmallBody { bytes: body, memory })
+}
+
+/// About how many values a JSON text has: no fewer than it would be read into.
+fn values(json: &[u8]) -> usize {
+    let (mut count, mut in_string, mut bytes) = (1, false, json.iter());
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => in_string = !in_string,
+            b'\\' if in_string => drop(bytes.next()),
+            b',' | b'[' | b'{' if !in_string => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_counted_outside_of_strings() {
+        for (json, expected) in [
+            ("", 1),
+            ("null", 1),
+            ("[1,2]", 3),
+            (r#"{"a":[[],{}],"b":"x"}"#, 7),
+            (r#"["[,{\"[,{","\\",1]"#, 4),
+            (r#"["never ended,,,"#, 2),
+        ] {
+            assert_eq!(values(json.as_bytes()), expected, "{json}");
+        }
+    }
 }

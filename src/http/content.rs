@@ -90,7 +90,7 @@ pub async fn download_file(
     if is_head {
         return Ok(answer.body(SizedStream::new(length, stream::empty::<Result<_, ApiError>>())));
     }
-    let mut content = service.run(|it| it.read_file(asker.0, id, range)).await?;
+    let mut content = service.run_at_length(|it| it.read_file(asker.0, id, range)).await?;
     // As long as nothing is sent, an object that cannot be read is an error with a status.
     let first = content.next().await.transpose()?;
     let outlet = request.conn_data::<Outlet>().cloned().ok_or(service::Error::Interrupted)?;

@@ -19,6 +19,12 @@ use crate::telemetry::Shown;
 /// Seconds after which a request that was turned away may be tried again. SDKs wait for no more than 60.
 const TRY_AGAIN_SECONDS: u16 = 1;
 
+/// A message repeats what a client sent, which may be as long as its request. So much of it is enough to find it.
+const MOST_MESSAGE_BYTES: usize = 1024;
+
+/// The same for the name of a parameter that is not known.
+const MOST_PARAM_BYTES: usize = 256;
+
 /// A failure as a client sees it (contract section 1.10).
 #[derive(Debug, Clone)]
 pub struct ApiError {
@@ -32,7 +38,9 @@ pub struct ApiError {
 impl ApiError {
     fn new(status: StatusCode, code: Option<&'static str>, param: Option<&str>, message: impl fmt::Display) -> Self {
         let kind = if status.is_server_error() { "server_error" } else { "invalid_request_error" };
-        Self { status, message: message.to_string(), kind, param: param.map(str::to_owned), code }
+        let message = shortened(message.to_string(), MOST_MESSAGE_BYTES);
+        let param = param.map(|it| shortened(it.to_owned(), MOST_PARAM_BYTES));
+        Self { status, message, kind, param, code }
     }
 
     /// Something in the request is not as it should be; `param` names it.
@@ -139,14 +147,9 @@ impl From<service::Error> for ApiError {
             E::NoSuchCursor(_) => (StatusCode::NOT_FOUND, None, Some("after")),
             E::NotPending { .. } => (StatusCode::BAD_REQUEST, Some("upload_not_pending"), Some("upload_id")),
             E::Expired(_) => (StatusCode::GONE, Some("upload_expired"), Some("upload_id")),
-            E::Declaration(BadDeclaration::TooLarge { .. }) => {
-                (StatusCode::BAD_REQUEST, Some("too_large"), Some("bytes"))
-            }
-            E::Declaration(BadDeclaration::MimeType(_)) => {
-                (StatusCode::BAD_REQUEST, Some("invalid_value"), Some("mime_type"))
-            }
-            E::Declaration(BadDeclaration::Filename(_)) => {
-                (StatusCode::BAD_REQUEST, Some("invalid_value"), Some("filename"))
+            E::Declaration(bad) => {
+                let (code, param) = declared(bad);
+                (StatusCode::BAD_REQUEST, Some(code), Some(param))
             }
             E::TooManyParts(_) => (StatusCode::BAD_REQUEST, Some("too_many_parts"), Some("upload_id")),
             E::PartTooLarge(_) => (StatusCode::BAD_REQUEST, Some("too_large"), Some("data")),
@@ -169,6 +172,9 @@ impl From<service::Error> for ApiError {
                 );
             }
             E::Busy => return Self::unavailable("The server is doing as much as it can. Try again in a moment."),
+            E::BusySending => {
+                return Self::unavailable("The server is sending as much as it can. Try again in a moment.");
+            }
             E::DiskFull => {
                 return Self::unavailable("The server's disk is full. Deleting files makes space; try again later.");
             }
@@ -196,6 +202,15 @@ impl From<service::Error> for ApiError {
     }
 }
 
+/// The code and the field of a declaration that was rejected.
+fn declared(bad: &BadDeclaration) -> (&'static str, &'static str) {
+    match bad {
+        BadDeclaration::TooLarge { .. } => ("too_large", "bytes"),
+        BadDeclaration::MimeType(_) => ("invalid_value", "mime_type"),
+        BadDeclaration::Filename(_) => ("invalid_value", "filename"),
+    }
+}
+
 /// A failure of ours is logged once, here, and its text goes no further.
 fn log(error: &service::Error) {
     let mut causes = Vec::new();
@@ -205,6 +220,16 @@ fn log(error: &service::Error) {
         cause = it.source();
     }
     tracing::error!(%error, causes = causes.join(": "), "a request failed");
+}
+
+/// The beginning of a text that is too long.
+fn shortened(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most));
+        text.shrink_to_fit();
+        text.push('…');
+    }
+    text
 }
 
 /// With a capital and a full stop, as a person would read it.

@@ -1,12 +1,13 @@
 //! The operations on Files, but for their content.
 
-use actix_web::HttpRequest;
 use actix_web::web::{Data, Json, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
 
 use super::answers::{DeletedFileBody, ErrorBody, FileBody, ListBody};
 use super::auth::Asker;
 use super::error::ApiError;
 use super::form::{Field, Form};
+use super::lists;
 use super::number::whole;
 use super::query::Query;
 use super::requests::{CreateFileForm, OrderName, PurposeFilterName, file_id, file_lifetime};
@@ -122,15 +123,13 @@ fn lifetime(anchor: Option<String>, seconds: Option<i64>) -> Result<Option<FileL
         (status = 404, description = "`after` is not in the list.", body = ErrorBody),
     )
 )]
-pub async fn list_files(
-    service: Data<Service>,
-    asker: Asker,
-    request: HttpRequest,
-) -> Result<Json<ListBody<FileBody>>, ApiError> {
-    let query = Query::from(&request);
-    let (page, purpose) = (query.page()?, query.purpose()?);
-    let files = service.run(|it| it.list_files(asker.0, purpose, page)).await?;
-    Ok(Json(files.into()))
+pub async fn list_files(service: Data<Service>, asker: Asker, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let (page, purpose) = {
+        let query = Query::from(&request);
+        (query.page()?, query.purpose()?)
+    };
+    let files = service.run_at_length(|it| it.list_files(asker.0, purpose, page)).await?;
+    lists::answer::<FileBody>(&request, &service, files)
 }
 
 /// A File.

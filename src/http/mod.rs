@@ -18,6 +18,7 @@ mod files;
 pub mod form; // The fuzz target reads forms as the handlers do.
 mod health;
 mod json;
+mod lists;
 mod number;
 mod openapi;
 mod query;

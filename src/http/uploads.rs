@@ -1,14 +1,15 @@
 //! The operations on Uploads.
 
-use actix_web::HttpRequest;
 use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::web::{Data, Json, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
 
 use super::answers::{ErrorBody, ListBody, PartBody, UploadBody};
 use super::auth::Asker;
-use super::body::read_small;
+use super::body::{SmallBody, read_small};
 use super::error::ApiError;
 use super::form::Form;
+use super::lists;
 use super::query::Query;
 use super::requests::{AddUploadPartForm, CompleteUploadBody, CreateUploadBody, OrderName, upload_id};
 use crate::domain::{Limits, NewUpload};
@@ -25,7 +26,7 @@ use crate::service::{Error, Intake, Service};
     )
 )]
 pub async fn create_upload(service: Data<Service>, asker: Asker, body: Payload) -> Result<Json<UploadBody>, ApiError> {
-    let declaration = CreateUploadBody::declaration(&read_small(body, service.limits()).await?)?;
+    let declaration = CreateUploadBody::declaration(&read_small(body, &service, asker.0).await?.bytes)?;
     let new = NewUpload::new(declaration, service.limits()).map_err(Error::from)?;
     let upload = service.create_upload(asker.0, new).await?;
     Ok(Json(upload.into()))
@@ -50,10 +51,10 @@ pub async fn list_uploads(
     service: Data<Service>,
     asker: Asker,
     request: HttpRequest,
-) -> Result<Json<ListBody<UploadBody>>, ApiError> {
+) -> Result<HttpResponse, ApiError> {
     let page = Query::from(&request).page()?;
-    let uploads = service.run(|it| it.list_uploads(asker.0, page)).await?;
-    Ok(Json(uploads.into()))
+    let uploads = service.run_at_length(|it| it.list_uploads(asker.0, page)).await?;
+    lists::answer::<UploadBody>(&request, &service, uploads)
 }
 
 /// Extension: an Upload as it stands.
@@ -96,11 +97,14 @@ pub async fn list_upload_parts(
     asker: Asker,
     id: Path<String>,
     request: HttpRequest,
-) -> Result<Json<ListBody<PartBody>>, ApiError> {
-    let (id, query) = (upload_id(&id)?, Query::from(&request));
-    let (after, limit) = (query.after()?, query.limit()?);
-    let parts = service.run(|it| it.list_parts(asker.0, id, after, limit)).await?;
-    Ok(Json(parts.into()))
+) -> Result<HttpResponse, ApiError> {
+    let id = upload_id(&id)?;
+    let (after, limit) = {
+        let query = Query::from(&request);
+        (query.after()?, query.limit()?)
+    };
+    let parts = service.run_at_length(|it| it.list_parts(asker.0, id, after, limit)).await?;
+    lists::answer::<PartBody>(&request, &service, parts)
 }
 
 /// Adds a part of up to 64 MiB. Parts may be added in parallel and in any order.
@@ -171,7 +175,10 @@ pub async fn complete_upload(
     body: Payload,
 ) -> Result<Json<UploadBody>, ApiError> {
     let id = upload_id(&id)?;
-    let (order, md5) = CompleteUploadBody::parse(&read_small(body, service.limits()).await?)?;
+    let SmallBody { bytes, memory: _memory } = read_small(body, &service, asker.0).await?;
+    let (order, md5) = CompleteUploadBody::parse(&bytes)?;
+    // What the list of parts became takes about as much memory as its text did.
+    drop(bytes);
     let upload = service.complete_upload(asker.0, id, order, md5).await?;
     Ok(Json(upload.into()))
 }

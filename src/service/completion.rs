@@ -217,7 +217,7 @@ impl Service {
     }
 
     async fn read_md5(self, project: ProjectId, mut digest: Md5Digest, parts: Vec<Part>) -> Result<Md5Digest> {
-        let mut stretches = self.read_parts(parts.into_iter().map(|part| (part, 0..part.bytes.get())).collect());
+        let mut stretches = self.read_parts(&parts).await?;
         while let Some(stretch) = stretches.next().await {
             let stretch = stretch?;
             let _turn = self.turns.checksums.take(project).await;

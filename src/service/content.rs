@@ -11,15 +11,16 @@ use std::{iter, mem};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, future, stream};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use super::wanted::Wanted;
 use super::{Error, Result, Service};
-use crate::blobs::{self, BlobKey, Chunk, FileReader, Reader, Stretch};
-use crate::db::{contents, files, parts};
+use crate::blobs::{self, BlobKey, Blobs, CHUNK_KIB, Chunk, Chunks, FileReader, Reader, Stretch};
+use crate::db::{contents, files};
 use crate::domain::{Crc64, File, FileId, Part, PartId, ProjectId};
 
-/// How many Parts that are in the ledger are read together.
-const CONTENTS_AT_ONCE: usize = 16;
+/// So much is not counted, and waits for nothing: it is little more than what every connection takes.
+const FREE_BYTES: u64 = 64 * 1024;
 
 /// A stretch of a File that a client may ask for, before the File's size is known (RFC 9110, 14.1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub struct Content {
     piece: Option<Piece>,
     /// Of the bytes of a Part that have passed.
     crc64: Crc64,
+    /// The memory of what was read and is not sent yet, as far as it is not the shared memory of all readers.
+    _memory: Option<OwnedSemaphorePermit>,
 }
 
 impl Content {
@@ -81,41 +84,48 @@ impl Service {
     /// Reads a stretch of a File.
     ///
     /// # Errors
-    /// [`Error::NoSuchFile`]; failures of the store come in the stream.
+    /// [`Error::NoSuchFile`], or [`Error::BusySending`] where too much memory is held by clients that do not read;
+    /// failures of the store come in the stream.
     pub async fn read_file(self, project: ProjectId, id: FileId, range: Range<u64>) -> Result<Content> {
-        let file: File = files::find(&self.db, project, id).await?.ok_or(Error::NoSuchFile(id))?;
+        let found = self.patiently(files::find(&self.db, project, id)).await?;
+        let file: File = found.ok_or(Error::NoSuchFile(id))?;
         let end = range.end.min(file.bytes.get());
-        let placed = parts::list_covering(&self.db, id, range.start, end).await?;
-        let wanted = placed
-            .into_iter()
-            .map(|it| {
-                let within = |at: u64| at.saturating_sub(it.offset).min(it.part.bytes.get());
-                (it.part, within(range.start)..within(end))
-            })
-            .collect();
-        Ok(self.read_parts(wanted))
+        let wanted = Wanted::of_file(&self, id, range.start..end).await?;
+        self.read(wanted, end.saturating_sub(range.start)).await
     }
 
-    /// Reads stretches of Parts one after another, as far ahead as a task does that ends when nobody listens.
-    pub(super) fn read_parts(&self, wanted: Vec<(Part, Range<u64>)>) -> Content {
+    /// Reads whole Parts one after another.
+    ///
+    /// # Errors
+    /// [`Error::BusySending`], as for a File.
+    pub(super) async fn read_parts(&self, parts: &[Part]) -> Result<Content> {
+        self.read(Wanted::whole(parts), parts.iter().map(|part| part.bytes.get()).sum()).await
+    }
+
+    /// Reads as far ahead as a task does that ends when nobody listens.
+    async fn read(&self, wanted: Wanted, bytes: u64) -> Result<Content> {
+        let is_sent_from_memory = matches!(self.blobs, Blobs::Remote(_)) || wanted.may_be_in_ledger();
+        let is_counted = is_sent_from_memory && bytes > FREE_BYTES;
+        let memory = if is_counted { Some(self.reserve_to_send(CHUNK_KIB.into()).await?) } else { None };
         let (out, pieces) = mpsc::channel(1);
         let this = self.clone();
         self.spawn(async move {
-            let mut pieces = pin!(this.pieces(&wanted));
+            let mut pieces = pin!(this.pieces(wanted));
             while let Ok(room) = out.reserve().await
                 && let Some(piece) = pieces.next().await
             {
                 room.send(piece);
             }
         });
-        Content { runtime: self.runtime.clone(), pieces, piece: None, crc64: Crc64::EMPTY }
+        let (runtime, crc64) = (self.runtime.clone(), Crc64::EMPTY);
+        Ok(Content { runtime, pieces, piece: None, crc64, _memory: memory })
     }
 
     /// The pieces in order. Each is being read from when it comes, but for what is left of a file.
-    fn pieces(&self, wanted: &[(Part, Range<u64>)]) -> impl Stream<Item = Piece> {
-        let neighbours = wanted.chunk_by(|(a, _), (b, _)| a.in_ledger && b.in_ledger);
-        let opened_at_once: Vec<_> = neighbours.flat_map(|it| it.chunks(CONTENTS_AT_ONCE)).map(<[_]>::to_vec).collect();
-        let opened = stream::iter(opened_at_once).then(|it| self.open(it)).flat_map(stream::iter);
+    fn pieces(&self, wanted: Wanted) -> impl Stream<Item = Piece> {
+        let opened_at_once =
+            stream::unfold(wanted, move |mut wanted| async move { Some((wanted.next(self).await?, wanted)) });
+        let opened = opened_at_once.then(|it| self.open(it)).flat_map(stream::iter);
         opened.flat_map(|(part, range, source)| stream::iter(Piece::of(part, range, source, self.blobs.piece_bytes())))
     }
 
@@ -124,7 +134,7 @@ impl Service {
         if let [(part, range)] = &*wanted
             && !part.in_ledger
         {
-            let reader = self.blobs.read(BlobKey::from(part.id), part.bytes.get()).await;
+            let reader = self.blobs.read(BlobKey::from(part.id), part.bytes.get(), &self.read_ahead).await;
             let source = reader.map(Source::Object).map_err(|error| unreadable(part.id, error));
             return vec![(*part, range.clone(), source)];
         }
@@ -152,8 +162,6 @@ impl Service {
     }
 }
 
-type ChunksToCome = mpsc::Receiver<blobs::Result<Chunk>>;
-
 /// Where a Part's bytes come from.
 enum Source {
     Object(Reader),
@@ -167,7 +175,7 @@ impl Source {
         is_whole.then(|| Self::Content(content.into())).ok_or(Error::Damaged(part.id))
     }
 
-    fn read(&self, range: Range<u64>) -> ChunksToCome {
+    fn read(&self, range: Range<u64>) -> Chunks {
         match self {
             Self::Object(reader) => reader.read(range),
             Self::Content(content) => {
@@ -175,7 +183,7 @@ impl Source {
                 let at = |it: u64| usize::try_from(it).unwrap_or(usize::MAX);
                 // It takes one, and nobody has hung up.
                 given.try_send(Ok(content.slice(at(range.start)..at(range.end)).into())).ok();
-                chunks
+                chunks.into()
             }
         }
     }
@@ -193,10 +201,10 @@ struct Piece {
 /// How a piece is had.
 enum Way {
     /// It is being read.
-    Read(ChunksToCome),
+    Read(Chunks),
     /// Out of a file, where it is sent, each stretch a moment before: the processor's cache has it still, and
     /// it goes from thread to thread only where a disk is waited for.
-    File(FileReader, Option<ChunksToCome>),
+    File(FileReader, Option<mpsc::Receiver<blobs::Result<Chunk>>>),
 }
 
 impl Piece {
@@ -248,7 +256,7 @@ impl Way {
         cx: &mut Context<'_>,
     ) -> Poll<Option<blobs::Result<Chunk>>> {
         match self {
-            Self::Read(chunks) => chunks.poll_recv(cx),
+            Self::Read(chunks) => chunks.poll_next(cx),
             Self::File(file, waited_for) => {
                 if waited_for.is_none() {
                     if let Some(chunk) = file.read_kept(range.clone()) {
@@ -312,7 +320,8 @@ mod tests {
             // A part of the Part: its checksum is not asked for.
             out.send(Piece::of(part, 1..4, source, 10).next().unwrap()).await.unwrap();
         }
-        let mut content = Content { runtime: Handle::current(), pieces, piece: None, crc64: Crc64::EMPTY };
+        let runtime = Handle::current();
+        let mut content = Content { runtime, pieces, piece: None, crc64: Crc64::EMPTY, _memory: None };
         assert_eq!(content.next().await.unwrap().unwrap().length(), 3);
         assert!(matches!(content.next().await, Some(Err(Error::Missing(_)))));
         assert!(content.next().await.is_none());
@@ -337,7 +346,10 @@ mod tests {
         file.sync_all().unwrap();
         nix::fcntl::posix_fadvise(&file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap();
 
-        let Reader::File(file) = blobs.read(key, bytes.len() as u64).await.unwrap() else { panic!("it is a file") };
+        let memory = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+        let Reader::File(file) = blobs.read(key, bytes.len() as u64, &memory).await.unwrap() else {
+            panic!("it is a file")
+        };
         let mut way = Way::File(file, None);
         let (mut left, mut read) = (0..bytes.len() as u64, Vec::new());
         while !left.is_empty() {

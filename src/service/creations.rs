@@ -12,6 +12,9 @@ use crate::crash::CrashPoint;
 use crate::db::uploads::{self, Created, Creation};
 use crate::domain::{NewUpload, ProjectId, Upload, UploadId, UploadStatus};
 
+/// How many wait at most. Those whose clients have gone away are among them, and a ledger may be silent for long.
+const MOST_WAITING: usize = 4096;
+
 /// Those that wait to be written down.
 #[derive(Clone, Default)]
 pub(super) struct Creations(Arc<Mutex<Queue>>);
@@ -32,14 +35,15 @@ impl Service {
     /// Creates an Upload. To be called from anywhere: the ledger's work is done on the service's runtime.
     ///
     /// # Errors
-    /// When the ledger fails, or the disk is full.
+    /// When the ledger fails or does not keep up, or the disk is full.
     pub async fn create_upload(&self, project: ProjectId, new: NewUpload) -> Result<Upload> {
         self.check_store()?;
         self.space.admit(0)?;
         let creation = Creation { id: UploadId::generate(), project, new };
         // One bound for all of it: others' statement, the one with this Upload, and one for this Upload alone.
+        let written = self.write_down_with_others(creation.clone())?;
         let wait = async {
-            let Ok(Created { id, created_at, expires_at }) = self.write_down_with_others(creation.clone()).await else {
+            let Ok(Created { id, created_at, expires_at }) = written.await else {
                 return self.run(|it| it.write_down_alone(creation)).await;
             };
             let declaration = creation.new.into_declaration();
@@ -49,10 +53,10 @@ impl Service {
     }
 
     /// Gives no answer where the ledger failed, or the Upload was written down before.
-    fn write_down_with_others(&self, creation: Creation) -> oneshot::Receiver<Created> {
+    fn write_down_with_others(&self, creation: Creation) -> Result<oneshot::Receiver<Created>> {
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting { creation, answer };
-        if let Some(mut turn) = self.creations.add(waiting) {
+        if let Some(mut turn) = self.creations.add(waiting)? {
             let this = self.clone();
             self.spawn(async move {
                 while let Some(together) = turn.take_all() {
@@ -60,7 +64,7 @@ impl Service {
                 }
             });
         }
-        answered
+        Ok(answered)
     }
 
     async fn write_down(&self, together: Vec<Waiting>) {
@@ -101,12 +105,15 @@ struct Turn {
 }
 
 impl Creations {
-    /// Adds one more; gives the turn where it is nobody's.
-    fn add(&self, waiting: Waiting) -> Option<Turn> {
+    /// Adds one more, where there are not too many; gives the turn where it is nobody's.
+    fn add(&self, waiting: Waiting) -> Result<Option<Turn>> {
         let mut queue = self.lock();
+        if queue.waiting.len() == MOST_WAITING {
+            return Err(Error::Busy);
+        }
         queue.waiting.push(waiting);
         let is_first = !mem::replace(&mut queue.is_served, true);
-        is_first.then(|| Turn { creations: self.clone(), is_over: false })
+        Ok(is_first.then(|| Turn { creations: self.clone(), is_over: false }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {

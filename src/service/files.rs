@@ -1,9 +1,9 @@
-//! Files: look at, list, delete.
+//! Files: look at, delete.
 
 use super::{Error, Result, Service};
 use crate::crash::CrashPoint;
 use crate::db::{self, discards, files};
-use crate::domain::{File, FileId, Page, PageRequest, ProjectId, PurposeFilter};
+use crate::domain::{File, FileId, ProjectId};
 
 impl Service {
     /// A File.
@@ -12,28 +12,6 @@ impl Service {
     /// [`Error::NoSuchFile`].
     pub async fn get_file(self, project: ProjectId, id: FileId) -> Result<File> {
         files::find(&self.db, project, id).await?.ok_or(Error::NoSuchFile(id))
-    }
-
-    /// A page of the project's Files, of one purpose or of all.
-    ///
-    /// # Errors
-    /// [`Error::NoSuchCursor`].
-    pub async fn list_files(
-        self,
-        project: ProjectId,
-        purpose: Option<PurposeFilter>,
-        page: PageRequest<FileId>,
-    ) -> Result<Page<File>> {
-        let after = match page.after {
-            Some(id) => {
-                let position = files::find_position(&self.db, project, id).await?;
-                Some(position.ok_or_else(|| Error::NoSuchCursor(id.to_string()))?)
-            }
-            None => None,
-        };
-        let found =
-            files::list(&self.db, project, purpose.map(PurposeFilter::as_str), after, page.order, page.limit).await?;
-        Ok(Page::from_one_more(found, page.limit))
     }
 
     /// Deletes a File. It is gone for everyone at once; its bytes go after a grace for readers.

@@ -285,7 +285,7 @@ impl Service {
         if !deep {
             return Ok(None);
         }
-        let mut pieces = self.read_parts(vec![(part, 0..part.bytes.get())]);
+        let mut pieces = self.read_parts(&[part]).await?;
         while let Some(piece) = pieces.next().await {
             match piece {
                 // What the system keeps in memory comes without a pause, and others want to look as well.

@@ -85,7 +85,7 @@ impl Service {
     /// Reads Parts one after another, up to the first line that is wrong.
     async fn read_lines(&self, project: ProjectId, purpose: Purpose, parts: Vec<Part>) -> Result<()> {
         let mut lines = JsonLines::default();
-        let mut stretches = self.read_parts(parts.into_iter().map(|part| (part, 0..part.bytes.get())).collect());
+        let mut stretches = self.read_parts(&parts).await?;
         while let Some(stretch) = stretches.next().await {
             let stretch = stretch?;
             let _turn = self.turns.checksums.take(project).await;

@@ -2,6 +2,7 @@
 //! equal callers. Only here do transactions begin and end.
 
 mod attempts;
+mod budgets;
 mod callers;
 mod completion;
 mod content;
@@ -14,6 +15,7 @@ mod housekeeping;
 mod intake;
 mod jsonl;
 mod keys;
+mod lists;
 mod md5_chain;
 mod memory_budget;
 mod objects;
@@ -22,15 +24,18 @@ mod room;
 mod store_link;
 mod turns;
 mod uploads;
+mod wanted;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+pub use self::budgets::BodyMemory;
 use self::callers::Callers;
 pub use self::content::{ByteRange, Content};
 use self::creations::Creations;
@@ -42,6 +47,7 @@ pub use self::housekeeping::SweepReport;
 pub use self::intake::Intake;
 pub use self::jsonl::FormJsonl;
 pub use self::keys::{FirstKey, Keys};
+pub use self::lists::{Batch, List, Listed};
 use self::md5_chain::Chains;
 use self::memory_budget::MemoryBudget;
 pub use self::readiness::NotReady;
@@ -49,7 +55,7 @@ use self::readiness::Readiness;
 use self::room::ChunkSize;
 pub use self::store_link::{Sample, StoreLink, StoreMismatch};
 pub use crate::blobs::Stretch;
-use crate::blobs::{self, Blobs};
+use crate::blobs::{self, Blobs, ReadAhead};
 use crate::db::{self, Db};
 use crate::domain::{
     BadDeclaration, ByteCount, FileId, Limits, Md5, NotJsonl, PartId, PartsDoNotFit, Purpose, UploadId,
@@ -57,6 +63,10 @@ use crate::domain::{
 
 /// One part in so many of the memory for bodies is for the small ones.
 const SHARE_OF_SMALL: u64 = 16;
+
+/// How many pieces of work may be under way. Those whose clients have gone away are among them, and a ledger or a store
+/// may be silent for long.
+const MOST_TASKS: usize = 20_000;
 
 /// The service. Cloning it is cheap and shares everything.
 #[derive(Clone)]
@@ -68,12 +78,20 @@ pub struct Service {
     runtime: Handle,
     /// What of that is under way.
     tasks: TaskTracker,
-    /// The memory of bodies on their way.
+    /// The memory of bodies in transit.
     memory: MemoryBudget,
-    /// That of the small ones: they do not wait behind large ones.
+    /// That of small bodies, which do not wait behind large ones.
     memory_of_small: MemoryBudget,
     /// What projects take turns at.
     turns: turns::ByKind,
+    /// How many more bodies that are read as a whole may wait for memory.
+    waiting_bodies: Arc<Semaphore>,
+    /// KiB of memory that responses which clients have not read yet may still take.
+    sending: Arc<Semaphore>,
+    /// The same for reading further ahead.
+    read_ahead: ReadAhead,
+    /// How many batches of lists may still be read at the same time.
+    list_readers: Arc<Semaphore>,
     callers: Callers,
     creations: Creations,
     chains: Chains,
@@ -160,6 +178,9 @@ pub enum Error {
     /// There was no memory for a body, or no turn for work that others of the project are at.
     #[error("the service is doing as much as it can at the moment")]
     Busy,
+    /// Clients hold as many answers that they do not read as memory was set aside for.
+    #[error("the service is sending as much as it can at the moment")]
+    BusySending,
     /// The service was not ready when it was last probed.
     #[error(transparent)]
     NotReady(#[from] NotReady),
@@ -216,6 +237,11 @@ impl Service {
         let memory = MemoryBudget::new(limits.bodies_bytes() - small, claim, wait);
         let claim_of_small = limits.ledger_part_bytes.get() + intake::AROUND_BYTES;
         let memory_of_small = MemoryBudget::new(small, claim_of_small, wait);
+        let budget = |bytes: u64| {
+            let kib = usize::try_from(bytes / 1024).unwrap_or(usize::MAX);
+            Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS)))
+        };
+        let [sending, read_ahead] = [limits.answers_bytes(), limits.read_ahead_bytes()].map(budget);
         let space = DiskSpace::watch(Vec::new(), &runtime);
         Self {
             turns: turns::ByKind::new(&db),
@@ -227,6 +253,10 @@ impl Service {
             tasks: TaskTracker::new(),
             memory,
             memory_of_small,
+            waiting_bodies: Arc::new(Semaphore::new(budgets::MOST_WAITING)),
+            sending,
+            read_ahead,
+            list_readers: Arc::new(Semaphore::new(lists::READ_AT_ONCE)),
             callers: Callers::default(),
             creations: Creations::default(),
             chains: Chains::default(),
@@ -273,12 +303,16 @@ impl Service {
     /// The same for work that may take its time, such as reading a file: it bounds itself.
     ///
     /// # Errors
-    /// Those of the work, [`Error::Panicked`], or [`Error::Interrupted`] when the runtime is shutting down.
+    /// Those of the work, [`Error::Busy`] when too much is under way, [`Error::Panicked`], or [`Error::Interrupted`] when
+    /// the runtime is shutting down.
     pub async fn run_at_length<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
+        if self.tasks.len() >= MOST_TASKS {
+            return Err(Error::Busy);
+        }
         self.spawn(work(self.clone())).await.map_err(Error::from).flatten()
     }
 

@@ -3,10 +3,8 @@
 use super::{Error, Result, Service};
 use crate::crash::CrashPoint;
 use crate::db::uploads::Origin;
-use crate::db::{self, discards, parts, uploads};
-use crate::domain::{
-    NotPending, Page, PageLimit, PageRequest, Part, PartId, ProjectId, Upload, UploadId, UploadStatus,
-};
+use crate::db::{self, discards, uploads};
+use crate::domain::{NotPending, ProjectId, Upload, UploadId, UploadStatus};
 
 impl From<Box<NotPending>> for Error {
     fn from(ended: Box<NotPending>) -> Self {
@@ -27,45 +25,6 @@ impl Service {
     /// [`Error::NoSuchUpload`].
     pub async fn get_upload(self, project: ProjectId, id: UploadId) -> Result<Upload> {
         uploads::find(&self.db, project, id).await?.ok_or(Error::NoSuchUpload(id))
-    }
-
-    /// A page of the project's Uploads.
-    ///
-    /// # Errors
-    /// [`Error::NoSuchCursor`].
-    pub async fn list_uploads(self, project: ProjectId, page: PageRequest<UploadId>) -> Result<Page<Upload>> {
-        let after = match page.after {
-            Some(id) => {
-                let position = uploads::find_position(&self.db, project, id).await?;
-                Some(position.ok_or_else(|| Error::NoSuchCursor(id.to_string()))?)
-            }
-            None => None,
-        };
-        let found = uploads::list(&self.db, project, after, page.order, page.limit).await?;
-        Ok(Page::from_one_more(found, page.limit))
-    }
-
-    /// What an Upload has stored so far, the oldest first: from here a client resumes.
-    ///
-    /// # Errors
-    /// [`Error::NoSuchUpload`], [`Error::NoSuchCursor`].
-    pub async fn list_parts(
-        self,
-        project: ProjectId,
-        id: UploadId,
-        after: Option<PartId>,
-        limit: PageLimit,
-    ) -> Result<Page<Part>> {
-        let upload = self.clone().get_upload(project, id).await?;
-        let after = match after {
-            Some(part) => {
-                let position = parts::find_position(&self.db, upload.id, part).await?;
-                Some(position.ok_or_else(|| Error::NoSuchCursor(part.to_string()))?)
-            }
-            None => None,
-        };
-        let found = parts::list(&self.db, upload.id, after, limit).await?;
-        Ok(Page::from_one_more(found, limit))
     }
 
     /// Gives an Upload up; what it has stored is to go.

@@ -17,18 +17,18 @@ crate::on_a_directory_and_s3! {
 
 /// Every path with its methods; `{upload}` and `{file}` stand for ids.
 const PATHS: &[(&str, &str)] = &[
-    ("/livez", "GET, HEAD"),
-    ("/readyz", "GET, HEAD"),
-    ("/metrics", "GET, HEAD"),
-    ("/openapi.json", "GET, HEAD"),
-    ("/v1/uploads", "GET, HEAD, POST"),
-    ("/v1/uploads/{upload}", "GET, HEAD"),
-    ("/v1/uploads/{upload}/parts", "GET, HEAD, POST"),
-    ("/v1/uploads/{upload}/complete", "POST"),
-    ("/v1/uploads/{upload}/cancel", "POST"),
-    ("/v1/files", "GET, HEAD, POST"),
-    ("/v1/files/{file}", "GET, HEAD, DELETE"),
-    ("/v1/files/{file}/content", "GET, HEAD"),
+    ("/livez", "GET, HEAD, OPTIONS"),
+    ("/readyz", "GET, HEAD, OPTIONS"),
+    ("/metrics", "GET, HEAD, OPTIONS"),
+    ("/openapi.json", "GET, HEAD, OPTIONS"),
+    ("/v1/uploads", "GET, HEAD, POST, OPTIONS"),
+    ("/v1/uploads/{upload}", "GET, HEAD, OPTIONS"),
+    ("/v1/uploads/{upload}/parts", "GET, HEAD, POST, OPTIONS"),
+    ("/v1/uploads/{upload}/complete", "POST, OPTIONS"),
+    ("/v1/uploads/{upload}/cancel", "POST, OPTIONS"),
+    ("/v1/files", "GET, HEAD, POST, OPTIONS"),
+    ("/v1/files/{file}", "GET, HEAD, DELETE, OPTIONS"),
+    ("/v1/files/{file}/content", "GET, HEAD, OPTIONS"),
 ];
 
 struct Things {

@@ -1,11 +1,13 @@
 //! More connections than there can be: those who have a key are served.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 
 use reqwest::Method;
 
 use super::peer::{Peer, app, head};
-use crate::support::eventually;
+use crate::support::{eventually, tools};
 
 /// As many as one process is allowed by many systems.
 const DESCRIPTORS: usize = 1024;
@@ -76,4 +78,55 @@ async fn connections_take_only_a_share_of_the_descriptors() {
     })
     .await;
     app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+/// Opens connections, sends the same on each, and holds them until its input ends.
+const HOLD: &str = r#"
+import resource, socket, sys
+
+address, port, count, length = sys.argv[1], *map(int, sys.argv[2:])
+limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+head = b"GET /livez HTTP/1.1\r\nhost: x\r\na: " + b"x" * length
+held = []
+for _ in range(count):
+    connection = socket.create_connection((address, port))
+    if length:
+        try:
+            connection.sendall(head)
+        except OSError:
+            pass
+    held.append(connection)
+print("held", flush=True)
+sys.stdin.read()
+"#;
+
+#[tokio::test]
+async fn thousands_of_connections_take_little_memory() {
+    let Some(python) = tools::tool("venv/bin/python") else { return };
+    let app = app(&[]).await;
+    let resident = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", app.program(|it| it.pid()))).unwrap();
+        let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() / 1024
+    };
+    let (address, port) = app.client.socket_address().split_once(':').unwrap();
+    let before = resident();
+    for (count, length) in [(3000, 0), (3000, 1), (3000, 30_000), (1000, 125_000)] {
+        let mut holder = Command::new(&python)
+            .args(["-c", HOLD, address, port, &count.to_string(), &length.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "held\n");
+        let held = resident() - before;
+        // A quarter of the memory that is allowed for bodies by default.
+        assert!(held < 64, "{count} connections with heads of {length} bytes take {held} MiB");
+        assert_eq!(app.client.alone().get("/v1/files").await.status, 200);
+        drop(holder.stdin.take());
+        holder.wait().unwrap();
+    }
 }

@@ -21,3 +21,4 @@ mod roles;
 mod sessions;
 mod settings;
 mod store_identity;
+mod unread_answers;

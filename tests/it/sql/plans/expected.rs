@@ -104,7 +104,7 @@ pub(super) const EXPECTED: &[Expected] = &[
         &["part_of_upload"],
         &["id(200000), '1970-01-01', id(0), 21", "id(200000), '1970-01-01', id(0), 10001"],
     ),
-    also("width_bucket", &["file_pkey", "part_pkey"], &["id(1), 5, 15"]),
+    also("width_bucket", &["file_pkey", "part_pkey"], &["id(1), 5, 15, 500"]),
     also(
         "with queued as materialized",
         &["part_of_upload", "part_pkey"],

@@ -1,0 +1,65 @@
+//! Memory that clients make the service hold is counted: what of a body is read as a whole, in the budget of all
+//! bodies; what of an answer is ready before the client takes it, in a budget of its own. Who finds none waits, and is
+//! then turned away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::memory_budget::Reserved;
+use super::{Error, Result, Service};
+use crate::domain::{Limits, ProjectId};
+
+/// How many bodies that are read as a whole wait for memory. More are turned away at once: the connection of a body that
+/// waits has read some hundred KiB of it.
+pub(super) const MOST_WAITING: usize = 64;
+
+/// Memory of a body that is read as a whole.
+pub struct BodyMemory {
+    held: Reserved,
+    waiting: Arc<Semaphore>,
+}
+
+impl BodyMemory {
+    /// Reserves so many bytes in all. The first few are not counted, so that a small body does not wait behind large ones.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when there is no memory for too long, or too many wait for it.
+    pub async fn grow_to(&mut self, bytes: usize) -> Result<()> {
+        let counted = bytes.saturating_sub(Limits::FREE_BODY_BYTES) as u64;
+        if counted <= self.held.bytes() || self.held.try_grow(counted) {
+            return Ok(());
+        }
+        let _waiting = self.waiting.try_acquire().map_err(|_| Error::Busy)?;
+        self.held.grow(counted, Limits::JSON_BYTES as u64).await.map_err(|_| Error::Busy)
+    }
+}
+
+impl Service {
+    /// Memory for a body of a project that is read as a whole: none yet.
+    pub fn body_memory(&self, project: ProjectId) -> BodyMemory {
+        BodyMemory { held: self.memory.nothing_for(project), waiting: Arc::clone(&self.waiting_bodies) }
+    }
+
+    /// Sets memory aside for an answer that is sent as the client takes it.
+    ///
+    /// # Errors
+    /// [`Error::BusySending`] when there is none for too long.
+    pub(super) async fn reserve_to_send(&self, kib: u64) -> Result<OwnedSemaphorePermit> {
+        let kib = u32::try_from(kib.min(self.limits.answers_bytes() / 1024)).unwrap_or(u32::MAX);
+        reserve(&self.sending, kib, self.limits.buffer_wait).await?.ok_or(Error::BusySending)
+    }
+
+    /// The same where there is some at once.
+    pub(super) fn try_reserve_to_send(&self, kib: u32) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.sending).try_acquire_many_owned(kib).ok()
+    }
+}
+
+/// Takes from a budget; nothing where there is not enough in time.
+async fn reserve(budget: &Arc<Semaphore>, kib: u32, wait: Duration) -> Result<Option<OwnedSemaphorePermit>> {
+    let taken = timeout(wait, Arc::clone(budget).acquire_many_owned(kib)).await;
+    taken.ok().transpose().map_err(|_| Error::Interrupted)
+}

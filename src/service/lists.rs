@@ -1,0 +1,270 @@
+//! Lists, read from the ledger in batches that are bounded in rows and in bytes, one as soon as the client has taken the
+//! one before: however long a list is, and however slowly it is read, little of it is held, and no connection.
+
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use super::{Error, Result, Service};
+use crate::db::{self, Db, Position, files, parts, uploads};
+use crate::domain::{
+    Declaration, File, FileId, Order, PageLimit, PageRequest, Part, PartId, ProjectId, PurposeFilter, Upload, UploadId,
+    UploadStatus,
+};
+
+/// How many batches are read at the same time: their rows are in memory until they have become text.
+pub(super) const READ_AT_ONCE: usize = 8;
+
+/// The most rows of a batch. Most lists are one.
+const MOST_ROWS: usize = 200;
+
+/// The fewest rows that a batch is read with.
+const FEWEST_ROWS: usize = 16;
+
+/// The most bytes of a batch, unless one row has more.
+const BATCH_BYTES: usize = 64 * 1024;
+
+/// What a list of several batches counts for, from its first batch to its last: a batch as text, and its copy on its
+/// way to the client.
+const LIST_KIB: u32 = 128;
+
+/// What an object of a list has in JSON beside its names.
+const AROUND_BYTES: usize = 320;
+
+/// A list that is read.
+pub struct List<T: Listed> {
+    service: Service,
+    of: T::Of,
+    order: Order,
+    next: Next,
+    /// Its memory, where it has several batches.
+    _memory: Option<OwnedSemaphorePermit>,
+}
+
+/// Where a list goes on.
+#[derive(Clone, Copy)]
+struct Next {
+    after: Option<Position>,
+    /// How many more the client wants.
+    left: usize,
+    /// How many rows to read.
+    rows: usize,
+}
+
+/// The next things of a list.
+pub struct Batch<T> {
+    /// In their order.
+    pub items: Vec<T>,
+    /// Whether they are the last ones that were asked for.
+    pub is_last: bool,
+    /// Whether there are more after them.
+    pub has_more: bool,
+    _reader: OwnedSemaphorePermit,
+}
+
+/// What there are lists of.
+pub trait Listed: Sized + Send + 'static {
+    /// What a list is limited to.
+    type Of: Send + Sync + 'static;
+
+    /// Reads so many rows after a place in the list.
+    fn read(
+        db: &Db,
+        of: &Self::Of,
+        after: Option<Position>,
+        order: Order,
+        rows: i64,
+    ) -> impl Future<Output = db::Result<Vec<Self>>> + Send;
+
+    /// Where it stands in its list.
+    fn position(&self) -> Position;
+
+    /// About how many bytes it has in JSON.
+    fn bytes(&self) -> usize;
+}
+
+impl Listed for Upload {
+    type Of = ProjectId;
+
+    async fn read(db: &Db, of: &ProjectId, after: Option<Position>, order: Order, rows: i64) -> db::Result<Vec<Self>> {
+        uploads::list(db, *of, after, order, rows).await
+    }
+
+    fn position(&self) -> Position {
+        Position::of(self.created_at, self.id.uuid())
+    }
+
+    fn bytes(&self) -> usize {
+        let Declaration { filename, mime_type, .. } = &self.declaration;
+        let file = if let UploadStatus::Completed(Some(file)) = &self.status { file.bytes() } else { 0 };
+        AROUND_BYTES + filename.as_str().len() + mime_type.as_str().len() + file
+    }
+}
+
+impl Listed for File {
+    /// A project, and a purpose where not every File is wanted.
+    type Of = (ProjectId, Option<PurposeFilter>);
+
+    async fn read(
+        db: &Db,
+        (project, purpose): &Self::Of,
+        after: Option<Position>,
+        order: Order,
+        rows: i64,
+    ) -> db::Result<Vec<Self>> {
+        files::list(db, *project, purpose.map(PurposeFilter::as_str), after, order, rows).await
+    }
+
+    fn position(&self) -> Position {
+        Position::of(self.created_at, self.id.uuid())
+    }
+
+    fn bytes(&self) -> usize {
+        AROUND_BYTES + self.filename.as_str().len()
+    }
+}
+
+impl Listed for Part {
+    type Of = UploadId;
+
+    async fn read(db: &Db, of: &UploadId, after: Option<Position>, _: Order, rows: i64) -> db::Result<Vec<Self>> {
+        parts::list(db, *of, after, rows).await
+    }
+
+    fn position(&self) -> Position {
+        Position::of(self.created_at, self.id.uuid())
+    }
+
+    fn bytes(&self) -> usize {
+        AROUND_BYTES
+    }
+}
+
+impl Service {
+    /// The project's Uploads: the list, and its first batch.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchCursor`], or [`Error::BusySending`] where too many lists are held by clients that do not read.
+    pub async fn list_uploads(
+        self,
+        project: ProjectId,
+        page: PageRequest<UploadId>,
+    ) -> Result<(List<Upload>, Batch<Upload>)> {
+        let after = match page.after {
+            Some(id) => Some(self.place(id, uploads::find_position(&self.db, project, id)).await?),
+            None => None,
+        };
+        List::begin(self, project, page.order, after, page.limit).await
+    }
+
+    /// The project's Files, of one purpose or of all: the list, and its first batch.
+    ///
+    /// # Errors
+    /// As for Uploads.
+    pub async fn list_files(
+        self,
+        project: ProjectId,
+        purpose: Option<PurposeFilter>,
+        page: PageRequest<FileId>,
+    ) -> Result<(List<File>, Batch<File>)> {
+        let after = match page.after {
+            Some(id) => Some(self.place(id, files::find_position(&self.db, project, id)).await?),
+            None => None,
+        };
+        List::begin(self, (project, purpose), page.order, after, page.limit).await
+    }
+
+    /// What an Upload has stored so far, the oldest first: from here a client resumes.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchUpload`], and as for Uploads.
+    pub async fn list_parts(
+        self,
+        project: ProjectId,
+        id: UploadId,
+        after: Option<PartId>,
+        limit: PageLimit,
+    ) -> Result<(List<Part>, Batch<Part>)> {
+        self.patiently(self.clone().get_upload(project, id)).await?;
+        let after = match after {
+            Some(part) => Some(self.place(part, parts::find_position(&self.db, id, part)).await?),
+            None => None,
+        };
+        List::begin(self, id, Order::Ascending, after, limit).await
+    }
+
+    /// The place of a cursor.
+    async fn place(
+        &self,
+        id: impl ToString,
+        found: impl Future<Output = db::Result<Option<Position>>>,
+    ) -> Result<Position> {
+        self.patiently(found).await?.ok_or_else(|| Error::NoSuchCursor(id.to_string()))
+    }
+}
+
+impl<T: Listed> List<T> {
+    async fn begin(
+        service: Service,
+        of: T::Of,
+        order: Order,
+        after: Option<Position>,
+        limit: PageLimit,
+    ) -> Result<(Self, Batch<T>)> {
+        let first = Next { after, left: limit.get(), rows: MOST_ROWS };
+        let mut list = Self { service, of, order, next: first, _memory: None };
+        let batch = list.next().await?;
+        if batch.is_last {
+            return Ok((list, batch));
+        }
+        if let Some(memory) = list.service.try_reserve_to_send(LIST_KIB) {
+            return Ok((Self { _memory: Some(memory), ..list }, batch));
+        }
+        // What waits for memory must not take any.
+        drop(batch);
+        let memory = list.service.reserve_to_send(LIST_KIB.into()).await?;
+        let mut list = Self { next: first, _memory: Some(memory), ..list };
+        let batch = list.next().await?;
+        Ok((list, batch))
+    }
+
+    /// The next batch; there is none after the last one.
+    ///
+    /// # Errors
+    /// When the ledger fails, or is too busy.
+    pub async fn next(&mut self) -> Result<Batch<T>> {
+        let Next { after, left, rows } = self.next;
+        let rows = rows.min(left);
+        let reader = Arc::clone(&self.service.list_readers).acquire_owned();
+        let reader = timeout(self.service.limits.buffer_wait, reader).await.map_err(|_| Error::BusySending)?;
+        let one_more = i64::try_from(rows + 1).unwrap_or(i64::MAX);
+        let found = T::read(&self.service.db, &self.of, after, self.order, one_more);
+        let mut items = self.service.patiently(found).await?;
+        let has_more = fit(&mut items, rows);
+        self.next = Next {
+            after: items.last().map(T::position).or(after),
+            left: left - items.len(),
+            rows: rows_of(items.iter().map(T::bytes).sum(), items.len()),
+        };
+        let is_last = !has_more || self.next.left == 0;
+        Ok(Batch { items, is_last, has_more, _reader: reader.map_err(|_| Error::Interrupted)? })
+    }
+}
+
+/// Leaves as many as a batch may have. Whether there were more.
+fn fit<T: Listed>(items: &mut Vec<T>, rows: usize) -> bool {
+    let sizes = items.iter().map(T::bytes).scan(0, |sum, bytes| {
+        *sum += bytes;
+        Some(*sum)
+    });
+    let fitting = sizes.take_while(|sum| *sum <= BATCH_BYTES).count().max(1).min(rows);
+    let has_more = items.len() > fitting;
+    items.truncate(fitting);
+    has_more
+}
+
+/// How many rows to read next, where so many had so many bytes.
+fn rows_of(bytes: usize, count: usize) -> usize {
+    (BATCH_BYTES * count).checked_div(bytes).unwrap_or(MOST_ROWS).clamp(FEWEST_ROWS, MOST_ROWS)
+}
