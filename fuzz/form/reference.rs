@@ -1,5 +1,7 @@
 //! Reads a form the simple way: all of it at once, with searches and splits.
 
+use windlass::telemetry::Shown;
+
 use super::case::{BOUNDARIES, Case, Ending, KNOWN};
 use super::head::Head;
 use super::reading::{ReadField, Reading};
@@ -17,7 +19,7 @@ pub fn read(case: &Case) -> Reading {
         Fault::CutOff if case.ending == Ending::Broken => "The body ended before its end".to_owned(),
         Fault::CutOff => "The form has no end".to_owned(),
         Fault::Malformed => "The form cannot be read".to_owned(),
-        Fault::Unknown(name) => format!("Unknown parameter: '{name}'."),
+        Fault::Unknown(name) => format!("Unknown parameter: '{}'.", Shown(&name)),
         Fault::Twice(name) => format!("'{name}' is given twice"),
         Fault::Encoded(name) => format!("'{name}' is sent with 'Content-"),
         Fault::NoText(name) => format!("'{name}' is not UTF-8 text"),

@@ -72,9 +72,6 @@ pub async fn stamp<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Re
             if let Some(cors) = &cors {
                 cors.write(headers);
             }
-            if let Some(cors) = &cors {
-                cors.write(headers);
-            }
         };
         if let Ok(answer) = answered {
             let mut answer = answer?;

@@ -58,7 +58,7 @@ async fn run(app: &TestApp, mut command: Command) -> Output {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn python_sees_an_early_response_to_a_generator() {
-    let Some(python) = tools::tool("venv/bin/python") else { return };
+    let Some(python) = tools::tool("venv2/bin/python") else { return };
     let app = app(&[]).await;
     let mut command = Command::new(python);
     command.args(["-c", PYTHON]);
