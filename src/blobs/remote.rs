@@ -85,7 +85,7 @@ impl S3 {
     fn say_unlisted(&self, error: &Error) {
         if !self.is_said_unlisted.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                "{error}: an upload whose id was lost stays; keep a lifecycle rule that aborts incomplete multipart uploads"
+                "{error}: an incomplete upload whose id was lost is not cleaned up; keep a lifecycle rule that aborts incomplete multipart uploads"
             );
         }
     }
@@ -137,7 +137,7 @@ impl Remote {
                 Ok(_) => {}
                 Err(object_store::Error::AlreadyExists { .. }) => return Ok(()),
                 Err(error) if is_unsupported(&error) => {
-                    tracing::debug!(%error, "the store does not support conditional writes");
+                    tracing::debug!(%error, "the store rejects conditional writes");
                     self.client.objects.put(&path, content).await?;
                     break;
                 }

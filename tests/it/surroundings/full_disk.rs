@@ -143,7 +143,8 @@ async fn a_postgres_that_its_full_disk_ended_is_started_again_once_there_is_spac
             fs::write(&reserve, "").is_ok()
         })
         .await;
-        // Deleting the pid file frees a block, which has to be filled before the next start attempt.
+        // The next start would delete the stale pid file and could succeed with the block that this frees: delete it
+        // here, and fill the block while the program is stopped.
         service.program.signal(Signal::SIGSTOP);
         service.kill_postmaster();
         fs::remove_file(disk.path().join("data/postgres/postmaster.pid")).unwrap();
