@@ -172,7 +172,7 @@ async fn a_postgres_that_its_full_disk_ended_is_started_again_once_there_is_spac
         let said = || fs::read_to_string(&log).unwrap();
         let waits = async || {
             disk.fill("foreign");
-            said().matches("started again after a pause").count() > 2
+            said().matches("restarting it after a pause").count() > 2
         };
         assert!(in_the_end(waits, Duration::from_mins(1)).await, "it does not wait: {}", said());
         kill(Pid::from_raw(waiting.id().cast_signed()), Signal::SIGTERM).unwrap();
