@@ -43,7 +43,7 @@ pub enum Error {
     #[error("the store cannot be used")]
     Blobs(#[from] blobs::Error),
     /// The store did not respond in time.
-    #[error("the store {store} does not answer within {} s; check its address and the network", STORE_TIMEOUT.as_secs())]
+    #[error("the store {store} did not respond within {} s; check its address and the network", STORE_TIMEOUT.as_secs())]
     StoreSilent {
         /// The location of the store.
         store: String,
@@ -155,7 +155,7 @@ pub async fn serve(config: Config, database_url: &str, stop: CancellationToken) 
     tracing::info!(
         memory_mib = config.memory >> 20,
         buffers_mib = config.limits.buffer_bytes.get() >> 20,
-        "memory limit, and the budget for request bodies"
+        "memory limit, and the budget for buffers"
     );
     let service = open(&config, database_url).await?;
     let first_key = match config.api_key {

@@ -168,8 +168,7 @@ mod armed {
     }
 
     impl CrashPoint {
-        /// Says that the step has been done: at the one that was armed, the process ends like one whose
-        /// machine was switched off, or panics.
+        /// Marks the step as done. If this point is armed, the process is killed on the spot, or panics.
         ///
         /// # Panics
         /// If a panic was armed at this point.

@@ -131,7 +131,9 @@ fn upgrade_postgres(how: &UpgradePostgres, database: &Database) -> Result<ExitCo
         }
         Upgrade::Done { from, to, kept } => {
             let kept = kept.display();
-            stdout::print(format_args!("moved from PostgreSQL {from} to {to}; delete {kept} once you are content"))?;
+            stdout::print(format_args!(
+                "moved from PostgreSQL {from} to {to}; delete {kept} once you have verified the result"
+            ))?;
         }
     }
     Ok(ExitCode::SUCCESS)

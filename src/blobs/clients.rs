@@ -22,7 +22,7 @@ use super::{Error, Result, SetupError};
 /// reported than waited out.
 const RETRIES: usize = 5;
 
-/// The endpoint of the EC2 instance metadata service, which provides credentials.
+/// The default endpoint of the EC2 instance metadata service, which provides credentials.
 const METADATA: &str = "http://169.254.169.254";
 
 /// Environment variables by name.
@@ -199,7 +199,7 @@ fn blame(set: &Set, error: object_store::Error, build_with: impl Fn(&Set) -> obj
     ];
     match right.iter().find(|it| text.contains(it.0)) {
         Some((_, right)) => unfit(name, value, right).into(),
-        None => unfit(name, value, &format!("the store's client does not take it: {}", innermost(&error))).into(),
+        None => unfit(name, value, &format!("the store's client rejects it: {}", innermost(&error))).into(),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Multipart uploads that a bucket holds half-done: found by listing, since an answer that was lost
-//! may have begun one whose id is unknown.
+//! Incomplete multipart uploads of a bucket. They are found by listing: if the response to the request that began one
+//! was lost, its id is unknown.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -95,7 +95,7 @@ impl Pages {
     pub(super) async fn next(&mut self) -> Result<Option<Vec<HalfDone>>> {
         if self.broken {
             self.broken = false;
-            return Err(Error::Unlisted("its list is truncated and has no marker for the next page".to_owned()));
+            return Err(Error::Unlisted("its list is truncated and has no usable marker for the next page".to_owned()));
         }
         let Some(from) = self.from.take() else { return Ok(None) };
         let page = self.ask(&from).await?;

@@ -20,7 +20,7 @@ use super::signed::{Request, Requests, element};
 use super::variables::Variables;
 use super::{IfMissing, Result, SetupError, identity, transit};
 
-/// The timeout of the whole startup.
+/// The timeout for opening a bucket, all steps together.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long to wait before first logging what is waited for, and the interval after that.
@@ -71,7 +71,7 @@ pub(super) async fn open(bucket: &Bucket, variables: &Variables, if_missing: IfM
     let start = Start::with(&place);
     let reached = start.step("a list of its objects", reach(&*client.lists, &bucket.prefix)).await?;
     reached.map_err(|error| explain(error, &place, None))?;
-    let prefix = start.step("a list of the objects below its prefix", find_prefix(&client, bucket)).await??;
+    let prefix = start.step("the listing of the objects below its prefix", find_prefix(&client, bucket)).await??;
     // Azure deletes uncommitted blocks by itself after a week.
     let half_done_unseen = (bucket.provider == Provider::Google).then_some("Google's are not listed here");
     Ok(Remote::new(client, None, prefix, half_done_unseen))
@@ -98,7 +98,7 @@ async fn open_s3(bucket: &Bucket, setup: S3Setup, if_missing: IfMissing) -> Resu
         return Err(explain(error, place, region.as_deref()));
     }
     let prefix = start
-        .step("a list of the objects below its prefix", find_prefix(&Client::of(Arc::clone(&store)), bucket))
+        .step("the listing of the objects below its prefix", find_prefix(&Client::of(Arc::clone(&store)), bucket))
         .await??;
     let guard = transit::guard(&setup, &store, &requests, &prefix);
     let builder = start.step("the checksum probe", guard).await??;
@@ -116,9 +116,10 @@ async fn find_prefix(client: &Client, bucket: &Bucket) -> Result<Path> {
         return Ok(bucket.prefix.clone());
     }
     tracing::warn!(
-        "the objects are below '{former}', which an earlier version made of the prefix '{}': it stays in use; \
-         to change that, copy the objects to the prefix as written",
-        bucket.prefix
+        "the objects are below '{former}', which an earlier version derived from the prefix '{}': it stays in use; \
+         to change that, copy the objects, `{}` included, to the prefix as written",
+        bucket.prefix,
+        identity::NAME
     );
     Ok(former.clone())
 }

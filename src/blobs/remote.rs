@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -13,8 +14,9 @@ use object_store::aws::AmazonS3;
 use object_store::list::PaginatedListStore;
 use object_store::multipart::{MultipartStore as _, PartId as ChunkId};
 use object_store::path::Path;
-use object_store::{ObjectStore as _, PutMode};
+use object_store::{ObjectStore as _, PutMode, PutPayload};
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 use super::clients::Client;
 use super::explanation::{chain, status};
@@ -32,6 +34,9 @@ pub(super) const CHUNK_BYTES: usize = 5 * 1024 * 1024;
 
 /// How many of the objects that are to go are asked about at once.
 const ABORTS_AT_ONCE: usize = 8;
+
+/// How long another process may take to write its identity after it found that there was none.
+const CONCURRENT_WRITE: Duration = Duration::from_secs(2);
 
 /// A bucket, and the prefix below which everything of ours is.
 #[derive(Clone)]
@@ -81,7 +86,7 @@ impl S3 {
     fn say_unlisted(&self, error: &Error) {
         if !self.is_said_unlisted.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                "{error}: an upload whose id was lost stays; keep a lifecycle rule that aborts incomplete multipart uploads"
+                "{error}: an incomplete upload whose id was lost is not cleaned up; keep a lifecycle rule that aborts incomplete multipart uploads"
             );
         }
     }
@@ -115,19 +120,32 @@ impl Remote {
         }
     }
 
-    /// Not every store supports conditional writes; without them, the caller has to check for an identity beforehand.
+    /// Some stores reject conditional writes, and some ignore the condition. The last of several writers wins there, so
+    /// this returns once they have had time to write: the caller then reads whose identity was kept.
     pub(super) async fn write_identity(&self, id: StoreId, if_present: IfPresent) -> Result<()> {
         let path = self.prefix.clone().join(identity::NAME);
-        if if_present == IfPresent::Keep {
-            match self.client.objects.put_opts(&path, identity::encode(id).into(), PutMode::Create.into()).await {
-                Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => return Ok(()),
+        let content = PutPayload::from(identity::encode(id));
+        if if_present == IfPresent::Replace {
+            self.client.objects.put(&path, content).await?;
+            return Ok(());
+        }
+        if self.identity().await?.is_some() {
+            return Ok(());
+        }
+        // The second attempt shows whether the condition is enforced.
+        for _ in 0..2 {
+            match self.client.objects.put_opts(&path, content.clone(), PutMode::Create.into()).await {
+                Ok(_) => {}
+                Err(object_store::Error::AlreadyExists { .. }) => return Ok(()),
                 Err(error) if is_unsupported(&error) => {
-                    tracing::debug!(%error, "the store does not support conditional writes");
+                    tracing::debug!(%error, "the store rejects conditional writes");
+                    self.client.objects.put(&path, content).await?;
+                    break;
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        self.client.objects.put(&path, identity::encode(id).into()).await?;
+        sleep(CONCURRENT_WRITE).await;
         Ok(())
     }
 

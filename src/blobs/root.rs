@@ -57,7 +57,7 @@ impl Root {
         let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
         let is_verified = match found {
             Ok(Identity::Expected) => before == after,
-            // The identity could not be read this time, but was verified before in the same directory.
+            // If the identity cannot be read this time, an earlier verification of the same directory remains valid.
             Err(_) => before == after && before == *verified,
             Ok(Identity::Other(_) | Identity::Missing) => false,
         };

@@ -8,7 +8,9 @@ use super::Error;
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// The text is not a valid store location.
-    #[error("'{0}' is no store; use file:///path, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix")]
+    #[error(
+        "'{0}' is not a valid store location; use file:///path, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
+    )]
     NotALocation(String),
     /// The location is well-formed, but its name or prefix is invalid.
     #[error("'{location}' cannot be used: {problem}")]
@@ -32,7 +34,7 @@ pub enum SetupError {
     #[error("{0}")]
     Profile(String),
     /// The bucket does not exist and could not be created.
-    #[error("the bucket is missing and could not be made: {0}")]
+    #[error("the bucket does not exist and could not be created: {0}")]
     NoBucket(String),
     /// The bucket cannot be used.
     #[error("{place}: {problem}")]

@@ -99,7 +99,7 @@ pub(super) fn check(name: &str, value: &str) -> Result<String> {
         return Err(unfit(name, value, "it can have ASCII letters, digits and punctuation only, and no space"));
     }
     if name.ends_with("REGION") && !value.chars().all(|it| it.is_ascii_alphanumeric() || "-_.".contains(it)) {
-        return Err(unfit(name, value, "a region's name is such as eu-central-1"));
+        return Err(unfit(name, value, "it is not a region name such as eu-central-1"));
     }
     if name.ends_with("PROXY_CA_CERTIFICATE") && !value.contains("-----BEGIN CERTIFICATE-----") {
         return Err(unfit(name, value, "it has to be the certificate itself, as PEM (-----BEGIN CERTIFICATE-----…)"));

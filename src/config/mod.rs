@@ -65,7 +65,7 @@ impl CommandLine {
     }
 }
 
-/// The minimum memory for buffering request and response bodies.
+/// The lower bound of `--buffer-bytes`, and of its default.
 const LEAST_BUFFER_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The settings as given by the user. Each is a flag and an environment variable.
@@ -92,7 +92,7 @@ pub struct Options {
     data_dir: PathBuf,
     /// Where file contents are stored: file:///path, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix.
     /// Credentials and endpoint are taken from the provider's usual variables, such as `AWS_ACCESS_KEY_ID` and
-    /// `AWS_ENDPOINT_URL`. If not set, they are stored in the data directory.
+    /// `AWS_ENDPOINT_URL`. If no location is set, file contents are stored in the data directory.
     #[arg(long, global = true, env = "WINDLASS_STORE")]
     store: Option<Location>,
     /// An API key of the project `default`, created if it does not exist.
@@ -192,7 +192,7 @@ pub struct Config {
     pub database: Database,
     /// The maximum number of connections to it.
     pub database_connections: u32,
-    /// CA certificates to trust for the database server, in addition to the usual ones; from `SSL_CERT_FILE`.
+    /// CA certificates to trust for the database server where its URL names none; from `SSL_CERT_FILE`.
     pub database_ca_file: Option<PathBuf>,
     /// The location of the objects.
     pub store: Location,

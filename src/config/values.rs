@@ -41,7 +41,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         return Err(format!("has no unit: write {text}s, {text}m or {text}h"));
     }
     match humantime::parse_duration(text) {
-        Ok(it) if it > LONGEST => Err("is too long: 100 years are the most".to_owned()),
+        Ok(it) if it > LONGEST => Err("is too long: the maximum is 100 years".to_owned()),
         Ok(it) => Ok(it),
         Err(error) => Err(format!("{error}; write it as 90s, 10m or 1h")),
     }
@@ -50,7 +50,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// Parses a duration of at least one millisecond.
 pub fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text) {
-        Ok(it) if it < Duration::from_millis(1) => Err("must be longer than nothing, such as 30s or 1h".to_owned()),
+        Ok(it) if it < Duration::from_millis(1) => Err("must be at least 1ms, such as 30s or 1h".to_owned()),
         outcome => outcome,
     }
 }

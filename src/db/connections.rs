@@ -139,7 +139,8 @@ impl Lease {
         Object::take(self.0.take().expect(LASTS)).raw
     }
 
-    /// Ends the transaction. The future does not own a `Tx`, since it is dropped at once when the runtime shuts down.
+    /// Ends the transaction. The future must not own a `Tx`: a runtime that is shutting down drops spawned futures at
+    /// once, and dropping a `Tx` spawns another one.
     pub(super) async fn end(mut self, how: &'static str) -> Result<(), sqlx::Error> {
         let ended = self.execute(sqlx::raw_sql(how)).await;
         self.give_back(ended).map(drop)

@@ -172,7 +172,7 @@ async fn open(options: &PgConnectOptions, start: &SqlStr) -> Result<PgConnection
     if server.try_get("loses_commits")? {
         static WARNING: Once = Once::new();
         WARNING.call_once(|| {
-            tracing::warn!("Postgres runs with fsync = off: a loss of power may cost acknowledged files");
+            tracing::warn!("Postgres runs with fsync = off: acknowledged files may be lost on a power failure");
         });
     }
     if server.try_get("read_only")? {

@@ -54,9 +54,10 @@ impl TryFrom<FileColumns> for File {
     }
 }
 
-/// Ends a pending Upload as the File that an assembly makes, which takes its age, as in the contract: one
-/// statement for the File with its manifest, for the unused Parts (like `discards::discard`), and for the
-/// Upload's state. The project keeps in mind whether an `md5` came. The Upload's row is locked by the caller.
+/// Completes a pending Upload. A single statement inserts the File of the assembly with its manifest, marks the unused
+/// Parts as garbage (like `discards::discard`), and ends the Upload. The File's `created_at` is the Upload's, as in the
+/// contract. For an Upload that a client created, the project records whether an `md5` was sent. The caller must hold
+/// the lock on the Upload's row.
 pub async fn insert(
     tx: &mut Tx,
     project: ProjectId,

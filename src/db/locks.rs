@@ -37,7 +37,7 @@ impl Lock {
     fn what(self) -> &'static str {
         match self {
             Self::Migration => "the migration of the schema",
-            Self::FirstKey => "the making of the first key",
+            Self::FirstKey => "the creation of the first key",
         }
     }
 }
@@ -84,5 +84,5 @@ async fn holder(tx: &mut Tx, lock: Lock) -> Result<String> {
     )
     .fetch_one(tx)
     .await?;
-    Ok(row.holder.unwrap_or_else(|| "one that is gone now".to_owned()))
+    Ok(row.holder.unwrap_or_else(|| "a session that has since ended".to_owned()))
 }

@@ -250,9 +250,8 @@ pub async fn list_covering(
         .collect()
 }
 
-/// Takes garbage that is due into one's hands, the oldest first. Its next turn is written down
-/// before the attempt, later each time (20 s, doubled up to an hour), so that whoever dies or
-/// fails leaves it to somebody else.
+/// Claims garbage that is due, the oldest first. The time of the next attempt is recorded before this one, with a
+/// growing delay (20 s, doubled up to an hour), so that another process takes over if this one dies or fails.
 ///
 /// Parts that were stored completely and not tried before may be claimed up to `early` before they are due, since no
 /// writer can still be writing them.

@@ -27,7 +27,7 @@ pub(super) struct Statement {
 }
 
 impl Statement {
-    /// Takes over a query. Its prepared statement is unnamed if a pooler may switch sessions.
+    /// Converts a query to an owned statement. It is prepared without a name if a pooler may switch sessions.
     pub(super) fn of<'q>(mut query: impl Execute<'q, Postgres>, endpoint: &Endpoint) -> Result<Self, sqlx::Error> {
         Ok(Self {
             prepared: query.statement().cloned(),

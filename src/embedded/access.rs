@@ -69,7 +69,7 @@ fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported)
 }
 
-/// Checks that PostgreSQL can own its cluster, as it requires: root can take ownership of it, other users cannot.
+/// Checks that this user owns the cluster, as PostgreSQL requires, or is root, which can change its owner later.
 fn own(dir: &Path) -> Result<(), Error> {
     let user = geteuid();
     match fs::metadata(dir) {

@@ -23,7 +23,7 @@ pub enum Error {
     StillRunning(PathBuf),
     /// No PostgreSQL was found on this machine.
     #[error(
-        "no PostgreSQL was found. Any one of these helps:\n\
+        "no PostgreSQL was found. Do one of the following:\n\
          - install it: `apt-get install postgresql`, or your distribution's package of the server;\n\
          - set WINDLASS_PG_BIN to the directory that holds `initdb` and `postgres`;\n\
          - set DATABASE_URL to a server that is running already, such as `docker compose up -d postgres`."
@@ -49,10 +49,10 @@ pub enum Error {
     /// Another major version created the cluster, and only that version can run it.
     #[error(
         "the cluster in {cluster} was made by PostgreSQL {needed}, and only that can run it, but {dir} holds \
-         {found}. Any one of these helps:\n\
+         {found}. Do one of the following:\n\
          - install PostgreSQL {needed} again, or set WINDLASS_PG_BIN to its directory;\n\
          - move the data to PostgreSQL {found}: with both installed, run `windlass upgrade-postgres`, with \
-         `--from DIRECTORY` where the programs of PostgreSQL {needed} are not found by themselves."
+         `--from DIRECTORY` if the programs of PostgreSQL {needed} are not found automatically."
     )]
     OtherMajor {
         /// The data directory.
@@ -96,7 +96,7 @@ pub enum Error {
     #[error("the new cluster does not hold the same rows as the old one, which is left as it was: {0}")]
     UnequalCopy(String),
     /// A client program (`pg_dump` or `psql`) failed.
-    #[error("{program} ended ({status}): {said}")]
+    #[error("{program} failed ({status}): {said}")]
     Tool {
         /// The program.
         program: PathBuf,
@@ -112,8 +112,8 @@ pub enum Error {
     NoAccount,
     /// The user that PostgreSQL runs as cannot reach its files.
     #[error(
-        "PostgreSQL refuses to run as root and runs as `{user}` instead, who may not enter {closed} on the way to \
-         {path}: allow it (`chmod o+x {closed}`) or use another place, such as /var/lib/windlass"
+        "PostgreSQL refuses to run as root and runs as `{user}` instead, which cannot enter {closed} to reach \
+         {path}: grant access (`chmod o+x {closed}`) or use another place, such as /var/lib/windlass"
     )]
     Closed {
         /// The name of the user.
@@ -124,7 +124,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// `initdb` or `postgres` exited unexpectedly.
-    #[error("{program} ended ({status}); {log} says:\n{tail}")]
+    #[error("{program} exited unexpectedly ({status}); the end of {log}:\n{tail}")]
     Ended {
         /// The program.
         program: &'static str,
@@ -136,7 +136,7 @@ pub enum Error {
         tail: String,
     },
     /// The server did not shut down in time.
-    #[error("postgres is not stopped after {} s; {log} says:\n{tail}", within.as_secs())]
+    #[error("postgres did not stop within {} s; the end of {log}:\n{tail}", within.as_secs())]
     TooSlow {
         /// The timeout.
         within: Duration,
@@ -178,7 +178,7 @@ pub enum Error {
         "the user {user} may not use {path}: give it the data directory (`chown -R {user}`), or run windlass as its owner"
     )]
     Denied {
-        /// A client of the new version, connecting to `url`. The password is not an argument, which anyone can read.
+        /// The path of the file.
         path: PathBuf,
         /// The uid that windlass runs as.
         user: u32,

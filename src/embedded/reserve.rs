@@ -11,7 +11,8 @@ use std::{
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
-/// The number of pieces: what filled the disk may still be running, and would use up the whole reserve at once.
+/// The number of pieces, which are released one by one: whatever filled the disk may still be writing, and would use
+/// up the whole reserve at once.
 const PIECES: u64 = 4;
 /// The size of all pieces together, or an eighth of the disk if that is less.
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
@@ -51,7 +52,7 @@ impl Disk {
 }
 
 impl Reserve {
-    /// The reserve of a data directory, which may not exist yet.
+    /// The reserve of a data directory; its pieces need not exist yet.
     pub fn of(data_dir: &Path) -> Self {
         Self { dir: data_dir.join("reserve"), released: None }
     }
@@ -93,7 +94,7 @@ impl Reserve {
         self.released = Some(Instant::now());
         tracing::error!(
             data_dir = %self.dir.parent().unwrap_or(&self.dir).display(),
-            "the disk is full: part of the reserve was released; delete files or free other space"
+            "the disk is full: part of the space reserved for PostgreSQL was released; delete files or free other space"
         );
         Ok(true)
     }

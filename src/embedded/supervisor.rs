@@ -96,7 +96,7 @@ impl Supervisor {
                 error = &error as &dyn std::error::Error,
                 ?cause,
                 pause = %format_args!("{:.1} s", pause.as_secs_f32()),
-                "the embedded PostgreSQL has stopped; it is started again after a pause"
+                "the embedded PostgreSQL has exited; restarting it after a pause"
             );
             if is_told_to_stop(orders, pause) {
                 return Ok(());
@@ -177,7 +177,7 @@ impl Supervisor {
 
     fn keep_reserve(&mut self) {
         if let Err(error) = self.reserve.keep() {
-            tracing::debug!(error = &error as &dyn std::error::Error, "the reserve was not allocated");
+            tracing::debug!(error = &error as &dyn std::error::Error, "the reserve could not be maintained");
         }
     }
 

@@ -1,8 +1,8 @@
-//! Upgrades a cluster to another major version of PostgreSQL: a dump of the old server is restored into a new cluster,
-//! which replaces the old one once it holds the same rows.
+//! Upgrades a cluster to a newer major version of PostgreSQL: a dump of the old server is restored into a new cluster,
+//! which replaces the old one once every table has as many rows.
 //!
-//! If it is killed at any point, the old cluster is still in place (`postgres`), or put aside (`postgres.15`) with
-//! nothing in its place, which the next upgrade undoes, or the new cluster is in place.
+//! Whenever it is killed, one of three states is left: the old cluster in place (`postgres`); the old cluster put aside
+//! (`postgres.15`) with nothing in its place, which the next run of the upgrade undoes; or the new cluster in place.
 
 use std::{
     fs,

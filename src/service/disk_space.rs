@@ -63,7 +63,7 @@ struct Disk {
     volume: Volume,
     /// Bytes that clients may still use, as of the last check.
     room: AtomicU64,
-    /// Whether even half of the reserve is used up; bodies in progress are then rejected as well.
+    /// Whether less than half of [`KEPT`] is free; bodies in progress are then rejected as well.
     is_exhausted: AtomicBool,
 }
 

@@ -1,10 +1,10 @@
-//! One pass of the sweeper. Each step looks at what is, takes a bounded batch, needs no input, and
-//! may run any number of times, in any number of processes, at once. A failed step does not prevent the others
-//! from running, unless the ledger is unreachable.
+//! One pass of the sweeper. Each step depends only on the current state, takes a bounded batch, and may run any number
+//! of times, in any number of processes, at once. A failed step does not prevent the others from running, unless the
+//! ledger is unreachable.
 //!
 //! | what | when | why then |
 //! | --- | --- | --- |
-//! | a pending Upload becomes expired, its Parts garbage | at its hour | the contract's lifetime |
+//! | a pending Upload becomes expired, its Parts garbage | at its `expires_at` | the contract's lifetime |
 //! | a File past `expires_at` becomes deleted, its Parts garbage | at that time | the client said so |
 //! | Parts left over when an Upload or a File ended become garbage | at once | ending it marks at most one batch |
 //! | the object, if any, of a garbage Part is deleted, then its row | at `not_before` | grace for readers and writers |

@@ -64,13 +64,13 @@ pub enum StoreMismatch {
         /// Location of the store.
         store: String,
     },
-    /// Neither has an identity, and none of the store's objects are in the ledger.
+    /// Neither has an identity, the ledger has no objects, and none of the store's sampled objects are in the ledger.
     #[error("the store {store} holds objects, and this database knows none of them. {HINT}")]
     UnknownObjects {
         /// Location of the store.
         store: String,
     },
-    /// Neither has an identity, and none of the ledger's objects are in the store.
+    /// Neither has an identity, and none of the ledger's sampled objects are in the store.
     #[error("this database names objects, and the store {store} has none of them. {HINT}")]
     MissingObjects {
         /// Location of the store.

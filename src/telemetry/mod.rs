@@ -41,7 +41,7 @@ static STDERR: OnceLock<Option<LineQueue>> = OnceLock::new();
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The log filter is invalid.
-    #[error("what to log cannot be understood")]
+    #[error("the log filter is invalid")]
     Filter(#[from] ParseError),
     /// A metrics recorder is already installed.
     #[error("the metrics cannot be recorded")]
@@ -121,7 +121,7 @@ pub fn metrics() -> String {
 fn describe() {
     describe_counter!(
         LINES_DROPPED,
-        "Log lines that could not be written to standard error, or found no room to wait."
+        "Log lines dropped because standard error could not be written or the queue was full."
     );
     // Exported from the start, so that its first increase is visible.
     counter!(LINES_DROPPED).absolute(0);
@@ -158,6 +158,6 @@ fn describe() {
     describe_gauge!("windlass_ready", "1 where the database and the store could be used by the last probe, else 0.");
     describe_gauge!(
         "windlass_objects_refusing_deletion",
-        "Objects that are to go and could not be deleted so far, by the last sweep; at most 100,000 are counted."
+        "Objects due for deletion that could not be deleted yet, as of the last sweep; at most 100,000 are counted."
     );
 }

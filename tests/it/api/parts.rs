@@ -144,7 +144,7 @@ async fn an_upload_has_at_most_ten_thousand_parts(app: &TestApp) {
     let error = app.client.add_part(&upload, "one more").await.error(400, Some("upload_id"));
     assert_eq!(error["code"], "too_many_parts");
     app.client.cancel(&upload).await.ok();
-    // The sweeper marks the parts that the cancellation has left as garbage.
+    // The cancellation has left most of the parts for the sweeper to mark as garbage.
     app.sweep();
     sqlx::raw_sql("delete from part where multipart_id is null and bytes is null").execute(&app.pool).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! A panic at every step: it ends the request in which it occurs, or the process, and leaves neither half alive.
+//! A panic at every step: it ends either the request in which it occurs or the process, and leaves neither hanging.
 
 use std::collections::BTreeSet;
 

@@ -25,7 +25,7 @@ fn fsck(app: &TestApp, options: &[&str]) -> (i32, String) {
     if app.store.kind() != StoreKind::Google {
         return (status, said);
     }
-    // Google's unfinished uploads are not listed. This is always reported, by the exit status if all else is fine.
+    // Google's unfinished uploads are not listed. This is always reported, also by the exit status if all else is fine.
     assert_ne!(status, 0, "{said}");
     let unseen = "not looked at: the store does not list half-done multipart uploads: Google's are not listed here\n";
     assert_eq!(said.matches(unseen).count(), 1, "{said}");

@@ -23,7 +23,7 @@ pub fn command(settings: &[(String, String)]) -> Command {
     command_under(&[], settings)
 }
 
-/// The same, run by another program, which is named with its arguments.
+/// The same, run under another command, given with its arguments.
 pub fn command_under(under: &[&str], settings: &[(String, String)]) -> Command {
     // The child ends with the thread that started it, should a test be killed.
     let mut command = Command::new("setpriv");

@@ -22,9 +22,9 @@ pub enum Fault {
     DoesItAndFails,
     /// The server does nothing, and says 200 with an error in the body.
     FailsWith200,
-    /// The server deletes nothing and reports an internal error for each object in the body.
+    /// The server deletes nothing and responds with 200 and an `InternalError` for each object.
     DeletesNothing,
-    /// The same, but access to each object is denied.
+    /// The same with `AccessDenied`.
     Locks,
     /// The server reports a failure to delete an object that was not in the request.
     NamesAnother,
@@ -109,10 +109,19 @@ impl FaultyS3 {
         self.shared.rules.lock().unwrap().push(rule);
     }
 
+    /// Whether every rule has applied as often as it can.
+    pub fn is_used_up(&self) -> bool {
+        is_used_up(&self.shared.rules.lock().unwrap())
+    }
+
     /// From now on all goes well. Whether something had gone wrong as often as it was to.
     pub fn heal(&self) -> bool {
-        std::mem::take(&mut *self.shared.rules.lock().unwrap()).iter().all(|it| it.times == 0)
+        is_used_up(&std::mem::take(&mut *self.shared.rules.lock().unwrap()))
     }
+}
+
+fn is_used_up(rules: &[Rule]) -> bool {
+    rules.iter().all(|it| it.times == 0)
 }
 
 impl Shared {

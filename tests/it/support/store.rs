@@ -200,7 +200,7 @@ impl Store {
         answer.text().await.unwrap().matches(&format!("<Key>{prefix}/")).count()
     }
 
-    /// Writes an object past the service.
+    /// Writes an object, bypassing the service.
     pub async fn put(&self, name: &str, bytes: &'static str) {
         match self {
             Self::Directory(root) => write_file(&root.path().join(name), bytes),
@@ -210,7 +210,7 @@ impl Store {
         }
     }
 
-    /// Deletes an object past the service.
+    /// Deletes an object, bypassing the service.
     pub async fn remove(&self, name: &str) {
         match self {
             Self::Directory(root) => fs::remove_file(root.path().join(name)).unwrap(),
@@ -245,7 +245,7 @@ impl Store {
         }
     }
 
-    /// Begins a multipart upload, bypassing the service. Returns whether the store has uploads that are listed.
+    /// Begins a multipart upload, bypassing the service. Returns false for a store whose uploads cannot be listed.
     pub async fn begin_multipart(&self, name: &str) -> bool {
         let Self::Bucket { prefix, s3: Some(s3), .. } = self else { return false };
         s3.create_multipart(&format!("{prefix}/{name}").into()).await.is_ok()

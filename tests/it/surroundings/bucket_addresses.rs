@@ -59,7 +59,7 @@ async fn what_an_earlier_version_kept_below_an_encoded_prefix_is_still_found() {
     for written in ["a b", "a%20b"] {
         app.restart_with(&[("WINDLASS_STORE", &below(&app, written))]);
         assert_eq!(app.client.download(&file).await, b"kept");
-        assert!(app.log().contains("which an earlier version made of the prefix"), "{}", app.log());
+        assert!(app.log().contains("which an earlier version derived from the prefix"), "{}", app.log());
         let more = app.client.file("more").await;
         assert_eq!(app.client.download(&more).await, b"more");
     }
@@ -93,7 +93,7 @@ async fn a_bucket_may_be_addressed_by_its_host_name() {
 async fn a_missing_bucket_is_made_in_its_region() {
     let Some(app) = TestApp::start(StoreKind::Moto, &[]).await else { return };
     let bucket = format!("made-{}", fastrand::u64(..));
-    // moto rejects a bucket creation without its region; the proxy rejects one without a length.
+    // moto rejects a `CreateBucket` that does not name its region; the proxy rejects one without a `Content-Length`.
     let before = FaultyS3::before(app.setting("AWS_ENDPOINT_URL"));
     let store = format!("s3://{bucket}/a");
     let settings =

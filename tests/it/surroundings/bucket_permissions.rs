@@ -85,7 +85,7 @@ async fn writing_and_collecting_do_not_need_the_list_of_multipart_uploads() {
     faults.add(once("POST", "?uploads", Fault::Refuses(500, "InternalError")));
     app.client.part(&upload, vec![b'x'; LARGE]).await;
     assert!(app.log().contains("keep a lifecycle rule"), "{}", app.log());
-    // A write fails, and so does its abort: two rows of unfinished uploads remain.
+    // A write fails, and so does its abort: two rows with unfinished multipart uploads remain.
     for _ in 0..2 {
         faults.set(refused);
         faults.add(once("PUT", "partNumber=2", Fault::Refuses(403, "AccessDenied")));
@@ -114,7 +114,7 @@ async fn a_list_that_leads_nowhere_ends() {
         let (exit, said, _) = run(&app, &faults, &["fsck"]);
         assert_eq!(exit, 4, "{answer}: {said}");
     }
-    // Uploads under other prefixes are ignored, even if keys are encoded without having been requested so.
+    // Uploads under other prefixes are ignored, also in a response that URL-encodes keys without being asked to.
     faults.set(always("GET", "?uploads=", Fault::Answers(OF_OTHERS)));
     let (exit, said, _) = run(&app, &faults, &["fsck"]);
     assert_eq!(exit, 0, "{said}");

@@ -41,7 +41,7 @@ async fn a_certificate_is_checked_unless_it_is_trusted_or_all_are() {
     };
     let (went_well, log) = fsck(&[]);
     assert!(!went_well && log.contains("is not trusted") && log.contains("SSL_CERT_FILE"), "{log}");
-    // We send the requests that create the bucket, probe checksums and list uploads ourselves.
+    // Creating the bucket, probing checksums and listing uploads use a second HTTP client, which must trust it, too.
     let trusted = ("SSL_CERT_FILE", certificate.to_str().unwrap());
     let (went_well, log) = app.link(&[&bucket[..], &[trusted]].concat());
     assert!(went_well, "{log}");

@@ -113,10 +113,6 @@ async fn after_a_failover_under_the_same_name_writes_reach_the_new_primary() {
         is_away(&answer);
     }
     cluster.fail_over_to(&standby).await;
-    // Clear the read-only setting on the new primary as well.
-    for writable in ["alter system reset default_transaction_read_only", "select pg_reload_conf()"] {
-        cluster.app.pool.execute(writable).await.unwrap();
-    }
     cluster.writes_again().await;
     assert_eq!(client.download(&file).await, b"before");
     let part = client.part(&upload, "bytes").await;

@@ -143,7 +143,8 @@ async fn a_postgres_that_its_full_disk_ended_is_started_again_once_there_is_spac
             fs::write(&reserve, "").is_ok()
         })
         .await;
-        // Deleting the pid file frees a block, which has to be filled before the next start attempt.
+        // The next start would delete the stale pid file and could succeed with the block that this frees: delete it
+        // here, and fill the block while the program is stopped.
         service.program.signal(Signal::SIGSTOP);
         service.kill_postmaster();
         fs::remove_file(disk.path().join("data/postgres/postmaster.pid")).unwrap();
@@ -171,7 +172,7 @@ async fn a_postgres_that_its_full_disk_ended_is_started_again_once_there_is_spac
         let said = || fs::read_to_string(&log).unwrap();
         let waits = async || {
             disk.fill("foreign");
-            said().matches("started again after a pause").count() > 2
+            said().matches("restarting it after a pause").count() > 2
         };
         assert!(in_the_end(waits, Duration::from_mins(1)).await, "it does not wait: {}", said());
         kill(Pid::from_raw(waiting.id().cast_signed()), Signal::SIGTERM).unwrap();

@@ -46,7 +46,10 @@ async fn a_killed_postgres_is_started_again_and_the_service_recovers_by_itself()
         }
     }
     let log = service.log();
-    assert!(log.contains("signal: 9 (SIGKILL)") && log.contains("started again"), "the log says why: {log}");
+    assert!(
+        log.contains("signal: 9 (SIGKILL)") && log.contains("restarting it after a pause"),
+        "the log says why: {log}"
+    );
     service.stop();
 }
 

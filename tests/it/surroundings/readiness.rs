@@ -11,7 +11,7 @@ async fn however_many_ask_the_store_is_asked_once_in_a_while() {
     let Some(app) = TestApp::start(StoreKind::Bucket, &[OBJECTS_ONLY]).await else { return };
     let faults = FaultyS3::before(app.setting("AWS_ENDPOINT_URL"));
     app.restart_with(&[("AWS_ENDPOINT_URL", &faults.endpoint)]);
-    // A probe is a single request, without retries.
+    // A 403 is not retried, so each probe is a single request.
     let refused = Fault::Refuses(403, "AccessDenied");
     let rule = Rule { method: "GET", about: IDENTITY, after: 0, times: 50, fault: refused };
     faults.set(rule);
