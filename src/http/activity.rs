@@ -28,6 +28,9 @@ const FRAMING_FACTOR: u64 = 8;
 /// The same for any body, which also covers what was read ahead.
 const FRAMING_BYTES: u64 = 1024 * 1024;
 
+/// How much of a request is read ahead of its handler: what a handler that waits for memory leaves to the client's kernel.
+const READ_AHEAD: usize = 64 * 1024;
+
 /// Heads shorter than this are not counted in [`ConnectionLimits::heads_bytes`].
 const SHORT_HEAD: usize = 4096;
 
@@ -86,6 +89,8 @@ pub enum Reading {
     Go,
     /// Not before the parser has seen what there is.
     Pause,
+    /// Not before the handler has taken what there is, which wakes the connection.
+    Wait,
     /// Never again: the connection ends.
     Stop,
 }
@@ -116,6 +121,9 @@ pub struct Activity {
     /// Memory of long heads, on all connections of this worker, and this one's share of it.
     heads: Rc<Cell<usize>>,
     head: Cell<usize>,
+    /// Bytes read from the socket since the handler last found nothing to take, and whether reading waits for it.
+    unread: Cell<usize>,
+    awaits_handler: Cell<bool>,
     sent: Cell<u64>,
     is_blocked: Cell<bool>,
     progress: Cell<Progress>,
@@ -146,6 +154,8 @@ impl Activity {
             announces_continue: Cell::new(false),
             heads,
             head: Cell::new(0),
+            unread: Cell::new(0),
+            awaits_handler: Cell::new(false),
             sent: Cell::new(0),
             is_blocked: Cell::new(false),
             progress: Cell::new(Progress { sent: 0, at: now, window_sent: 0, window_at: now }),
@@ -157,6 +167,15 @@ impl Activity {
         self.phase.set(phase);
         self.since.set(Instant::now());
         self.hold_head(0);
+        self.taken(usize::MAX);
+    }
+
+    /// Some of what was read ahead has been taken.
+    fn taken(&self, bytes: usize) {
+        self.unread.set(self.unread.get().saturating_sub(bytes));
+        if self.unread.get() < READ_AHEAD && self.awaits_handler.take() {
+            self.wake();
+        }
     }
 
     /// Counts the memory of a head that is longer than [`SHORT_HEAD`].
@@ -194,6 +213,10 @@ impl Activity {
                 self.cut.set(Some(Cut::Framing));
                 Reading::Stop
             }
+            Phase::Request { .. } if self.unread.get() >= READ_AHEAD => {
+                self.awaits_handler.set(true);
+                Reading::Wait
+            }
             Phase::Discarding { left: 0 } => {
                 self.cut.set(Some(Cut::Discarded));
                 Reading::Stop
@@ -212,7 +235,10 @@ impl Activity {
                 self.phase.set(Phase::Head { bytes: before + bytes, is_parsed });
                 self.hold_head(before + bytes);
             }
-            Phase::Request { read, body } => self.phase.set(Phase::Request { read: read + count, body }),
+            Phase::Request { read, body } => {
+                self.phase.set(Phase::Request { read: read + count, body });
+                self.unread.set(self.unread.get() + bytes);
+            }
             Phase::Discarding { left } => self.phase.set(Phase::Discarding { left: left.saturating_sub(count) }),
         }
     }
@@ -290,7 +316,13 @@ impl Activity {
     pub fn delivered(&self, bytes: usize) {
         if let Phase::Request { read, body } = self.phase.get() {
             self.phase.set(Phase::Request { read, body: body + bytes as u64 });
+            self.taken(bytes);
         }
+    }
+
+    /// The handler has taken all of the request's body that was read.
+    pub fn has_caught_up(&self) {
+        self.taken(usize::MAX);
     }
 
     /// Tells a client that waits for it to send its body.

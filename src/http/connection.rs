@@ -113,6 +113,7 @@ impl AsyncRead for Connection {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
+            Reading::Wait => return Poll::Pending,
             Reading::Go => {}
         }
         let before = into.filled().len();

@@ -159,6 +159,7 @@ impl Incoming {
         let next = Pin::new(&mut self.payload).poll_next(cx);
         match next {
             Poll::Pending => {
+                self.activity.has_caught_up();
                 if std::mem::take(&mut self.is_awaited) {
                     self.activity.send_continue();
                 }
