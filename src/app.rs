@@ -161,7 +161,10 @@ pub async fn serve(config: Config, database_url: &str, stop: CancellationToken) 
     let first_key = match config.api_key {
         Some(key) => {
             if !service.clone().ensure_key(key.0).await? {
-                tracing::warn!("the key in WINDLASS_API_KEY was revoked and opens nothing");
+                tracing::warn!(
+                    "the configured API key (WINDLASS_API_KEY, WINDLASS_API_KEY_FILE) has been revoked and is not \
+                     accepted"
+                );
             }
             None
         }
@@ -189,7 +192,7 @@ pub async fn serve(config: Config, database_url: &str, stop: CancellationToken) 
     run(service, listener, config.cors_origins, intervals, connections, stop).await
 }
 
-/// How often [`run`] sweeps, and how long it lets open requests go on after it was told to stop.
+/// How often [`run`] sweeps, and how long it lets open requests continue after it was told to stop.
 #[derive(Debug, Clone, Copy)]
 pub struct Intervals {
     /// Between two sweeps.

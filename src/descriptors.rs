@@ -4,7 +4,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::http::ConnectionLimits;
 
-/// The most connections where nothing is set: each takes some kilobytes.
+/// The maximum number of connections if it is not set; each takes some kilobytes.
 const MOST: usize = 16 * 1024;
 
 /// Raises the soft limit of file descriptors to the hard limit, and bounds the connections so that a quarter of the
@@ -18,8 +18,12 @@ pub fn bound(limits: &ConnectionLimits) -> ConnectionLimits {
     let possible = (descriptors / 4 * 3).max(1);
     let max = limits.max.map_or(possible.min(MOST), |it| it.min(possible));
     if limits.max.is_some_and(|it| it > max) {
-        tracing::warn!(max, descriptors, "WINDLASS_MAX_CONNECTIONS exceeds three quarters of the file descriptors");
+        tracing::warn!(
+            max,
+            descriptors,
+            "WINDLASS_MAX_CONNECTIONS exceeds three quarters of the file descriptor limit and was lowered"
+        );
     }
-    tracing::info!(max, descriptors, "connection limit, and the file descriptors that may be open");
+    tracing::info!(max, descriptors, "connection and file descriptor limits");
     ConnectionLimits { max: Some(max), ..limits.clone() }
 }

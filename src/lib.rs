@@ -1,9 +1,9 @@
 //! Windlass: OpenAI's Uploads and Files API, run by yourself.
 //!
-//! A client opens an *Upload*, adds *Parts* to it in parallel and in any order, and completes it
-//! with the Parts' ids in the file's order; the result is a *File*. What was acknowledged is there
-//! whatever dies next; what was not, or is not wanted any more, leaves nothing behind. Windlass does
-//! not look into files, unless it is set to check JSON lines, and does not hand out the store's own URLs.
+//! A client opens an *Upload*, adds *Parts* to it in parallel and in any order, and completes it with the Parts' ids in
+//! the file's order; the result is a *File*. What was acknowledged survives any crash; what was not, or is no longer
+//! wanted, leaves nothing behind. Windlass does not look into files, unless it is configured to check JSON lines, and
+//! does not hand out the store's own URLs.
 //!
 //! # The picture
 //!
@@ -57,22 +57,22 @@
 //! before, with nothing locked, and reads only what did not come in the file's order (`service/md5_chain.rs`); so
 //! are JSON lines, if at all (`service/jsonl.rs`).
 //!
-//! **Invariant: what must finish, finishes.** The service's work runs on its own runtime
-//! ([`service::Service::run`]); a client that goes away cancels a handler, never a commit, and a stop waits for it.
+//! **Invariant: what must finish, finishes.** The service's work runs on its own runtime ([`service::Service::run`]); a
+//! client that disconnects cancels a handler, never a commit, and a stop waits for it.
 //!
-//! **Invariant: memory is bounded.** Bytes are copied once into buffers of our own, two per body at most, out
-//! of a budget from which a body reserves as its bytes arrive (`service/memory_budget.rs`); one that finds none waits,
+//! **Invariant: memory is bounded.** Bytes are copied once into buffers of our own, at most two per body. A body
+//! reserves their memory from a budget as its bytes arrive (`service/memory_budget.rs`); if there is none, it waits,
 //! and is then rejected. A disk takes whole buffers directly, bypassing the page cache. What clients have not read yet
 //! has a budget of its own (`service/budgets.rs`): a reader of a bucket holds one chunk, and more while there is memory
 //! (`blobs/read_ahead.rs`), a list one batch (`service/lists.rs`). A reader of a directory holds nothing: what was read
 //! and checked there is sent from the page cache (`http/connection.rs`).
 //!
-//! **Invariant: what a client can hold is bounded**, with or without a key: connections in number, and each head,
-//! body, response and pause in bytes and time (`http/activity.rs`). Every response is seen: where it comes before the
-//! end of the body, the rest is discarded within bounds, and the connection closes.
+//! **Invariant: what a client can hold is bounded**, with or without a key: the number of connections, and the bytes
+//! and the duration of each head, body, response and pause (`http/activity.rs`). Clients see every response: after an
+//! early one, the rest of the body is discarded within limits, and the connection closes.
 //!
-//! **Invariant: no project keeps another one out.** A share of the memory for bodies, of the transactions and of what
-//! is read back is out of reach of whichever project uses most of it; waiting requests are served by project in rotation
+//! **Invariant: no project starves another.** The memory for bodies, the transactions and the capacity for reading back
+//! are never all available to a single project; waiting requests are served by project in rotation
 //! (`service/memory_budget.rs`, `service/turns.rs`).
 //!
 //! **Invariant: a lost answer is found out, not guessed.** Whatever commits may be done twice, and is,

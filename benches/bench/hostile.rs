@@ -1,5 +1,5 @@
-//! Bodies that are made to be hard to read, against one of random bytes: what they cost the server. Then what other
-//! clients notice of those who hold what there is little of (`neighbours`).
+//! What bodies that are made to be hard to parse cost the server, compared with one of random bytes. Then how clients
+//! that hold scarce resources affect others (`neighbours`).
 
 use tokio::runtime::Runtime;
 

@@ -1,5 +1,5 @@
-//! A client beside others who hold what there is little of: how long its requests take, against those of one that is
-//! alone.
+//! How long a client's requests take while other clients hold scarce resources, compared with those of a client that
+//! is alone.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -65,7 +65,7 @@ fn row(table: &mut Table, store: &str, beside: &str, times: &mut Latencies, alon
     table.row(&format!("{store} | {beside}"), &figures);
 }
 
-/// Makes files one after another, until there are enough or nobody is beside any more; how long each took.
+/// Creates files one after another, until there are enough or the other clients have finished, and times each.
 fn files(client: &mut Client, body: &[u8], is_over: &dyn Fn() -> bool) -> Latencies {
     let times = Latencies::default();
     for _ in 0..VISITS {
@@ -98,7 +98,7 @@ fn begin_slow_parts(windlass: &Windlass) -> Vec<TcpStream> {
     (0..SLOW_PARTS).map(begin).collect()
 }
 
-/// A byte a second on each, as long as it is taken.
+/// Sends a byte a second on each, as long as the service accepts it.
 fn trickle(mut parts: Vec<TcpStream>, go_on: &AtomicBool) {
     let began = Instant::now();
     for second in 1.. {

@@ -1,4 +1,4 @@
-//! Clients that do not read their answers, or do not send the rest of their bodies: the memory that they make the
+//! Clients that do not read their responses, or do not send the rest of their bodies: how much memory they make the
 //! program hold.
 
 use std::time::Duration;
@@ -19,7 +19,7 @@ const LISTS: usize = 150;
 const BODIES: usize = 1500;
 const DOWNLOADS: usize = 300;
 
-/// Long enough for all that is read ahead, and for those who wait to be turned away.
+/// Long enough for all that is read ahead, and for waiting requests to be rejected.
 const HELD_FOR: Duration = Duration::from_secs(25);
 
 /// Runs it, and prints its table.
@@ -65,7 +65,7 @@ async fn held(windlass: &Windlass, clients: usize, sent: &[u8]) -> [String; 2] {
     reset_peak(windlass.pid());
     let clients = (0..clients).map(async |_| {
         let mut connection = connection(windlass.address()).await;
-        // Whoever is turned away early may not get rid of all of it.
+        // A client that is rejected early may not be able to send all of it.
         tokio::time::timeout(HELD_FOR, connection.write_all(sent)).await.ok();
         connection
     });
@@ -76,7 +76,7 @@ async fn held(windlass: &Windlass, clients: usize, sent: &[u8]) -> [String; 2] {
     [before, peak].map(|it| it.to_string())
 }
 
-/// One over which little can be sent that is not read.
+/// A connection with small buffers, so that little can be sent on it that is not read.
 async fn connection(address: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();

@@ -116,7 +116,7 @@ impl Client {
         serde_json::from_slice(&answer.body).unwrap()
     }
 
-    /// Whatever is answered.
+    /// The response may have any status.
     pub fn ask(&mut self, start: &str, body: &str) -> Answer {
         let headers = format!("authorization: Bearer {}\r\ncontent-type: application/json\r\n", self.key);
         self.connection.send(start, &headers, &[body.as_bytes()], true)

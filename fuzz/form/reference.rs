@@ -1,6 +1,6 @@
 //! Reads a form the simple way: all of it at once, with searches and splits.
 
-use windlass::telemetry::Shown;
+use windlass::domain::Shown;
 
 use super::case::{BOUNDARIES, Case, Ending, KNOWN};
 use super::head::Head;
@@ -16,11 +16,11 @@ const MOST_PADDING_BYTES: usize = 1024;
 pub fn read(case: &Case) -> Reading {
     let mut expected = Reading::default();
     expected.refused = read_fields(case, &mut expected).err().map(|it| match it {
-        Fault::CutOff if case.ending == Ending::Broken => "The body ended before its end".to_owned(),
-        Fault::CutOff => "The form has no end".to_owned(),
+        Fault::CutOff if case.ending == Ending::Broken => "The body is incomplete".to_owned(),
+        Fault::CutOff => "The form is not terminated".to_owned(),
         Fault::Malformed => "The form cannot be read".to_owned(),
         Fault::Unknown(name) => format!("Unknown parameter: '{}'.", Shown(&name)),
-        Fault::Twice(name) => format!("'{name}' is given twice"),
+        Fault::Twice(name) => format!("'{name}' is given more than once"),
         Fault::Encoded(name) => format!("'{name}' is sent with 'Content-"),
         Fault::NoText(name) => format!("'{name}' is not UTF-8 text"),
         Fault::Charset => "'_charset_' must be 'utf-8'".to_owned(),

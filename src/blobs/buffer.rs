@@ -9,7 +9,7 @@ use memmap2::MmapMut;
 /// What memory and files are divided into: direct writes begin and end at multiples of it.
 pub(super) const PAGE_BYTES: usize = 4096;
 
-/// From here on the system may use huge pages.
+/// From this size on, the kernel may back memory with huge pages.
 #[cfg(target_os = "linux")]
 const HUGE_PAGE_BYTES: usize = 2 * 1024 * 1024;
 
@@ -30,7 +30,7 @@ impl Buffer {
     /// When the system has no memory for it.
     pub fn with_room(bytes: usize) -> io::Result<Self> {
         let memory = MmapMut::map_anon(bytes.max(1).next_multiple_of(PAGE_BYTES))?;
-        // With huge pages the first byte would take as much memory as half of a bucket's chunk.
+        // With huge pages, the first byte would take up 2 MiB, nearly half of a chunk for a bucket.
         #[cfg(target_os = "linux")]
         if bytes >= HUGE_PAGE_BYTES {
             memory.advise(memmap2::Advice::NoHugePage).ok();
@@ -53,7 +53,7 @@ impl Buffer {
         self.length == 0
     }
 
-    /// How many it takes in all.
+    /// How many bytes it can hold.
     pub fn capacity(&self) -> usize {
         self.memory.as_ref().map_or(0, |it| it.len())
     }

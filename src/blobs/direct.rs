@@ -1,5 +1,5 @@
-//! A file that is written past the page cache where the file system lets us: the disk takes whole pages
-//! out of our own memory. Nobody copies them, and nothing waits to be written once they are synced.
+//! A file that is written with direct I/O if the file system allows it, bypassing the page cache: the disk takes whole
+//! pages from our own memory. Nothing is copied, and nothing is left to be written once they are synced.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -9,7 +9,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::buffer::PAGE_BYTES;
 
-/// Fewer bytes than that are not worth a way of their own.
+/// Fewer bytes than this are not worth a direct write.
 pub(super) const WORTHWHILE_BYTES: usize = 64 * 1024;
 
 #[cfg(target_os = "linux")]

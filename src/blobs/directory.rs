@@ -27,7 +27,7 @@ use crate::domain::{Crc64Digest, StoreId};
 /// One write: large enough to keep a disk busy, small enough for many bodies at once.
 pub(super) const CHUNK_BYTES: usize = 384 * 1024;
 
-/// One write where memory is short: still past the page cache.
+/// The size of a write when memory is short; it still bypasses the page cache.
 pub(super) const LEAST_CHUNK_BYTES: usize = WORTHWHILE_BYTES;
 
 /// What is read and checked in one visit to a thread that may block: with less, more time goes into the

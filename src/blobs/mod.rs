@@ -185,7 +185,7 @@ impl Blobs {
         }
     }
 
-    /// How many bytes a writer takes at once, at least and at most; the last time it may be less.
+    /// The least and the most bytes that a writer takes at once; the last chunk may be smaller.
     pub fn chunk_bytes(&self) -> RangeInclusive<usize> {
         match self {
             Self::Directory(_) => directory::LEAST_CHUNK_BYTES..=directory::CHUNK_BYTES,
@@ -223,7 +223,7 @@ impl Blobs {
         }
     }
 
-    /// Begins to read an object of so many bytes. What is read ahead from a bucket counts in `memory`, but for a chunk.
+    /// Begins to read an object of so many bytes. Read-ahead from a bucket beyond one chunk is counted in `memory`.
     ///
     /// # Errors
     /// When it is not there.
@@ -362,8 +362,8 @@ pub enum Reader {
 }
 
 impl Reader {
-    /// Reads a stretch. Its bytes come in order; a failure is the last thing that comes. Where they end early
-    /// without one, the reading was interrupted.
+    /// Reads a range. Its bytes come in order; a failure is the last item. If the bytes end early without one, the read
+    /// was interrupted.
     pub fn read(&self, range: Range<u64>) -> Chunks {
         match self {
             Self::File(it) => it.read(range).into(),

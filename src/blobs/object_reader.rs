@@ -21,11 +21,11 @@ use super::{BlobKey, Chunk, Error, Result};
 /// a reader who does not keep up with so much is told by the time that its answer takes.
 pub(super) const PIECE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// How many chunks of an answer wait for whoever reads, where there is memory for them (`read_ahead`). The others
+/// How many chunks of a response are buffered for the reader, if there is memory for them (`read_ahead`). Further ones
 /// stay in the socket, and then in the store.
 const CHUNKS_AHEAD: usize = 3;
 
-/// How long an answer of the store stays open for a reader who does not keep up with it.
+/// How long a response of the store stays open for a reader that does not keep up with it.
 const LONGEST_ANSWER: Duration = Duration::from_secs(5);
 
 /// The least that is asked for at once for such a reader, if half of what he took in that time is not more: a
@@ -43,14 +43,14 @@ pub struct ObjectReader {
     memory: ReadAhead,
 }
 
-/// A place in the channel, and memory, for the next chunk.
+/// A slot in the channel, and memory, for the next chunk.
 struct Next<'c> {
     slot: mpsc::Permit<'c, Result<Chunk>>,
     place: Place,
 }
 
 impl<'c> Next<'c> {
-    /// Waits for them; none where nobody reads any more.
+    /// Waits for both; `None` once the receiver has been dropped.
     async fn wait(out: &'c mpsc::Sender<Result<Chunk>>, room: &Room) -> Option<Self> {
         let slot = out.reserve().await.ok()?;
         tokio::select! {
@@ -81,8 +81,7 @@ impl ObjectReader {
         chunks
     }
 
-    /// Sends a stretch of an object to whoever reads it, for as long as somebody does. Nothing is asked for before
-    /// there is memory for it.
+    /// Sends a range of an object until the receiver is dropped. Nothing is requested before there is memory for it.
     async fn send(&self, range: Range<u64>, out: &mpsc::Sender<Result<Chunk>>, room: &Room) -> Result<()> {
         let (mut at, mut most) = (range.start, u64::MAX);
         let mut next = Next::wait(out, room).await;
@@ -98,7 +97,7 @@ impl ObjectReader {
                 let Some(place) = next.take_if(|_| !bytes.is_empty()) else { continue };
                 place.send(bytes);
                 if at == range.end {
-                    // The answer's end is still to come, and needs no memory.
+                    // Only the end of the response is still to come, which needs no memory.
                     continue;
                 }
                 let mut waiting = pin!(Next::wait(out, room));

@@ -1,5 +1,5 @@
-//! Memory for chunks of objects that were read and have not been sent yet. It is bounded for all readers together,
-//! and each has a chunk's worth of its own, so that a client that does not read holds up nobody.
+//! Memory for chunks of objects that have been read from a bucket and not sent yet. All readers share a bounded amount,
+//! and each has memory for one chunk of its own, so that slow clients do not block others.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,23 +9,23 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{Chunk, Result};
 
-/// What a chunk counts for: the store's client reads up to 400 KiB at once. One that is smaller counts for as much, since
-/// it keeps the whole buffer allocated that it was read into.
+/// What a chunk counts for: the store's client reads up to 400 KiB at once. A smaller chunk counts for as much, since
+/// it keeps the whole read buffer allocated.
 pub const CHUNK_KIB: u32 = 512;
 
-/// The memory of all readers, in KiB.
+/// The shared memory of all readers, in KiB.
 pub type ReadAhead = Arc<Semaphore>;
 
-/// Where the chunks of one reading find memory.
+/// Where one read finds memory for its chunks.
 #[derive(Debug, Clone)]
 pub(super) struct Room {
     shared: ReadAhead,
-    /// A permit while it is this reading's turn and its last chunk was sent. The memory for it belongs to the reader,
-    /// who has one turn at a time.
+    /// Has a permit while it is this read's turn and its previous chunk has been sent. The memory behind it is reserved
+    /// by the reader, which gives the turn to one read at a time.
     own: Arc<Semaphore>,
 }
 
-/// Memory for a chunk that is to come.
+/// Memory for a chunk that has yet to arrive.
 pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
 }
@@ -47,8 +47,8 @@ impl Room {
         Self { shared, own: Arc::new(Semaphore::new(0)) }
     }
 
-    /// Memory for a chunk: the reader's own, or shared memory that is free, or else the reader's own as soon as it is
-    /// this reading's turn and the chunk before was sent. None where the semaphores are closed, which they never are.
+    /// Memory for a chunk: the reader's own, or free shared memory, or else the reader's own as soon as it is this
+    /// read's turn and the previous chunk has been sent. `None` if the semaphores are closed, which they never are.
     pub(super) async fn place(&self) -> Option<Place> {
         let own = Arc::clone(&self.own);
         if let Ok(permit) = own.clone().try_acquire_owned() {
@@ -62,13 +62,13 @@ impl Room {
 }
 
 impl Place {
-    /// Counts these bytes until the last of them is dropped. They are not copied.
+    /// Holds the memory until the last reference to these bytes is dropped. They are not copied.
     pub(super) fn hold(self, bytes: Bytes) -> Bytes {
         Bytes::from_owner(Counted { bytes, _place: self })
     }
 }
 
-/// The chunks of a reading, as they come. Its turn begins when it is polled for the first time.
+/// The chunks of one read as they arrive. Its turn begins when this is polled for the first time.
 #[derive(Debug)]
 pub struct Chunks {
     coming: mpsc::Receiver<Result<Chunk>>,
@@ -89,7 +89,7 @@ impl Chunks {
     }
 }
 
-/// Chunks that take no memory of readers.
+/// Chunks that do not count in the memory of readers.
 impl From<mpsc::Receiver<Result<Chunk>>> for Chunks {
     fn from(coming: mpsc::Receiver<Result<Chunk>>) -> Self {
         Self { coming, waiting: None }

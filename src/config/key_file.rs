@@ -1,4 +1,4 @@
-//! The API key that shall exist: from a variable or from a file, as secrets are given to containers.
+//! The configured API key, from an environment variable or from a file such as a container secret.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -7,37 +7,37 @@ use std::path::{Path, PathBuf};
 use super::HiddenKey;
 use crate::domain::{ApiKey, NotANewKey};
 
-/// More than a key with white space around it can have.
+/// How much of the file is read: more than a key with white space around it can have.
 const MOST_BYTES: u64 = 4096;
 
-/// Why there is no key. No message repeats it.
+/// Why no key could be read. No message contains the key.
 #[derive(Debug, thiserror::Error)]
 pub enum BadKey {
-    /// There are two of them.
+    /// Both settings are set.
     #[error("WINDLASS_API_KEY and WINDLASS_API_KEY_FILE (or --api-key-file) are both set; set one of them")]
     Both,
     /// The file cannot be read.
-    #[error("the API key's file {path} cannot be read")]
+    #[error("cannot read the API key file {path}")]
     Unreadable {
-        /// Which.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// It has nothing but white space.
-    #[error("the API key's file {0} is empty")]
+    /// The file has nothing but white space.
+    #[error("the API key file {0} is empty")]
     Empty(PathBuf),
-    /// It has something else.
-    #[error("the API key's file {path} has no key that can be used")]
+    /// The file's content is not a valid key.
+    #[error("the API key file {path} does not contain a valid key")]
     NoKey {
-        /// Which.
+        /// Its path.
         path: PathBuf,
-        /// What would be right.
+        /// The format of a valid key.
         source: NotANewKey,
     },
 }
 
-/// The key of whichever setting is there.
+/// Reads the key from whichever setting is set.
 pub(super) fn choose(key: Option<HiddenKey>, path: Option<PathBuf>) -> Result<Option<HiddenKey>, BadKey> {
     match (key, path) {
         (Some(_), Some(_)) => Err(BadKey::Both),

@@ -37,10 +37,10 @@ use crate::memory;
 /// Without any settings, all data is kept under ./windlass-data: a private PostgreSQL instance, run from the installed
 /// PostgreSQL, and a directory of objects. The first start prints an API key.
 ///
-/// Each setting is a flag and an environment variable; the flag takes precedence. Keys and passwords are not taken from
-/// the command line, which every user of the machine can read. An empty variable counts as not set, and leading and
-/// trailing white space is ignored. Sizes are in bytes, or have a unit: 64MiB, 64Mi (powers of 1024), 10GB, 512k (powers of
-/// 1000). Durations have a unit: 500ms, 90s, 10m, 1h, 1d.
+/// Each setting is a flag and an environment variable; the flag takes precedence. Keys and passwords are not accepted
+/// on the command line, which every user of the machine can read. An empty variable counts as not set, and leading and
+/// trailing white space is ignored. Sizes are in bytes, or have a unit: 64MiB, 64Mi (powers of 1024), 10GB, 512k
+/// (powers of 1000). Durations have a unit: 500ms, 90s, 10m, 1h, 1d.
 #[derive(Debug, Parser)]
 #[command(name = "windlass", version)]
 pub struct CommandLine {
@@ -98,9 +98,9 @@ pub struct Options {
     /// An API key of the project `default`, created if it does not exist.
     #[arg(long, global = true, hide = true, env = "WINDLASS_API_KEY", hide_env_values = true, value_parser = values::api_key)]
     api_key: Option<HiddenKey>,
-    /// A file with an API key of the project `default`, created if it does not exist: 16 to 512 printable ASCII characters.
-    /// The key itself may be in the variable WINDLASS_API_KEY instead, which has no flag. If neither is set, the first start
-    /// generates a key, prints it once, and saves it to the file `api-key` in the data directory.
+    /// A file with an API key of the project `default`, created if it does not exist: 16 to 512 printable ASCII
+    /// characters. The key itself can be set in the variable WINDLASS_API_KEY instead, which has no flag. If neither is
+    /// set, the first start generates a key, prints it once, and saves it to the file `api-key` in the data directory.
     #[arg(long, global = true, env = "WINDLASS_API_KEY_FILE")]
     api_key_file: Option<PathBuf>,
     /// How long an upload accepts parts and can be completed.
@@ -129,13 +129,13 @@ pub struct Options {
     /// The MIME types that an upload may declare.
     #[arg(long, global = true, env = "WINDLASS_MIME_POLICY", default_value = "contract")]
     mime_policy: MimePolicyOption,
-    /// What is checked of files with the purposes `batch` and `fine-tune`, which are JSON lines. `lines` reads each line
-    /// as the bytes of a form arrive, and before an upload is completed.
+    /// What is checked of files for `batch` and `fine-tune`, which are JSON lines. `lines` checks each line: of a form
+    /// as its bytes arrive, of an upload before it is completed.
     #[arg(long, global = true, env = "WINDLASS_JSONL_CHECK", default_value = "name")]
     jsonl_check: JsonlCheckOption,
-    /// The web pages that may use the API from a browser (CORS): their origins, separated by commas, such as
-    /// `https://app.example.com,http://localhost:3000`; `null` for pages without one; `*` alone for every page. A page
-    /// still needs a key. If not set, browsers let only pages of the service's own origin use it.
+    /// The origins whose web pages may use the API from a browser (CORS), separated by commas, such as
+    /// `https://app.example.com,http://localhost:3000`; `null` for pages without an origin; `*` alone for every page. A
+    /// page still needs a key. If not set, browsers let only pages of the service's own origin use it.
     #[arg(long, global = true, env = "WINDLASS_CORS_ORIGINS")]
     cors_origins: Option<Origins>,
     /// How long any database operation may take before the database counts as unavailable and clients get 503.
@@ -148,14 +148,14 @@ pub struct Options {
     /// How long a body transfer may pause before it counts as stalled.
     #[arg(long, global = true, env = "WINDLASS_BODY_IDLE", default_value = "30s", value_parser = positive_duration)]
     body_idle: Duration,
-    /// How long one body may take as a whole.
+    /// The maximum duration of a whole body.
     #[arg(long, global = true, env = "WINDLASS_BODY_DEADLINE", default_value = "1h", value_parser = positive_duration)]
     body_deadline: Duration,
     #[command(flatten)]
     connections: ConnectionOptions,
     /// The memory that the process may use while bodies are in transit; bodies that exceed it wait, then get 503.
-    /// Responses that clients have not read yet may use up to a third as much in addition. If not set, 256 MiB or a quarter
-    /// of the machine's or container's memory, whichever is less.
+    /// Responses that clients have not read yet may use up to a third as much in addition. If not set, 256 MiB or a
+    /// quarter of the machine's or container's memory, whichever is less.
     #[arg(long, global = true, env = "WINDLASS_BUFFER_BYTES", value_parser = size(LEAST_BUFFER_BYTES..=MOST_BYTES))]
     buffer_bytes: Option<ByteCount>,
     /// How long open requests may continue after a shutdown was requested.
@@ -186,7 +186,7 @@ pub enum LogFormat {
 /// The resolved settings.
 #[derive(Debug)]
 pub struct Config {
-    /// The bounds on client connections. [`app::serve`](crate::app::serve) lowers `max` to what the process may open.
+    /// The limits on client connections. [`app::serve`](crate::app::serve) lowers `max` to what file descriptors allow.
     pub connections: ConnectionLimits,
     /// The location of the ledger.
     pub database: Database,
@@ -200,7 +200,7 @@ pub struct Config {
     pub store_variables: Variables,
     /// The address to listen on.
     pub listen: Listen,
-    /// The web pages that may use the API from a browser; none if it is not set.
+    /// The origins whose web pages may use the API from a browser; if not set, CORS is off.
     pub cors_origins: Option<Origins>,
     /// The data directory, as an absolute path.
     pub data_dir: PathBuf,
@@ -242,7 +242,7 @@ pub enum Error {
     /// The data directory's path cannot be expressed as a URL.
     #[error("the data directory's path cannot be used")]
     Path,
-    /// The key that shall exist.
+    /// The API key is set twice, cannot be read, or is invalid.
     #[error(transparent)]
     Key(#[from] BadKey),
 }

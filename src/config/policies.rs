@@ -1,4 +1,4 @@
-//! How strictly files are held against their purpose, as it is typed.
+//! The values of the settings that say how strictly files are checked against their purpose.
 
 use clap::ValueEnum;
 

@@ -92,7 +92,7 @@ fn everything_that_is_wrong_is_said_at_once_with_name_value_and_reason_but_no_se
         "WINDLASS_MAX_PART_BYTES is '64 megs': is not a size",
         "WINDLASS_LOG_FORMAT is 'yaml': must be one of text, json",
         "WINDLASS_DATABASE_CONNECTIONS is '1': 1 is not in 2..=10000",
-        "WINDLASS_API_KEY: an API key has",
+        "WINDLASS_API_KEY: an API key must have",
         "DATABASE_URL: is not a Postgres URL",
     ] {
         assert!(said.contains(expected), "'{expected}' is not in {said}");

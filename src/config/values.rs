@@ -93,14 +93,16 @@ pub fn project_name(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// A key's name in lists: one line that a terminal shows as it is.
+/// Validates a key's name: a single line without invisible characters.
 pub fn key_name(text: &str) -> Result<String, &'static str> {
     let fits = (1..=MOST_NAME_CHARS).contains(&text.chars().count()) && !text.chars().any(is_invisible);
     let is_blank = text.trim().is_empty();
     if fits && !is_blank {
         Ok(text.to_owned())
     } else {
-        Err("a key's name has 1 to 200 characters, all of them visible")
+        Err(
+            "a key's name must have 1 to 200 characters, without control or invisible characters, and must not be blank",
+        )
     }
 }
 

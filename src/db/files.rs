@@ -148,7 +148,7 @@ pub async fn find_position(db: impl PgExecutor<'_>, project: ProjectId, id: File
     Ok(row.map(|row| Position { created_at: row.created_at, id: id.uuid() }))
 }
 
-/// The project's Files after a place in the list, no more than so many.
+/// The project's Files after a position in the list, at most `rows` of them.
 pub async fn list(
     db: impl PgExecutor<'_>,
     project: ProjectId,

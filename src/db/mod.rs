@@ -139,7 +139,7 @@ impl Db {
         Ok(Tx::begin(&self.transactions).await?)
     }
 
-    /// How many transactions there can be at a time.
+    /// The maximum number of concurrent transactions.
     pub fn transactions_at_once(&self) -> usize {
         self.transactions.status().max_size
     }
@@ -215,7 +215,7 @@ pub struct Position {
 }
 
 impl Position {
-    /// Where such a row stands.
+    /// The position of a row.
     pub fn of(created_at: DateTime<Utc>, id: Uuid) -> Self {
         Self { created_at, id }
     }

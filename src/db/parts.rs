@@ -121,8 +121,8 @@ pub async fn mark_stored(db: impl PgExecutor<'_>, part: &Part, md5: Option<&Md5L
     Ok(outcome.rows_affected() == 1)
 }
 
-/// Gives up an object that did not become a stored Part, sooner than whoever discarded it meanwhile
-/// would: its writer is not there any more.
+/// Discards an object that did not become a stored Part, sooner than an earlier discard of it would: its writer has
+/// ended.
 pub async fn abandon(db: impl PgExecutor<'_>, part: PartId, grace: Duration) -> Result<()> {
     sqlx::query!(
         "update part set state = 'garbage', not_before = least(not_before, now() + make_interval(secs => $2))
@@ -287,7 +287,7 @@ pub async fn delete_collected(db: impl PgExecutor<'_>, parts: &[PartId]) -> Resu
 
 /// Writes down why an object could not be deleted.
 pub async fn set_last_error(db: impl PgExecutor<'_>, part: PartId, error: &str) -> Result<()> {
-    // A store may send anything, and Postgres has no NUL in its texts.
+    // A store may send any text, and Postgres does not accept NUL in a `text`.
     let error = error.replace('\0', "\u{fffd}");
     sqlx::query!("update part set last_error = $2 where id = $1 and state = 'garbage'", part as PartId, error,)
         .execute(db)

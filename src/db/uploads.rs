@@ -11,12 +11,12 @@ use crate::domain::{
     ByteCount, Declaration, FileLifetime, NewUpload, Order, ProjectId, Upload, UploadId, UploadStatus,
 };
 
-/// How an Upload came to be.
+/// How an Upload was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// By `POST /v1/uploads`.
     Client,
-    /// By `POST /v1/files`, unseen.
+    /// By `POST /v1/files`, hidden from clients.
     Form,
 }
 
@@ -29,8 +29,7 @@ impl Origin {
     }
 }
 
-/// An Upload with its File, where it has one that is still there. Past its hour it reads as
-/// expired, swept or not.
+/// An Upload with its File, if that still exists. After its expiry it is reported as expired, swept or not.
 macro_rules! select_upload {
     ($tail:literal, $($bind:tt)*) => {
         sqlx::query_as!(
@@ -128,18 +127,18 @@ impl TryFrom<Row> for Upload {
     }
 }
 
-/// An Upload that is to be written down.
+/// An Upload that is to be inserted.
 #[derive(Debug, Clone)]
 pub struct Creation {
     /// Its name.
     pub id: UploadId,
-    /// Whose it is.
+    /// Its project.
     pub project: ProjectId,
     /// What is declared.
     pub new: NewUpload,
 }
 
-/// When an Upload was written down.
+/// When an Upload was inserted.
 #[derive(Debug, Clone, Copy)]
 pub struct Created {
     /// Its name.
@@ -150,7 +149,7 @@ pub struct Created {
     pub expires_at: DateTime<Utc>,
 }
 
-/// Writes down declared Uploads. Gives those that were not written down before.
+/// Inserts declared Uploads. Returns those that were not inserted before.
 pub async fn insert(db: impl PgExecutor<'_>, creations: &[Creation], lifetime: Duration) -> Result<Vec<Created>> {
     fn each<'c, T>(creations: &'c [Creation], it: impl Fn(&'c Declaration) -> T) -> Vec<T> {
         creations.iter().map(|creation| it(creation.new.declaration())).collect()
@@ -180,7 +179,7 @@ pub async fn insert(db: impl PgExecutor<'_>, creations: &[Creation], lifetime: D
         .collect())
 }
 
-/// Writes down the Upload inside a `POST /v1/files`, of which nothing is known yet.
+/// Inserts the Upload inside a `POST /v1/files`, of which nothing is known yet.
 pub async fn insert_form(db: impl PgExecutor<'_>, project: ProjectId, id: UploadId, lifetime: Duration) -> Result<()> {
     sqlx::query!(
         "insert into upload (id, project_id, origin, expires_at)
@@ -194,7 +193,7 @@ pub async fn insert_form(db: impl PgExecutor<'_>, project: ProjectId, id: Upload
     Ok(())
 }
 
-/// Adds to a pending form what its body told in the end. Whether it was still pending.
+/// Adds to a pending form what its body contained at the end. Returns whether it was still pending.
 pub async fn declare_form(db: impl PgExecutor<'_>, project: ProjectId, id: UploadId, it: &Declaration) -> Result<bool> {
     let outcome = sqlx::query!(
         "update upload set filename = $3, purpose = $4, mime_type = $5, bytes = $6, file_lifetime_seconds = $7
@@ -258,7 +257,7 @@ async fn read_again(tx: &mut Tx, project: ProjectId, id: UploadId, origin: Origi
     .transpose()
 }
 
-/// Where an Upload of the project stands in its list.
+/// The position of an Upload of the project in its list.
 pub async fn find_position(db: impl PgExecutor<'_>, project: ProjectId, id: UploadId) -> Result<Option<Position>> {
     let row = sqlx::query!(
         "select created_at from upload where id = $1 and project_id = $2 and origin = 'client'",
@@ -270,7 +269,7 @@ pub async fn find_position(db: impl PgExecutor<'_>, project: ProjectId, id: Uplo
     Ok(row.map(|row| Position { created_at: row.created_at, id: id.uuid() }))
 }
 
-/// The project's Uploads after a place in the list, no more than so many.
+/// The project's Uploads after a position in the list, at most `rows` of them.
 pub async fn list(
     db: impl PgExecutor<'_>,
     project: ProjectId,
@@ -309,7 +308,7 @@ pub async fn list(
     rows.into_iter().map(Upload::try_from).collect()
 }
 
-/// Ends a pending Upload that nobody wants any more. Whether it was pending and before its hour.
+/// Cancels a pending Upload. Returns whether it was pending and not expired.
 pub async fn mark_cancelled(tx: &mut Tx, project: ProjectId, id: UploadId, origin: Origin) -> Result<bool> {
     let outcome = sqlx::query!(
         "update upload set status = 'cancelled', ended_at = now()
@@ -323,7 +322,7 @@ pub async fn mark_cancelled(tx: &mut Tx, project: ProjectId, id: UploadId, origi
     Ok(outcome.rows_affected() == 1)
 }
 
-/// Ends pending Uploads that are past their hour, the oldest first; passes over those in other hands.
+/// Ends pending Uploads that have expired, the oldest first; skips those that are locked.
 pub async fn mark_expired(tx: &mut Tx, limit: u16) -> Result<Vec<UploadId>> {
     let rows = sqlx::query!(
         "with due as (
@@ -339,7 +338,7 @@ pub async fn mark_expired(tx: &mut Tx, limit: u16) -> Result<Vec<UploadId>> {
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
-/// Forgets Uploads that were cancelled or expired long ago and of which no object is left.
+/// Deletes the rows of Uploads that were cancelled or expired long ago and of which no object is left.
 pub async fn delete_ended(db: impl PgExecutor<'_>, after: Duration, limit: u16) -> Result<u64> {
     let outcome = sqlx::query!(
         "with gone as (
@@ -358,7 +357,7 @@ pub async fn delete_ended(db: impl PgExecutor<'_>, after: Duration, limit: u16) 
     Ok(outcome.rows_affected())
 }
 
-/// Forgets the completed Uploads whose Files have just been forgotten.
+/// Deletes the rows of the completed Uploads whose Files' rows have just been deleted.
 pub async fn delete_completed(tx: &mut Tx, ids: &[UploadId]) -> Result<()> {
     sqlx::query!("delete from upload where id = any($1) and status = 'completed'", ids as &[UploadId])
         .execute(&mut *tx)

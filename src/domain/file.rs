@@ -19,10 +19,10 @@ pub struct File {
     pub bytes: ByteCount,
     /// The checksum of its bytes.
     pub crc64: Crc64,
-    /// The MD5 that its client claimed and that was found to be true.
+    /// The MD5 that its client sent and that was verified.
     pub md5: Option<Md5>,
     /// When its Upload was created (as in the contract), by the database's clock.
     pub created_at: DateTime<Utc>,
-    /// When it goes by itself, if ever.
+    /// When it expires, if ever.
     pub expires_at: Option<DateTime<Utc>>,
 }

@@ -1,8 +1,8 @@
-//! Characters that deceive a reader: they have no shape of their own, or change how their neighbours are shown.
+//! Characters that are invisible or change how their neighbours are displayed, and can deceive a reader.
 
-/// Whether it is a control character (terminals act on them), a line separator, an override of the direction of
-/// writing, or has no width. These are Unicode's `Default_Ignorable_Code_Point` without the variation selectors, which
-/// emoji and Japanese names need, and the separators and annotations that do not belong into one line.
+/// Whether it is a control character (terminals act on them), a line separator, a bidirectional control, or has no
+/// width. These are Unicode's `Default_Ignorable_Code_Point` without the variation selectors, which emoji and Japanese
+/// names need, and the separators and annotations that do not belong in a single line.
 pub fn is_invisible(it: char) -> bool {
     it.is_control()
         || matches!(

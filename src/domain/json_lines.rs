@@ -1,26 +1,26 @@
-//! Whether each line of a text is one JSON object (RFC 8259), found out while it comes: whatever the length of its
-//! lines and wherever its bytes are cut, nothing of them is kept.
+//! A streaming check that each line of a text is one JSON object (RFC 8259). Lines may have any length and the text may
+//! be split anywhere: at most one incomplete character of it is kept.
 
 use std::fmt;
 use std::str;
 
-/// The deepest nesting, the line's own object among it: what `serde_json` reads.
+/// The deepest nesting, including the line's own object: the limit of `serde_json`.
 const DEEPEST: u32 = 127;
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
-/// A check under way. A line feed ends a line, and the last line may do without. What is between tokens may be a
-/// carriage return, as before a line feed; a byte order mark may begin the text.
+/// A check in progress. A line ends with a line feed, which the last line may lack. A carriage return counts as white
+/// space between tokens; the text may begin with a byte order mark.
 #[derive(Debug, Clone)]
 pub struct JsonLines {
     state: State,
-    /// Whether the string under way is the name of a member.
+    /// Whether the current string is the name of a member.
     in_name: bool,
-    /// How many objects and lists are open.
+    /// How many objects and arrays are open.
     depth: u32,
-    /// Which of these are objects; the innermost is the last bit.
+    /// Which of these are objects; the innermost is the lowest bit.
     are_objects: u128,
-    /// A character that is not whole yet.
+    /// An incomplete character.
     partial: Vec<u8>,
     line: u64,
     /// Where the line begins, in bytes from the text's beginning.
@@ -44,9 +44,9 @@ enum State {
     CommaOrEnd,
     InString,
     Escaped,
-    /// So many hexadecimal digits more.
+    /// This many more hexadecimal digits.
     Hex(u8),
-    /// The rest of a word.
+    /// The rest of a literal such as `true`.
     Word(&'static [u8]),
     /// After a minus.
     Integer,
@@ -63,7 +63,7 @@ enum State {
 
 /// The first line that is not a JSON object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("line {line} is not a JSON object: at its byte {byte} there is {found} instead of {expected}")]
+#[error("line {line} is not a JSON object: expected {expected} but found {found} at byte {byte} of the line")]
 pub struct BadLine {
     /// Its number, from 1.
     pub line: u64,
@@ -72,7 +72,7 @@ pub struct BadLine {
     expected: Expected,
 }
 
-/// What is where something else should be.
+/// What was found instead of what was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
     Byte(u8),
@@ -91,7 +91,7 @@ impl fmt::Display for Found {
     }
 }
 
-/// What would be right.
+/// What was expected.
 type Expected = &'static str;
 
 const UTF_8: Expected = "UTF-8";
@@ -114,7 +114,7 @@ impl Default for JsonLines {
 }
 
 impl JsonLines {
-    /// Takes the next bytes of the text. After the first line that is wrong they are not looked at.
+    /// Checks the next bytes of the text. They are ignored after the first invalid line.
     pub fn take(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while self.bad.is_none()
@@ -144,12 +144,12 @@ impl JsonLines {
         }
     }
 
-    /// The first line that is wrong, of those that were seen.
+    /// The first invalid line so far.
     pub fn bad(&self) -> Option<&BadLine> {
         self.bad.as_ref()
     }
 
-    /// How many lines begin with an object, of those that were seen.
+    /// How many lines so far begin with an object.
     pub fn objects(&self) -> u64 {
         self.objects
     }
@@ -159,7 +159,7 @@ impl JsonLines {
         self.bad = Some(BadLine { line: self.line, byte, found, expected });
     }
 
-    /// Takes the next byte, or more of them within a string. How many these are.
+    /// Takes the next byte, or several within a string. Returns how many.
     fn advance(&mut self, rest: &[u8]) -> Result<usize, Expected> {
         if self.state == State::InString {
             let ends = rest.iter().position(|&it| it < b' ' || it == b'"' || it == b'\\');
@@ -215,7 +215,7 @@ impl JsonLines {
         Ok(1)
     }
 
-    /// The state after a byte, where that may come.
+    /// The state after a byte; `None` if the byte is not allowed.
     fn next(&mut self, byte: u8) -> Option<State> {
         let state = match (self.state, byte) {
             (State::LineEnd, b'\n') => State::Object,
@@ -228,7 +228,7 @@ impl JsonLines {
             (State::Object, 0xEF) if self.taken == 0 => State::Bom(&BOM[1..]),
             (State::Bom([next, rest @ ..]), byte) if byte == *next => {
                 if rest.is_empty() {
-                    // It is no part of the line.
+                    // It is not part of the line.
                     self.line_start = BOM.len() as u64;
                     State::Object
                 } else {
@@ -303,7 +303,7 @@ impl JsonLines {
         self.are_objects & 1 == 1
     }
 
-    /// What may come in the present state.
+    /// What is allowed in the current state.
     fn expected(&self) -> Expected {
         match self.state {
             State::Object => "'{'",
@@ -311,9 +311,7 @@ impl JsonLines {
             State::FirstNameOrEnd => "a name in double quotes or '}'",
             State::Name => "a name in double quotes",
             State::Colon => "':'",
-            State::Value | State::FirstValueOrEnd if self.depth == DEEPEST => {
-                "a value that is nested no deeper (127 levels are the most)"
-            }
+            State::Value | State::FirstValueOrEnd if self.depth == DEEPEST => "a value nested at most 127 levels deep",
             State::Value => "a value",
             State::FirstValueOrEnd => "a value or ']'",
             State::Integer | State::Fraction | State::ExponentOrSign | State::Exponent => "a digit",
@@ -324,8 +322,8 @@ impl JsonLines {
                     "',' or ']'"
                 }
             }
-            State::InString => "a character (control characters are escaped) or the string's closing quote",
-            State::Escaped => "the rest of an escape, such as 'n'",
+            State::InString => "a character (control characters must be escaped) or the closing quote",
+            State::Escaped => "an escape character such as 'n'",
             State::Hex(_) => "a hexadecimal digit",
             State::Word(_) => "the rest of 'true', 'false' or 'null'",
             State::LineEnd => "the end of the line",
@@ -334,7 +332,7 @@ impl JsonLines {
 }
 
 impl State {
-    /// Whether white space may come, and changes nothing.
+    /// Whether white space is allowed and ignored.
     fn is_between_tokens(self) -> bool {
         matches!(
             self,
@@ -349,7 +347,7 @@ impl State {
         )
     }
 
-    /// Whether a number may be over here. It has no end of its own: a byte after it shows it.
+    /// Whether a number may end here. Only the byte after it shows that it has ended.
     fn may_end_a_number(self) -> bool {
         matches!(self, Self::PointOrExponent | Self::InInteger | Self::InFraction | Self::InExponent)
     }

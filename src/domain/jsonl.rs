@@ -1,11 +1,11 @@
-//! Files of JSON lines, which some purposes take and no others: how far that is checked, by name and by content.
+//! The purposes that accept only JSON lines, and how a file's name and content are checked for them.
 
 use super::{BadLine, Filename, JsonLines, Purpose};
 
-/// The most requests that a batch has, one a line.
+/// The maximum number of requests in a batch, one per line.
 const BATCH_REQUESTS: u64 = 50_000;
 
-/// What of a file is checked whose purpose takes JSON lines.
+/// What is checked of a file whose purpose takes JSON lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum JsonlCheck {
     /// Nothing.
@@ -17,19 +17,19 @@ pub enum JsonlCheck {
     Lines,
 }
 
-/// A file that its purpose does not take.
+/// A file that its purpose does not accept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotJsonl {
-    /// Its name has another ending. OpenAI's words, and the name.
+    /// Its name does not end in `.jsonl`. The message is OpenAI's, with the name added.
     #[error("invalid file format for {api} API. Must be .jsonl, but the file is named '{}'", filename.as_str())]
     Name {
         /// The API that reads such files.
         api: &'static str,
-        /// What it is called.
+        /// The file's name.
         filename: Filename,
     },
-    /// One of its lines is something else.
-    #[error("{line}; a file for the purpose '{purpose}' has one JSON object in each line")]
+    /// One of its lines is not a JSON object.
+    #[error("{line}; a file for the purpose '{purpose}' must have one JSON object per line")]
     Line {
         /// What the file is for.
         purpose: Purpose,
@@ -38,13 +38,14 @@ pub enum NotJsonl {
     },
     /// It has too many lines.
     #[error(
-        "line {} is one too many: a file for the purpose 'batch' has at most {BATCH_REQUESTS} requests, one a line",
+        "line {} exceeds the limit: a file for the purpose 'batch' may have at most {BATCH_REQUESTS} requests, one per \
+         line",
         BATCH_REQUESTS + 1
     )]
     TooManyRequests,
 }
 
-/// The API that reads files of this purpose, where these are JSON lines.
+/// The API that reads files of this purpose, if they are JSON lines.
 fn api(purpose: Purpose) -> Option<&'static str> {
     match purpose {
         Purpose::Batch => Some("Batch"),
@@ -54,10 +55,10 @@ fn api(purpose: Purpose) -> Option<&'static str> {
 }
 
 impl JsonlCheck {
-    /// Holds a file's name against its purpose. The ending's case does not matter.
+    /// Checks a file's name against its purpose. The case of its extension is ignored.
     ///
     /// # Errors
-    /// When the purpose takes JSON lines only, and the name says something else.
+    /// When the purpose takes JSON lines only, and the name does not end in `.jsonl`.
     pub fn check_name(self, purpose: Purpose, filename: &Filename) -> Result<(), NotJsonl> {
         let (Self::Name | Self::Lines, Some(api)) = (self, api(purpose)) else { return Ok(()) };
         let name = filename.as_str().as_bytes();
@@ -74,17 +75,17 @@ impl JsonlCheck {
 }
 
 impl NotJsonl {
-    /// Judges the lines that were seen so far of a file for this purpose.
+    /// Checks the lines seen so far of a file for this purpose.
     ///
     /// # Errors
-    /// When the purpose takes JSON lines only, and a line is none, or is one too many.
+    /// When the purpose takes JSON lines only, and a line is invalid or there are too many.
     pub fn judge(purpose: Purpose, lines: &JsonLines) -> Result<(), Self> {
         if api(purpose).is_none() {
             return Ok(());
         }
         let most = if purpose == Purpose::Batch { BATCH_REQUESTS } else { u64::MAX };
         match lines.bad() {
-            // The first line that is wrong is named, however the bytes came.
+            // The first invalid line is reported, however the bytes arrived.
             Some(line) if line.line <= most => Err(Self::Line { purpose, line: line.clone() }),
             _ if lines.objects() > most => Err(Self::TooManyRequests),
             Some(line) => Err(Self::Line { purpose, line: line.clone() }),
@@ -148,13 +149,13 @@ mod tests {
         assert_eq!(judged(Purpose::FineTune, &more), Ok(()));
         let error = judged(Purpose::Batch, &more).unwrap_err();
         assert_eq!(error, NotJsonl::TooManyRequests);
-        assert!(error.to_string().starts_with("line 50001 is one too many: "), "{error}");
-        // Of two things that are wrong.
+        assert!(error.to_string().starts_with("line 50001 exceeds the limit: "), "{error}");
+        // The first of two errors is reported.
         assert_eq!(judged(Purpose::Batch, &(more.clone() + "[]\n")), Err(NotJsonl::TooManyRequests));
         assert_eq!(judged(Purpose::Batch, &(most.clone() + "{]\n")), Err(NotJsonl::TooManyRequests));
         let error = judged(Purpose::Batch, &("[]\n".to_owned() + &more)).unwrap_err().to_string();
         assert!(error.starts_with("line 1 is not a JSON object: "), "{error}");
-        assert!(error.ends_with("; a file for the purpose 'batch' has one JSON object in each line"), "{error}");
+        assert!(error.ends_with("; a file for the purpose 'batch' must have one JSON object per line"), "{error}");
         let error = judged(Purpose::Batch, &(most + "[]\n")).unwrap_err().to_string();
         assert!(error.starts_with("line 50001 is not a JSON object: "), "{error}");
     }

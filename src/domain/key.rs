@@ -19,11 +19,11 @@ pub struct ApiKey(String);
 #[error("an API key has 1 to 512 printable ASCII characters and no spaces")]
 pub struct NotAnApiKey;
 
-/// A text that is not taken for a new key.
+/// A text that is not accepted as a new key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "an API key has {least} to {most} printable ASCII characters and no spaces; a shorter one that was in use before \
-     is still valid, and does not have to be set",
+    "an API key must have {least} to {most} printable ASCII characters and no spaces; a shorter key from an earlier \
+     version is still valid and should be removed from the settings",
     least = ApiKey::LEAST_CHOSEN, most = ApiKey::MOST
 )]
 pub struct NotANewKey;
@@ -59,7 +59,7 @@ pub struct KeyEntry {
 impl ApiKey {
     /// The longest key.
     pub const MOST: usize = 512;
-    /// The shortest key that can be chosen instead of generated: a shorter one can be guessed.
+    /// The shortest key that can be chosen instead of generated: a shorter one could be guessed.
     pub const LEAST_CHOSEN: usize = 16;
 
     /// A key that an operator chose.

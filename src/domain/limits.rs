@@ -27,7 +27,7 @@ pub struct Limits {
     pub body_idle: Duration,
     /// The longest time one body may take as a whole.
     pub body_deadline: Duration,
-    /// The lowest rate at which a body may arrive and a response may be read, in bytes per second on average.
+    /// The minimum average rate at which a body must arrive and a response must be read, in bytes per second.
     pub min_rate: ByteCount,
     /// How long the ledger may take over anything before it counts as away.
     pub ledger_patience: Duration,
@@ -55,9 +55,9 @@ impl Limits {
     pub const PAGE: u16 = 10_000;
     /// The largest JSON body: a completion of 10,000 part ids has 0.4 MB.
     pub const JSON_BYTES: usize = 1024 * 1024;
-    /// The most values that a JSON body may have: each takes much more memory than it has characters.
+    /// The maximum number of values in a JSON body: each takes much more memory than its text.
     pub const JSON_VALUES: usize = 32 * 1024;
-    /// So much of a JSON body is not counted in the budget of bodies, and waits for nothing.
+    /// This much of a JSON body is not counted in the memory for bodies, so that small ones do not wait.
     pub const FREE_BODY_BYTES: usize = 8 * 1024;
     /// What a multipart body may hold beside the content: boundaries, headers, small fields.
     pub const FORM_OVERHEAD_BYTES: u64 = 1024 * 1024;
@@ -73,14 +73,14 @@ impl Limits {
         self.buffer_bytes.get() / 5 * 4
     }
 
-    /// How much memory answers get, besides, that clients have not taken yet: a chunk for each reader of a bucket or of
+    /// The memory, in addition, for responses that clients have not read yet: a chunk for each reader of a bucket or of
     /// Parts in the ledger, and lists.
     pub fn answers_bytes(&self) -> u64 {
         self.buffer_bytes.get() / 16 * 3
     }
 
-    /// How much memory readers of a bucket get, besides, for more than one chunk. It is apart, so that those who stop
-    /// reading do not keep others out with what was read ahead for them.
+    /// The memory, in addition, for reading more than one chunk ahead from a bucket. It is a separate budget, so that
+    /// what was read ahead for clients that stop reading does not block others.
     pub fn read_ahead_bytes(&self) -> u64 {
         self.buffer_bytes.get() / 8
     }

@@ -20,11 +20,11 @@ pub struct MimeTypeNotAccepted {
     pub purpose: Purpose,
     /// What was declared.
     pub mime_type: String,
-    /// What would have been right, aliases left out.
+    /// The accepted types, without aliases.
     pub accepted: Vec<&'static str>,
 }
 
-/// A kind of file.
+/// A file format.
 struct Format {
     /// Its types in OpenAI's documentation.
     listed: &'static [&'static str],
@@ -62,7 +62,7 @@ const ASSISTANTS: &[Format] = &[
     format(&["text/markdown"], &["text/x-markdown"]),
     format(&["application/pdf"], &["application/x-pdf"]),
     format(&["text/x-php"], &["text/php", "application/x-php", "application/x-httpd-php"]),
-    // Of .pkl, and of whatever has no type of its own.
+    // For .pkl, and for files without a known type.
     format(&["application/octet-stream"], &[]),
     PNG,
     format(&["application/vnd.openxmlformats-officedocument.presentationml.presentation"], &[]),
@@ -73,7 +73,7 @@ const ASSISTANTS: &[Format] = &[
     format(&["application/x-tar"], &["application/tar", "application/x-gtar", "application/gzip",
         "application/x-gzip", "application/x-compressed-tar", "application/x-tgz"]),
     format(&["text/x-tex"], &["application/x-tex"]),
-    // The last two are what tables by extension have for .ts.
+    // The last two are what extension tables have for .ts.
     format(&["application/typescript"], &["application/x-typescript", "text/typescript", "text/x-typescript",
         "video/mp2t", "text/vnd.trolltech.linguist"]),
     format(&["text/plain"], &[]),
@@ -117,7 +117,7 @@ mod tests {
         policy.check(purpose, &mime_type.parse().unwrap()).map_err(|it| it.to_string())
     }
 
-    /// What OpenAI lists, by extension, and other names of the same.
+    /// The types that OpenAI lists, by extension, and aliases of them.
     #[rustfmt::skip]
     const ASSISTANTS_FILES: &[(&str, &[&str])] = &[
         ("c", &["text/x-c", "text/x-csrc"]),

@@ -18,6 +18,7 @@ mod origins;
 mod page;
 mod part;
 mod purpose;
+mod shown;
 mod upload;
 
 pub use byte_count::*;
@@ -38,4 +39,5 @@ pub use origins::*;
 pub use page::*;
 pub use part::*;
 pub use purpose::*;
+pub use shown::*;
 pub use upload::*;

@@ -1,32 +1,32 @@
-//! The web pages that may use the API from a browser, as an operator lists their origins (the Fetch standard, 3.2).
+//! The origins whose web pages may use the API from a browser, as an operator lists them (the Fetch standard, 3.2).
 
 use std::str::FromStr;
 
 use url::Url;
 
-/// The pages whose requests are allowed.
+/// The origins whose requests are allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origins {
-    /// The pages of every origin.
+    /// Every origin.
     Any,
-    /// The pages of these origins, each as a browser writes it in `Origin`.
+    /// These origins, each as a browser writes it in `Origin`.
     Listed(Vec<String>),
 }
 
 /// Why a text is not a list of origins.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadOrigins {
-    /// There is nothing in it.
-    #[error("lists no origin: write some, such as https://app.example.com, or * for all")]
+    /// The list is empty.
+    #[error("the list is empty: specify at least one origin, such as https://app.example.com, or * for all")]
     Empty,
-    /// `*` with others beside it.
-    #[error("has * beside other origins: * stands for all of them, so write it alone")]
+    /// `*` together with other origins.
+    #[error("* cannot be combined with other origins: it already allows all of them, so use it alone")]
     AnyAndOthers,
     /// Something like `https://*.example.com`.
-    #[error("'{0}' has a wildcard: list each origin, or write * alone for all of them")]
+    #[error("'{0}' contains a wildcard: list each origin, or use * alone to allow all of them")]
     Wildcard(String),
-    /// A path, a query, a fragment, or a user.
-    #[error("'{given}' is more than an origin: write {origin}")]
+    /// It has a path, a query, a fragment, or a user as well.
+    #[error("'{given}' is not just an origin: use {origin}")]
     MoreThanAnOrigin {
         /// What was written.
         given: String,
@@ -34,7 +34,7 @@ pub enum BadOrigins {
         origin: String,
     },
     /// Anything else.
-    #[error("'{0}' is not an origin: write scheme://host or scheme://host:port, such as https://app.example.com")]
+    #[error("'{0}' is not an origin: use scheme://host or scheme://host:port, such as https://app.example.com")]
     NotAnOrigin(String),
 }
 
@@ -63,9 +63,9 @@ impl FromStr for Origins {
     }
 }
 
-/// An origin as a browser writes it: lower case, Punycode, and no port that is the scheme's own.
+/// An origin as a browser writes it: lower case, Punycode, and without the scheme's default port.
 fn origin(text: &str) -> Result<String, BadOrigins> {
-    // Sandboxed frames and pages from a disk have this one.
+    // The origin of sandboxed frames and local files.
     if text == "null" {
         return Ok(text.to_owned());
     }
@@ -75,7 +75,7 @@ fn origin(text: &str) -> Result<String, BadOrigins> {
     let bad = || BadOrigins::NotAnOrigin(text.to_owned());
     let url = Url::parse(text).map_err(|_| bad())?;
     let host = url.host_str().filter(|it| !it.is_empty()).ok_or_else(bad)?;
-    // Only the schemes of the web have an origin in the URL standard; browser extensions and desktop shells have others.
+    // Only web schemes have an origin in the URL standard; browser extensions and desktop shells use others.
     let origin = match (url.origin(), url.port()) {
         (origin, _) if origin.is_tuple() => origin.ascii_serialization(),
         (_, Some(port)) => format!("{}://{host}:{port}", url.scheme()),
@@ -132,11 +132,11 @@ mod tests {
             ("https:app", "scheme://host"),
             ("file:///home/page.html", "scheme://host"),
             ("true", "scheme://host"),
-            ("https://app.example.com/", "write https://app.example.com"),
-            ("https://app.example.com:8443/path?query#fragment", "write https://app.example.com:8443"),
-            ("https://user:password@app.example.com", "write https://app.example.com"),
+            ("https://app.example.com/", "use https://app.example.com"),
+            ("https://app.example.com:8443/path?query#fragment", "use https://app.example.com:8443"),
+            ("https://user:password@app.example.com", "use https://app.example.com"),
             ("https://*.example.com", "list each origin"),
-            ("*,https://app.example.com", "write it alone"),
+            ("*,https://app.example.com", "use it alone"),
             ("https://app.example.com:99999", "scheme://host"),
         ] {
             let refused = text.parse::<Origins>().unwrap_err().to_string();

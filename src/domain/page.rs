@@ -2,24 +2,24 @@
 
 use std::str::FromStr;
 
-use super::Limits;
+use super::{Limits, Shown};
 
-/// What a client asks for. `Id` is the kind of thing that is listed.
+/// What a client asks for. `Id` is the kind of object that is listed.
 #[derive(Debug, Clone, Copy)]
 pub struct PageRequest<Id> {
-    /// The last thing of the page before.
+    /// The last object of the previous page.
     pub after: Option<Id>,
-    /// The most things the page may hold.
+    /// The maximum number of objects in the page.
     pub limit: PageLimit,
-    /// By age, which way.
+    /// Its order by age.
     pub order: Order,
 }
 
-/// 1 to 10,000 things.
+/// 1 to 10,000 objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageLimit(u16);
 
-/// A number that is no page length.
+/// A number that is not a page length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("limit must be between 1 and {}", Limits::PAGE)]
 pub struct BadPageLimit;
@@ -33,9 +33,9 @@ pub enum Order {
     Descending,
 }
 
-/// A text that is no order.
+/// A text that is not an order.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("order must be 'asc' or 'desc', but was '{0}'")]
+#[error("order must be 'asc' or 'desc', but was '{}'", Shown(.0))]
 pub struct BadOrder(pub String);
 
 impl PageLimit {

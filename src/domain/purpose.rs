@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::Shown;
+
 /// The purposes that a client may give (contract: `CreateFileRequest.purpose`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
@@ -21,21 +23,22 @@ pub enum Purpose {
 }
 
 /// A purpose that a list of Files can be filtered by: those of [`Purpose`], and those of files that only OpenAI's own
-/// services make, of which there are none here.
+/// services create, which do not exist here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PurposeFilter(&'static str);
 
 /// A text that is no purpose of any File.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{0}' is not one of ['fine-tune', 'assistants', 'batch', 'user_data', 'vision', 'evals', 'assistants_output', \
-     'batch_output', 'fine-tune-results']"
+    "'{}' is not one of ['fine-tune', 'assistants', 'batch', 'user_data', 'vision', 'evals', 'assistants_output', \
+     'batch_output', 'fine-tune-results']",
+    Shown(.0)
 )]
 pub struct NotAPurposeFilter(pub String);
 
 /// A text that is no purpose.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not one of ['fine-tune', 'assistants', 'batch', 'user_data', 'vision', 'evals']")]
+#[error("'{}' is not one of ['fine-tune', 'assistants', 'batch', 'user_data', 'vision', 'evals']", Shown(.0))]
 pub struct NotAPurpose(pub String);
 
 impl Purpose {
@@ -71,7 +74,7 @@ impl FromStr for Purpose {
 }
 
 impl PurposeFilter {
-    /// The purposes of files that are not made by clients (contract: `OpenAIFile.purpose`).
+    /// The purposes of files that clients cannot create (contract: `OpenAIFile.purpose`).
     const OF_OUTPUTS: [&str; 3] = ["assistants_output", "batch_output", "fine-tune-results"];
 
     /// The name on the wire and in the ledger.

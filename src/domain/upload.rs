@@ -9,7 +9,7 @@ use super::{
     PartOrder, Purpose, UploadId,
 };
 
-/// What the finished file shall be, as the client declares it.
+/// What the finished file is to be, as the client declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Declaration {
     /// Its name.
@@ -48,7 +48,7 @@ pub enum BadDeclaration {
 }
 
 impl NewUpload {
-    /// Holds a declaration against the limits.
+    /// Checks a declaration against the limits.
     ///
     /// # Errors
     /// When it is too large, or its name or its MIME type does not suit its purpose.
@@ -77,9 +77,9 @@ impl NewUpload {
 pub struct Upload {
     /// Its name.
     pub id: UploadId,
-    /// What it shall become.
+    /// What it is to become.
     pub declaration: Declaration,
-    /// Where it stands.
+    /// Its state.
     pub status: UploadStatus,
     /// When it was created, by the database's clock.
     pub created_at: DateTime<Utc>,
@@ -87,16 +87,16 @@ pub struct Upload {
     pub expires_at: DateTime<Utc>,
 }
 
-/// Where an Upload stands. The last three are final.
+/// The state of an Upload. The last three are final.
 #[derive(Debug, Clone)]
 pub enum UploadStatus {
     /// It takes Parts.
     Pending,
-    /// It became this File; nothing where that has been deleted since.
+    /// It became this File; `None` if that has been deleted since.
     Completed(Option<File>),
-    /// A client gave it up.
+    /// A client cancelled it.
     Cancelled,
-    /// Its hour passed.
+    /// It expired.
     Expired,
 }
 
@@ -218,7 +218,7 @@ impl Assembly {
         self.crc64
     }
 
-    /// How long the File will live, if not for ever.
+    /// How long the File will live, unless forever.
     pub fn file_lifetime(&self) -> Option<FileLifetime> {
         let declaration = &self.upload.declaration;
         declaration.file_lifetime.or_else(|| FileLifetime::default_of(declaration.purpose))

@@ -1,4 +1,4 @@
-//! What a client's connection is doing: the phases of its life, and the bounds on each.
+//! The state of a client connection: the phase that it is in, and the limits on each phase.
 //!
 //! The socket, the requests on it and the worker's watchdog share one [`Activity`]. It is used by one thread.
 
@@ -10,29 +10,25 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::connections::ConnectionLimits;
+use super::connections::{ConnectionLimits, Cut};
 use super::error::ApiError;
+use super::output::Output;
 use super::refusal;
+use super::unread::{Held, Unread};
 
 /// The longest request head.
 pub const HEAD_BYTES: usize = 32 * 1024;
 
-/// How much of a body is read and discarded after a response that did not wait for it: a part and its form.
+/// How much of a body is discarded after an early response: a part and its form.
 pub const LINGER_BYTES: u64 = 80 * 1024 * 1024;
 
-/// How long such a body is read for, so that the client sees the response and not a broken pipe.
+/// How long such a body is discarded for, so that the client sees the response and not a broken pipe.
 pub const LINGER: Duration = Duration::from_secs(5);
 
-/// What chunked framing may have beside the content: chunks of one byte have five bytes each.
+/// The ratio of chunked framing to content that is allowed: a chunk of one byte has five bytes of framing.
 const FRAMING_FACTOR: u64 = 8;
-/// The same for any body, which also covers what was read ahead.
+/// Allowed in addition for any body; this also covers what was read ahead.
 const FRAMING_BYTES: u64 = 1024 * 1024;
-
-/// How much of a request is read ahead of its handler: what a handler that waits for memory leaves to the client's kernel.
-const READ_AHEAD: usize = 64 * 1024;
-
-/// Heads shorter than this are not counted in [`ConnectionLimits::heads_bytes`].
-const SHORT_HEAD: usize = 4096;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -42,44 +38,10 @@ enum Phase {
     Idle,
     /// A request's head is arriving. `is_parsed` is set once a full buffer has been given to the parser.
     Head { bytes: usize, is_parsed: bool },
-    /// A request is being handled: bytes read from the socket since, and bytes of its body.
+    /// A request is being handled: bytes read from the socket since then, and bytes of its body.
     Request { read: u64, body: u64 },
-    /// A response was given before the end of the body, which is discarded. The connection closes afterwards.
+    /// An early response was given, and the rest of the body is being discarded. The connection closes afterwards.
     Discarding { left: u64 },
-}
-
-/// Why a connection is closed by the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cut {
-    /// It was idle for longer than the keep-alive timeout.
-    Idle,
-    /// The request head took too long.
-    HeadTimeout,
-    /// The request head was too large.
-    HeadTooLarge,
-    /// The chunked framing was much larger than its content.
-    Framing,
-    /// The body went on for too long after the response.
-    Discarded,
-    /// The client did not read the response, or too slowly.
-    NotReading,
-    /// It made room for another connection.
-    Evicted,
-}
-
-impl Cut {
-    /// The value of the label in metrics.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::HeadTimeout => "head_timeout",
-            Self::HeadTooLarge => "head_too_large",
-            Self::Framing => "framing",
-            Self::Discarded => "discarded",
-            Self::NotReading => "not_reading",
-            Self::Evicted => "evicted",
-        }
-    }
 }
 
 /// Whether to read from the socket.
@@ -87,15 +49,15 @@ impl Cut {
 pub enum Reading {
     /// Yes.
     Go,
-    /// Not before the parser has seen what there is.
+    /// Not before the parser has seen what has been read.
     Pause,
-    /// Not before the handler has taken what there is, which wakes the connection.
+    /// Not before the handler has taken what has been read, which wakes the connection.
     Wait,
     /// Never again: the connection ends.
     Stop,
 }
 
-/// What has been written.
+/// Whether more responses may follow what has been written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flushed {
     /// More responses may follow.
@@ -106,6 +68,7 @@ pub enum Flushed {
 
 /// The state of one connection.
 pub struct Activity {
+    accepted: Instant,
     phase: Cell<Phase>,
     since: Cell<Instant>,
     /// Whether the response has been produced to its end; its last bytes may still have to be written.
@@ -113,37 +76,24 @@ pub struct Activity {
     /// Whether a request with a valid key has arrived.
     is_trusted: Cell<bool>,
     cut: Cell<Option<Cut>>,
-    /// What is written before anything else: `100 Continue`, or a response that no handler has made.
+    /// Written before anything else: `100 Continue`, or a response that was not made by a handler.
     ahead: RefCell<Bytes>,
     is_refused: Cell<bool>,
     /// Whether the HTTP library is about to write `100 Continue`.
     announces_continue: Cell<bool>,
-    /// Memory of long heads, on all connections of this worker, and this one's share of it.
-    heads: Rc<Cell<usize>>,
-    head: Cell<usize>,
-    /// Bytes read from the socket since the handler last found nothing to take, and whether reading waits for it.
-    unread: Cell<usize>,
+    unread: Unread,
+    /// Whether reading waits for the handler.
     awaits_handler: Cell<bool>,
-    sent: Cell<u64>,
-    is_blocked: Cell<bool>,
-    progress: Cell<Progress>,
+    output: Output,
     waker: RefCell<Option<Waker>>,
 }
 
-/// What the watchdog saw of a response that the client has yet to read.
-#[derive(Clone, Copy)]
-struct Progress {
-    sent: u64,
-    at: Instant,
-    window_sent: u64,
-    window_at: Instant,
-}
-
 impl Activity {
-    /// A connection that was just accepted. `heads` is the memory of long heads on all connections of this worker.
-    pub fn new(heads: Rc<Cell<usize>>) -> Self {
+    /// A connection that was just accepted. `held` is shared by all connections of this worker.
+    pub fn new(held: Rc<Held>) -> Self {
         let now = Instant::now();
         Self {
+            accepted: now,
             phase: Cell::new(Phase::Idle),
             since: Cell::new(now),
             is_answered: Cell::new(false),
@@ -152,13 +102,9 @@ impl Activity {
             ahead: RefCell::default(),
             is_refused: Cell::new(false),
             announces_continue: Cell::new(false),
-            heads,
-            head: Cell::new(0),
-            unread: Cell::new(0),
+            unread: Unread::new(held),
             awaits_handler: Cell::new(false),
-            sent: Cell::new(0),
-            is_blocked: Cell::new(false),
-            progress: Cell::new(Progress { sent: 0, at: now, window_sent: 0, window_at: now }),
+            output: Output::new(now),
             waker: RefCell::default(),
         }
     }
@@ -166,23 +112,16 @@ impl Activity {
     fn enter(&self, phase: Phase) {
         self.phase.set(phase);
         self.since.set(Instant::now());
-        self.hold_head(0);
+        self.unread.set_head(0);
         self.taken(usize::MAX);
     }
 
     /// Some of what was read ahead has been taken.
     fn taken(&self, bytes: usize) {
-        self.unread.set(self.unread.get().saturating_sub(bytes));
-        if self.unread.get() < READ_AHEAD && self.awaits_handler.take() {
+        self.unread.take_body(bytes);
+        if self.awaits_handler.take() {
             self.wake();
         }
-    }
-
-    /// Counts the memory of a head that is longer than [`SHORT_HEAD`].
-    fn hold_head(&self, bytes: usize) {
-        let held = bytes.saturating_sub(SHORT_HEAD);
-        let before = self.head.replace(held);
-        self.heads.set(self.heads.get() + held - before);
     }
 
     // The socket.
@@ -196,7 +135,7 @@ impl Activity {
     }
 
     /// Decides whether the socket is read.
-    pub fn reading(&self) -> Reading {
+    pub fn reading(&self, limits: &ConnectionLimits) -> Reading {
         if self.cut.get().is_some() {
             return Reading::Stop;
         }
@@ -210,15 +149,15 @@ impl Activity {
                 Reading::Stop
             }
             Phase::Request { read, body } if read > FRAMING_BYTES + FRAMING_FACTOR * body => {
-                self.cut.set(Some(Cut::Framing));
+                self.cut(Cut::Framing);
                 Reading::Stop
             }
-            Phase::Request { .. } if self.unread.get() >= READ_AHEAD => {
+            Phase::Request { .. } if self.unread.is_ahead(limits) => {
                 self.awaits_handler.set(true);
                 Reading::Wait
             }
             Phase::Discarding { left: 0 } => {
-                self.cut.set(Some(Cut::Discarded));
+                self.cut(Cut::Discarded);
                 Reading::Stop
             }
             Phase::Idle | Phase::Head { .. } | Phase::Request { .. } | Phase::Discarding { .. } => Reading::Go,
@@ -233,25 +172,24 @@ impl Activity {
             Phase::Idle => {}
             Phase::Head { bytes: before, is_parsed } => {
                 self.phase.set(Phase::Head { bytes: before + bytes, is_parsed });
-                self.hold_head(before + bytes);
+                self.unread.set_head(before + bytes);
             }
             Phase::Request { read, body } => {
                 self.phase.set(Phase::Request { read: read + count, body });
-                self.unread.set(self.unread.get() + bytes);
+                self.unread.add_body(bytes);
             }
             Phase::Discarding { left } => self.phase.set(Phase::Discarding { left: left.saturating_sub(count) }),
         }
     }
 
-    /// Counts bytes that the socket took, and whether it would take more.
+    /// Counts bytes written to the socket, and records whether it is full.
     pub fn sent(&self, bytes: u64, is_blocked: bool) {
-        self.sent.set(self.sent.get() + bytes);
-        self.is_blocked.set(is_blocked);
+        self.output.sent(bytes, is_blocked);
     }
 
-    /// Everything written so far has gone to the socket.
+    /// Everything written so far has been passed to the socket.
     pub fn flushed(&self) -> Flushed {
-        self.is_blocked.set(false);
+        self.output.sent(0, false);
         match self.phase.get() {
             Phase::Request { .. } if self.is_answered.take() => {
                 self.enter(Phase::Idle);
@@ -267,8 +205,8 @@ impl Activity {
         &self.ahead
     }
 
-    /// Takes what the HTTP library writes by itself: it announces `100 Continue` before a handler has decided whether it
-    /// wants the body, and it answers a malformed head without a body. Returns how many of the bytes were taken.
+    /// Intercepts what the HTTP library writes by itself: it sends `100 Continue` before a handler has asked for the
+    /// body, and it answers a malformed head without an error body. Returns how many bytes were intercepted.
     pub fn intercept(&self, bytes: &[u8]) -> usize {
         if self.announces_continue.take() && bytes.starts_with(CONTINUE) {
             return CONTINUE.len();
@@ -301,8 +239,8 @@ impl Activity {
         self.enter(Phase::Request { read: 0, body: 0 });
     }
 
-    /// The request's client waits for `100 Continue`, which the HTTP library writes next, and which
-    /// [`Activity::send_continue`] writes once the body is wanted.
+    /// The client waits for `100 Continue`. The HTTP library writes it next, which is intercepted, and
+    /// [`Activity::send_continue`] writes it once the body is wanted.
     pub fn delay_continue(&self) {
         self.announces_continue.set(true);
     }
@@ -325,7 +263,7 @@ impl Activity {
         self.taken(usize::MAX);
     }
 
-    /// Tells a client that waits for it to send its body.
+    /// Tells a client that waits for `100 Continue` to send its body.
     pub fn send_continue(&self) {
         self.ahead.replace(Bytes::from_static(CONTINUE));
     }
@@ -340,11 +278,21 @@ impl Activity {
         self.is_answered.set(true);
     }
 
+    /// The connection was refused: it only discards what the client still sends, until it has to make room for another.
+    pub fn linger(&self) {
+        self.cut.set(None);
+        self.enter(Phase::Discarding { left: LINGER_BYTES });
+    }
+
     // The watchdog.
 
     /// Cuts the connection if it has exceeded a bound.
     pub fn check(&self, now: Instant, limits: &ConnectionLimits) {
         if self.cut.get().is_some() {
+            // It may still have to be sent why.
+            if !self.output.is_being_read(now, limits) {
+                self.cut(Cut::NotReading);
+            }
             return;
         }
         let lasted = now - self.since.get();
@@ -355,40 +303,24 @@ impl Activity {
                 self.wake();
             }
             Phase::Idle | Phase::Head { .. } | Phase::Request { .. } | Phase::Discarding { .. } => {
-                if !self.is_being_read(now, limits) {
+                if !self.output.is_being_read(now, limits) {
                     self.cut(Cut::NotReading);
                 }
             }
         }
     }
 
-    /// Whether the client reads what it is sent, at the least rate at least.
-    fn is_being_read(&self, now: Instant, limits: &ConnectionLimits) -> bool {
-        let (sent, last) = (self.sent.get(), self.progress.get());
-        if !self.is_blocked.get() {
-            self.progress.set(Progress { sent, at: now, window_sent: sent, window_at: now });
-            return true;
-        }
-        let at = if sent == last.sent { last.at } else { now };
-        let window = now - last.window_at;
-        let is_over = window >= 2 * limits.send_timeout;
-        let (window_sent, window_at) = if is_over { (sent, now) } else { (last.window_sent, last.window_at) };
-        self.progress.set(Progress { sent, at, window_sent, window_at });
-        let is_slow = is_over && sent - last.window_sent < limits.min_rate.saturating_mul(window.as_secs());
-        now - at < limits.send_timeout && !is_slow
-    }
-
-    /// Closes the connection as soon as its task has run.
+    /// Closes the connection as soon as its task has run. It is counted under the first reason.
     pub fn cut(&self, why: Cut) {
         if self.cut.replace(Some(why)).is_none() {
-            metrics::counter!("windlass_connections_cut_total", "reason" => why.reason()).increment(1);
+            why.count();
         }
         self.wake();
     }
 
-    /// Why the connection is being closed, if it is.
-    pub fn why_cut(&self) -> Option<Cut> {
-        self.cut.get()
+    /// Whether nothing more is written, even if something is left to be.
+    pub fn is_abandoned(&self) -> bool {
+        matches!(self.cut.get(), Some(Cut::NotReading | Cut::Evicted))
     }
 
     fn wake(&self) {
@@ -409,21 +341,17 @@ impl Activity {
 
     /// Whether a long head is arriving.
     pub fn holds_long_head(&self) -> bool {
-        self.head.get() > 0
+        self.unread.has_long_head()
     }
 
-    /// How readily the connection is closed to make room for another, if at all: the least goes first.
+    /// The order in which connections are evicted to make room for others, lowest first; `None` if this one may not be.
     pub fn eviction_order(&self) -> Option<(bool, Instant)> {
         let may_go = match self.phase.get() {
             Phase::Idle | Phase::Head { .. } | Phase::Discarding { .. } => true,
             Phase::Request { .. } => !self.is_trusted.get(),
         };
-        (may_go && self.cut.get().is_none()).then(|| (self.is_trusted.get(), self.since.get()))
-    }
-}
-
-impl Drop for Activity {
-    fn drop(&mut self) {
-        self.hold_head(0);
+        let is_trusted = self.is_trusted.get();
+        let from = if is_trusted { self.since.get() } else { self.accepted };
+        (may_go && !self.is_abandoned()).then_some((is_trusted, from))
     }
 }

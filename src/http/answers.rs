@@ -28,7 +28,7 @@ pub struct UploadBody {
     expires_at: i64,
     /// Extension: the type it was declared with.
     mime_type: String,
-    /// What it became; only while it is completed and the File exists.
+    /// The resulting File; only while it is completed and the File exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     file: Option<FileBody>,
@@ -108,7 +108,7 @@ pub struct FileBody {
     bytes: u64,
     /// Unix seconds.
     created_at: i64,
-    /// When it goes by itself, in Unix seconds; null if never.
+    /// When it expires, in Unix seconds; null if never.
     #[schema(required)]
     expires_at: Option<i64>,
     /// Always `processed`: a file is ready as soon as it exists.
@@ -150,17 +150,17 @@ pub struct ListBody<T> {
     #[schema(pattern = "^list$")]
     object: &'static str,
     data: Vec<T>,
-    /// The id of the first thing of the page; null if there is none.
+    /// The id of the first item of the page; null if there is none.
     #[schema(required)]
     first_id: Option<String>,
-    /// The id of the last thing of the page: `after` of the next one.
+    /// The id of the last item of the page: `after` of the next one.
     #[schema(required)]
     last_id: Option<String>,
     /// Whether there are more after the last one.
     has_more: bool,
 }
 
-/// What is said of a File that was deleted.
+/// The response to the deletion of a File.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = DeleteFileResponse)]
 pub struct DeletedFileBody {
@@ -176,7 +176,7 @@ impl From<FileId> for DeletedFileBody {
     }
 }
 
-/// Every failure.
+/// An error response.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ErrorResponse)]
 pub struct ErrorBody {
@@ -187,7 +187,7 @@ pub struct ErrorBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Error)]
 pub struct ErrorDetail {
-    /// For a person: what was wrong, and what would be right.
+    /// For people: what was wrong, and what would be right.
     pub message: String,
     #[serde(rename = "type")]
     #[schema(rename = "type")]
@@ -195,7 +195,7 @@ pub struct ErrorDetail {
     /// The part of the request that it is about.
     #[schema(required)]
     pub param: Option<String>,
-    /// For a program.
+    /// For programs.
     #[schema(required)]
     pub code: Option<&'static str>,
 }

@@ -1,12 +1,12 @@
-//! The name under which a File is saved (`Content-Disposition`, RFC 6266): harmless to whoever saves it, and no longer
-//! than a file system takes. The JSON has the name as it was given.
+//! The name under which a File is saved (`Content-Disposition`, RFC 6266): safe to save, and no longer than file
+//! systems allow. The JSON has the name as it was given.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::domain::{Filename, is_invisible};
 
 /// The longest name of the usual file systems, in bytes. With it, the head of a response stays below 2 KiB: proxies
-/// hold it in a buffer of 4.
+/// have a buffer of 4 KiB for it.
 const MOST_BYTES: usize = 255;
 
 /// The longest part of an extension that a name keeps when it is shortened, in bytes.
@@ -27,7 +27,7 @@ const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'|')
     .remove(b'~');
 
-/// The header's value: the name in ASCII for old clients, and where that differs, in UTF-8 for the others.
+/// The header's value: the name in ASCII for old clients, and if that differs, in UTF-8 for the others.
 pub fn attachment(filename: &Filename) -> String {
     let name = shortened(&harmless(filename.as_str()));
     let is_plain = |it: char| (it == ' ' || it.is_ascii_graphic()) && !matches!(it, '"' | '%');
@@ -38,11 +38,11 @@ pub fn attachment(filename: &Filename) -> String {
     format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{}", utf8_percent_encode(&name, ATTR_CHAR))
 }
 
-/// A name in one directory, without characters that deceive a reader.
+/// The name without path separators and invisible characters.
 fn harmless(name: &str) -> String {
     let replaced = |it: char| matches!(it, '/' | '\\') || is_invisible(it);
     let name: String = name.chars().map(|it| if replaced(it) { '_' } else { it }).collect();
-    // `.` and `..` are directories. Some clients leave out dots and spaces at the end.
+    // `.` and `..` are directories. Some clients strip trailing dots and spaces.
     if name.chars().all(|it| it == '.' || it.is_whitespace()) {
         return "_".repeat(name.chars().count());
     }
@@ -58,7 +58,7 @@ fn shortened(name: &str) -> String {
     format!("{}{extension}", &name[..end])
 }
 
-/// One or two parts, as in `.tar.gz`; nothing where there is none that looks like one.
+/// One or two parts, as in `.tar.gz`; empty if there is no plausible one.
 fn extension(name: &str) -> &str {
     let mut start = name.len();
     for _ in 0..2 {

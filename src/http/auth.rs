@@ -31,11 +31,11 @@ impl FromRequest for Asker {
     }
 }
 
-/// Where Azure's clients send the key.
+/// The header in which Azure's clients send the key.
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
-/// Lets only requests with a valid key through, and `OPTIONS`, which shows nothing that is not in the document:
-/// browsers send it without a key.
+/// Rejects requests without a valid key, except `OPTIONS`, which browsers send without one: it reveals nothing that is
+/// not in the OpenAPI document.
 pub async fn authenticate<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
@@ -60,8 +60,8 @@ async fn caller(request: &ServiceRequest) -> Result<Caller, ApiError> {
     Ok(service.authenticate(&key(request.headers())?).await?)
 }
 
-/// The key of a request. It may stand in several headers if it is the same in all of them: of two keys, the one that
-/// was not checked would be ignored here and might be honoured by a proxy in front.
+/// The key of a request. Several headers may have it if they agree: of two different keys, the one that was not checked
+/// would be ignored here and might be honoured by a proxy in front.
 fn key(headers: &HeaderMap) -> Result<ApiKey, ApiError> {
     let bearers = headers.get_all(AUTHORIZATION).map(bearer);
     let plain = headers.get_all(API_KEY).map(|it| it.to_str().ok().map(str::trim).filter(|it| !it.is_empty()));

@@ -1,4 +1,4 @@
-//! A request's body as a stream that ends: too slow, too long or broken off is an error with a name.
+//! A request's body as a stream that ends: a body that is too slow, too long or incomplete is a specific error.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use super::error::ApiError;
 use crate::domain::{ByteCount, Limits, ProjectId};
 use crate::service::{BodyMemory, Service};
 
-/// What is allocated for a small body before it arrives: most are smaller.
+/// What is allocated for a small body before it arrives; most are smaller.
 const FIRST_BYTES: usize = 1024;
 
 /// What can happen to a body on its way.
@@ -26,7 +26,7 @@ pub enum BodyError {
     /// It came, but it took too long as a whole.
     #[error("the body took longer than {0:?}")]
     TooSlow(Duration),
-    /// It came, but too slowly.
+    /// It arrived too slowly.
     #[error("the body arrived at less than {0} bytes per second")]
     BelowRate(ByteCount),
     /// There is more of something than it may have.
@@ -44,7 +44,10 @@ impl From<&BodyError> for ApiError {
                 Self::stalled(format!("Timed out: {error}."))
             }
             BodyError::TooMuch(what) => Self::malformed(what),
-            BodyError::Broken(_) => Self::malformed("The body ended before its end. Send it whole."),
+            BodyError::Broken(_) => Self::malformed(
+                "The body is incomplete or malformed: it ended before its declared length or its last chunk, or a \
+                 chunk is invalid.",
+            ),
         }
     }
 }
@@ -71,7 +74,7 @@ impl Allowance {
     }
 }
 
-/// How fast a client sends. Only the time that it is waited for counts.
+/// How fast a client sends. Only the time spent waiting for it counts.
 struct Rate {
     least: ByteCount,
     window: Duration,
@@ -84,7 +87,7 @@ impl Rate {
         Self { least: limits.min_rate, window: 2 * limits.body_idle, waited: Duration::ZERO, bytes: 0 }
     }
 
-    /// Counts bytes, and how long they were waited for. Returns whether they came fast enough.
+    /// Counts bytes, and the time spent waiting for them. Returns whether they arrived fast enough.
     fn keeps_up(&mut self, bytes: usize, waited: Duration) -> bool {
         self.waited += waited;
         self.bytes += bytes as u64;
@@ -97,7 +100,7 @@ impl Rate {
     }
 }
 
-/// The body's bytes as they come, within the limits of time and within the allowance.
+/// The body's bytes as they arrive, within the time limits and the allowance.
 pub fn timed(
     payload: Payload,
     limits: &Limits,
@@ -113,7 +116,7 @@ pub fn timed(
         let result = match next {
             Ok(None) => return None,
             Ok(Some(Ok(bytes))) if !allowance.take(bytes.len()) => {
-                Err(BodyError::TooMuch("The form's headers or preamble are too long."))
+                Err(BodyError::TooMuch("The form's part headers, preamble or epilogue are too long."))
             }
             Ok(Some(Ok(bytes))) if !rate.keeps_up(bytes.len(), began.elapsed()) => Err(BodyError::BelowRate(least)),
             Ok(Some(Ok(bytes))) => Ok(bytes),
@@ -126,18 +129,18 @@ pub fn timed(
     })
 }
 
-/// A small body as a whole.
+/// A small body that has been read completely.
 pub struct SmallBody {
-    /// What came.
+    /// Its content.
     pub bytes: Vec<u8>,
-    /// What it takes of the budget.
+    /// Its share of the memory budget.
     pub memory: BodyMemory,
 }
 
-/// Reads a small body. Its memory is taken from the budget as its bytes come.
+/// Reads a small body. Its memory is reserved as its bytes arrive.
 ///
 /// # Errors
-/// When it has more than [`Limits::JSON_BYTES`] or [`Limits::JSON_VALUES`], did not come, or there is no memory for it.
+/// When it exceeds [`Limits::JSON_BYTES`] or [`Limits::JSON_VALUES`], does not arrive, or there is no memory for it.
 pub async fn read_small(payload: Payload, service: &Service, project: ProjectId) -> Result<SmallBody, ApiError> {
     let mut stream = std::pin::pin!(timed(payload, service.limits(), Allowance::unlimited()));
     let (mut body, mut memory) = (Vec::with_capacity(FIRST_BYTES), service.body_memory(project));
@@ -155,13 +158,13 @@ pub async fn read_small(payload: Payload, service: &Service, project: ProjectId)
         body.extend_from_slice(bytes);
     }
     if values(&body) > Limits::JSON_VALUES {
-        let message = format!("The body has more than {} values. No request here needs so many.", Limits::JSON_VALUES);
+        let message = format!("The body has more than {} values, which is the maximum.", Limits::JSON_VALUES);
         return Err(ApiError::malformed(message));
     }
     Ok(SmallBody { bytes: body, memory })
 }
 
-/// About how many values a JSON text has: no fewer than it would be read into.
+/// An upper bound of how many values a JSON text has.
 fn values(json: &[u8]) -> usize {
     let (mut count, mut in_string, mut bytes) = (1, false, json.iter());
     while let Some(byte) = bytes.next() {

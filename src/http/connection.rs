@@ -1,7 +1,8 @@
-//! A client's connection: what actix writes, and what a body sends past it. Through actix every byte would be
-//! copied once more, and those of a file could not stay where the system keeps them.
+//! A client's connection: what actix writes, and what bypasses it. Through actix every byte would be copied once more,
+//! and the bytes of a file could not be sent from the page cache.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -9,69 +10,69 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use actix_web::rt;
-use bytes::{Buf as _, Bytes};
+use bytes::Buf as _;
 use rustix::net::sockopt;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Interest, ReadBuf, copy, sink};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::activity::{Activity, Cut, Flushed, LINGER, LINGER_BYTES, Reading};
+use super::activity::{Activity, Flushed, LINGER, LINGER_BYTES, Reading};
 use super::connections::Place;
 use crate::service::Stretch;
 
-/// After how much silence the peer of an idle connection is probed, how often, and how many probes may be lost.
+/// TCP keep-alive: how long a silent peer goes unprobed, how often it is probed, and how many probes may be lost.
 const PROBE_AFTER: Duration = Duration::from_mins(1);
 const PROBE_EVERY: Duration = Duration::from_secs(15);
 const PROBES: u32 = 4;
 
-/// The connection as actix has it.
+/// The connection as actix sees it.
 ///
-/// Invariant: what is sent past actix goes out when a flush finds everything written that came before it. So a
-/// body says nothing more through actix until what it sent past it is gone.
+/// Invariant: what bypasses actix is sent when a flush finds that everything before it has been written. So a body
+/// passes nothing more to actix until what bypassed it has been sent.
 pub struct Connection {
-    /// Taken when the connection is dropped.
-    socket: Option<TcpStream>,
     outlet: Outlet,
+    /// Taken when the connection is dropped.
     place: Option<Place>,
 }
 
-/// The way past actix: holds what is to be sent next, if anything.
+/// Bypasses actix: holds what is to be sent next, if anything.
 #[derive(Clone, Default)]
 pub struct Outlet(Rc<RefCell<Option<Stretch>>>);
 
 impl Outlet {
-    /// Whether all of it is gone.
+    /// Whether everything has been sent.
     pub fn is_empty(&self) -> bool {
         self.0.borrow().is_none()
     }
 
-    /// Sends bytes with the next flush. There must be none on their way.
+    /// Sends bytes with the next flush. There must be none pending.
     pub fn send(&self, stretch: Stretch) {
-        debug_assert!(self.is_empty(), "what was to be sent before is not gone yet");
+        debug_assert!(self.is_empty(), "earlier bytes are still pending");
         self.0.replace((stretch.length() > 0).then_some(stretch));
     }
 }
 
 impl Connection {
-    /// Takes an accepted socket. A peer that is gone is noticed by TCP: a minute after `send_timeout` if it has been
+    /// Wraps an accepted socket. TCP detects a peer that has disappeared: a minute after `send_timeout` if it has been
     /// sent something, else by probes.
-    pub fn new(socket: TcpStream, place: Place, send_timeout: Duration) -> Self {
-        // Longer, so that a client that is there and does not read is closed by the watchdog, which counts it.
+    pub fn new(place: Place, send_timeout: Duration) -> Self {
+        // Longer, so that a client that is connected but does not read is closed by the watchdog, which counts it.
         let milliseconds = u32::try_from((send_timeout + PROBE_AFTER).as_millis()).unwrap_or(u32::MAX);
-        let set = || -> rustix::io::Result<()> {
-            sockopt::set_tcp_nodelay(&socket, true)?;
-            sockopt::set_socket_keepalive(&socket, true)?;
-            sockopt::set_tcp_keepidle(&socket, PROBE_AFTER)?;
-            sockopt::set_tcp_keepintvl(&socket, PROBE_EVERY)?;
-            sockopt::set_tcp_keepcnt(&socket, PROBES)?;
+        let set = || -> io::Result<()> {
+            let socket = place.socket()?;
+            sockopt::set_tcp_nodelay(&*socket, true)?;
+            sockopt::set_socket_keepalive(&*socket, true)?;
+            sockopt::set_tcp_keepidle(&*socket, PROBE_AFTER)?;
+            sockopt::set_tcp_keepintvl(&*socket, PROBE_EVERY)?;
+            sockopt::set_tcp_keepcnt(&*socket, PROBES)?;
             #[cfg(target_os = "linux")]
-            sockopt::set_tcp_user_timeout(&socket, milliseconds)?;
+            sockopt::set_tcp_user_timeout(&*socket, milliseconds)?;
             Ok(())
         };
         if let Err(error) = set() {
             tracing::debug!(%error, "a socket option is not supported");
         }
-        Self { socket: Some(socket), outlet: Outlet::default(), place: Some(place) }
+        Self { outlet: Outlet::default(), place: Some(place) }
     }
 
     /// Where a body sends what is not to go through actix.
@@ -84,28 +85,34 @@ impl Connection {
         self.place.as_ref().map(Place::activity)
     }
 
-    fn parts(&mut self) -> io::Result<(&mut TcpStream, &Outlet, &Place)> {
-        let Self { socket, outlet, place } = self;
-        match (socket, place) {
-            (Some(socket), Some(place)) => Ok((socket, outlet, place)),
-            _ => Err(io::ErrorKind::NotConnected.into()),
-        }
+    fn parts(&self) -> io::Result<(RefMut<'_, TcpStream>, &Outlet, &Place)> {
+        let place = self.place.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        Ok((place.socket()?, &self.outlet, place))
     }
 }
 
-/// Writes what goes before anything else.
-fn poll_ahead(socket: &mut TcpStream, ahead: &RefCell<Bytes>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-    let mut ahead = ahead.borrow_mut();
+/// Writes the bytes that go before anything else.
+///
+/// # Errors
+/// When the client is no longer waited for.
+fn poll_ahead(socket: &mut TcpStream, place: &Place, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    if place.is_abandoned() {
+        return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+    }
+    let mut ahead = place.ahead().borrow_mut();
     while !ahead.is_empty() {
-        let written = ready!(Pin::new(&mut *socket).poll_write(cx, &ahead))?;
-        ahead.advance(written);
+        let Poll::Ready(written) = Pin::new(&mut *socket).poll_write(cx, &ahead) else {
+            place.sent(0, true);
+            return Poll::Pending;
+        };
+        ahead.advance(written?);
     }
     Poll::Ready(Ok(()))
 }
 
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let (socket, _, place) = self.get_mut().parts()?;
+        let (mut socket, _, place) = self.get_mut().parts()?;
         place.register(cx);
         match place.reading() {
             Reading::Stop => return Poll::Ready(Ok(())),
@@ -117,7 +124,8 @@ impl AsyncRead for Connection {
             Reading::Go => {}
         }
         let before = into.filled().len();
-        ready!(Pin::new(socket).poll_read(cx, into))?;
+        ready!(Pin::new(&mut *socket).poll_read(cx, into))?;
+        drop(socket);
         place.received(into.filled().len() - before);
         place.shed_heads();
         Poll::Ready(Ok(()))
@@ -126,16 +134,13 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let (socket, _, place) = self.get_mut().parts()?;
-        if place.why_cut() == Some(Cut::NotReading) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
+        let (mut socket, _, place) = self.get_mut().parts()?;
         let intercepted = place.intercept(bytes);
         if intercepted > 0 {
             return Poll::Ready(Ok(intercepted));
         }
-        ready!(poll_ahead(socket, place.ahead(), cx))?;
-        let written = Pin::new(socket).poll_write(cx, bytes);
+        ready!(poll_ahead(&mut socket, place, cx))?;
+        let written = Pin::new(&mut *socket).poll_write(cx, bytes);
         match &written {
             Poll::Ready(Ok(count)) => place.sent(*count as u64, false),
             Poll::Ready(Err(_)) => {}
@@ -146,11 +151,8 @@ impl AsyncWrite for Connection {
 
     /// actix flushes once the socket has taken all that it wrote.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let (socket, outlet, place) = self.get_mut().parts()?;
-        if place.why_cut() == Some(Cut::NotReading) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        ready!(poll_ahead(socket, place.ahead(), cx))?;
+        let (mut socket, outlet, place) = self.get_mut().parts()?;
+        ready!(poll_ahead(&mut socket, place, cx))?;
         let mut sending = outlet.0.borrow_mut();
         while let Some(stretch) = sending.as_mut() {
             let Poll::Ready(writable) = socket.poll_write_ready(cx) else {
@@ -171,37 +173,51 @@ impl AsyncWrite for Connection {
             }
         }
         if place.flushed() == Flushed::Last {
-            // The client need not wait for the end of the connection until the rest of its body has been discarded.
-            ready!(Pin::new(socket).poll_shutdown(cx)).ok();
+            // So that the client sees the end of the response before the rest of its body has been discarded.
+            ready!(Pin::new(&mut *socket).poll_shutdown(cx)).ok();
         }
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let (socket, _, place) = self.get_mut().parts()?;
-        ready!(poll_ahead(socket, place.ahead(), cx))?;
-        Pin::new(socket).poll_shutdown(cx)
+        let (mut socket, _, place) = self.get_mut().parts()?;
+        ready!(poll_ahead(&mut socket, place, cx))?;
+        Pin::new(&mut *socket).poll_shutdown(cx)
     }
 }
 
 impl Drop for Connection {
-    /// A client that is still sending when the socket is closed may never see what it was sent.
+    /// Closing a socket that still receives data resets the connection, and the client may never see the response.
     fn drop(&mut self) {
-        if let (Some(socket), Some(place)) = (self.socket.take(), self.place.take())
+        if let Some(place) = self.place.take()
             && place.is_refused()
         {
-            rt::spawn(linger(socket, place));
+            rt::spawn(linger(place));
         }
     }
 }
 
-/// Sends the rest of a refusal, and discards what the client still sends, within bounds of bytes and time.
-async fn linger(mut socket: TcpStream, place: Place) {
-    let ahead = place.ahead().take();
-    let discard = async {
-        socket.write_all(&ahead).await?;
-        socket.shutdown().await?;
-        copy(&mut (&mut socket).take(LINGER_BYTES), &mut sink()).await
-    };
+/// Sends the rest of an error response, and discards what the client still sends, within limits on bytes and time.
+async fn linger(place: Place) {
+    place.linger();
+    let (mut buffer, mut left, mut is_shut_down) = ([0; 4096], LINGER_BYTES, false);
+    let discard = poll_fn(|cx| -> Poll<io::Result<()>> {
+        place.register(cx);
+        let mut socket = place.socket()?;
+        if !is_shut_down {
+            ready!(poll_ahead(&mut socket, &place, cx))?;
+            ready!(Pin::new(&mut *socket).poll_shutdown(cx))?;
+            is_shut_down = true;
+        }
+        loop {
+            let mut into = ReadBuf::new(&mut buffer);
+            ready!(Pin::new(&mut *socket).poll_read(cx, &mut into))?;
+            let count = into.filled().len() as u64;
+            if count == 0 || count > left {
+                return Poll::Ready(Ok(()));
+            }
+            left -= count;
+        }
+    });
     timeout(LINGER, discard).await.ok();
 }

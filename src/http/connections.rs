@@ -1,24 +1,30 @@
-//! The connections of one worker: how many there may be, which one makes room for another, and the watchdog that
-//! enforces their timeouts.
+//! The connections of one worker: how many there may be, which one is evicted for another, the watchdog that enforces
+//! their timeouts, and why they are closed.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
+use std::io;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::rt;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, interval};
 
-use super::activity::{Activity, Cut};
+use super::activity::{Activity, Reading};
+use super::unread::Held;
 
 /// How often the timeouts are checked.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How many connections there may be beyond the maximum, while those that were evicted close.
+/// How many connections a worker may be handed beyond its maximum, for which others are evicted.
 const MARGIN: usize = 64;
 
-/// The bounds on connections, before and beside those on requests.
+/// The fewest connections that are worth a worker, and its margin.
+const MIN_PER_WORKER: usize = 512;
+
+/// The limits on connections, before and in addition to those on requests.
 #[derive(Debug, Clone)]
 pub struct ConnectionLimits {
     /// How many there may be in all; if not set, as many as file descriptors allow.
@@ -29,10 +35,12 @@ pub struct ConnectionLimits {
     pub keep_alive: Duration,
     /// How long a client may go without reading any of a response.
     pub send_timeout: Duration,
-    /// The least average rate at which a response is read, in bytes per second.
+    /// The minimum average rate at which a response must be read, in bytes per second.
     pub min_rate: u64,
     /// Memory for long heads that are still arriving.
     pub heads_bytes: usize,
+    /// Memory for what is read of bodies before their handlers take it, beyond a few kilobytes of each.
+    pub read_ahead_bytes: usize,
 }
 
 impl ConnectionLimits {
@@ -40,32 +48,88 @@ impl ConnectionLimits {
     #[must_use]
     pub fn for_worker(&self, workers: usize) -> Self {
         let share = |it: usize| it.div_ceil(workers.max(1));
-        Self { max: self.max.map(share), heads_bytes: share(self.heads_bytes), ..self.clone() }
+        Self {
+            max: self.max.map(share),
+            heads_bytes: share(self.heads_bytes),
+            read_ahead_bytes: share(self.read_ahead_bytes),
+            ..self.clone()
+        }
+    }
+
+    /// How many workers share the connections, at most one for each processor.
+    pub fn workers(&self, processors: usize) -> usize {
+        processors.min(self.max() / MIN_PER_WORKER).max(1)
     }
 
     fn max(&self) -> usize {
-        self.max.unwrap_or(usize::MAX - 2 * MARGIN)
+        self.max.unwrap_or(usize::MAX / 2)
     }
 
     /// How many connections the HTTP server may accept before it pauses.
     pub fn accepted(&self) -> usize {
-        self.max() + 2 * MARGIN
+        self.max() + MARGIN
+    }
+}
+
+/// Why a connection is closed by the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// It was idle for longer than the keep-alive timeout.
+    Idle,
+    /// The request head took too long.
+    HeadTimeout,
+    /// The request head was too large.
+    HeadTooLarge,
+    /// The chunked framing was much larger than its content.
+    Framing,
+    /// Too much of the body followed an early response.
+    Discarded,
+    /// The client did not read the response, or too slowly.
+    NotReading,
+    /// It made room for another connection.
+    Evicted,
+    /// There were too many connections, and none could be evicted.
+    Refused,
+}
+
+impl Cut {
+    /// Counts a connection that is closed for this reason.
+    pub fn count(self) {
+        let reason = match self {
+            Self::Idle => "idle",
+            Self::HeadTimeout => "head_timeout",
+            Self::HeadTooLarge => "head_too_large",
+            Self::Framing => "framing",
+            Self::Discarded => "discarded",
+            Self::NotReading => "not_reading",
+            Self::Evicted => "evicted",
+            Self::Refused => "refused",
+        };
+        metrics::counter!("windlass_connections_cut_total", "reason" => reason).increment(1);
     }
 }
 
 /// The open connections of a worker.
 pub struct Connections {
     limits: ConnectionLimits,
-    open: RefCell<BTreeMap<u64, Rc<Activity>>>,
-    heads: Rc<Cell<usize>>,
+    open: RefCell<BTreeMap<u64, Open>>,
+    held: Rc<Held>,
     next: Cell<u64>,
     is_watched: Cell<bool>,
 }
 
-/// An open connection's place among the others, for as long as it is held.
+/// An open connection. The socket is taken when it is evicted, so that it is closed at once: a burst of new connections
+/// is admitted before the tasks of the evicted ones run.
+#[derive(Clone)]
+struct Open {
+    activity: Rc<Activity>,
+    socket: Rc<RefCell<Option<TcpStream>>>,
+}
+
+/// The registration of an open connection, for as long as it is held.
 pub struct Place {
     connections: Rc<Connections>,
-    activity: Rc<Activity>,
+    open: Open,
     id: u64,
 }
 
@@ -74,35 +138,37 @@ impl Connections {
         Rc::new(Self {
             limits,
             open: RefCell::default(),
-            heads: Rc::default(),
+            held: Rc::default(),
             next: Cell::new(0),
             is_watched: Cell::new(false),
         })
     }
 
-    /// Admits a connection. If there are too many, the one without a key that has waited longest is closed for it, or
-    /// the idle one that has; nothing is returned if all are at work.
-    pub fn admit(self: &Rc<Self>) -> Option<Place> {
+    /// Admits a connection. If there are too many, one is evicted: the oldest without a valid key, or else the longest
+    /// idle. `None` if none can be.
+    pub fn admit(self: &Rc<Self>, socket: TcpStream) -> Option<Place> {
         if !self.is_watched.replace(true) {
             rt::spawn(self.clone().watch());
         }
-        let count = self.open.borrow().len();
-        if count >= self.limits.max() && (!self.evict(|_| true) || count >= self.limits.max() + MARGIN) {
-            metrics::counter!("windlass_connections_cut_total", "reason" => "refused").increment(1);
+        if self.open.borrow().len() >= self.limits.max() && !self.evict(|_| true) {
+            Cut::Refused.count();
             return None;
         }
         let id = self.next.replace(self.next.get() + 1);
-        let activity = Rc::new(Activity::new(self.heads.clone()));
-        self.open.borrow_mut().insert(id, activity.clone());
+        let activity = Rc::new(Activity::new(self.held.clone()));
+        let open = Open { activity, socket: Rc::new(RefCell::new(Some(socket))) };
+        self.open.borrow_mut().insert(id, open.clone());
         metrics::gauge!("windlass_connections").increment(1);
-        Some(Place { connections: self.clone(), activity, id })
+        Some(Place { connections: self.clone(), open, id })
     }
 
     fn evict(&self, may_go: impl Fn(&Activity) -> bool) -> bool {
-        let open = self.open.borrow();
-        let candidates = open.values().filter(|it| may_go(it)).filter_map(|it| Some((it.eviction_order()?, it)));
-        let Some((_, evicted)) = candidates.min_by_key(|it| it.0) else { return false };
-        evicted.cut(Cut::Evicted);
+        let mut all = self.open.borrow_mut();
+        let candidates = all.iter().filter(|(_, it)| may_go(&it.activity));
+        let ordered = candidates.filter_map(|(id, it)| Some((it.activity.eviction_order()?, *id)));
+        let Some(evicted) = ordered.min().and_then(|(_, id)| all.remove(&id)) else { return false };
+        evicted.activity.cut(Cut::Evicted);
+        evicted.socket.take();
         true
     }
 
@@ -111,22 +177,36 @@ impl Connections {
         loop {
             ticks.tick().await;
             let now = Instant::now();
-            for activity in self.open.borrow().values() {
-                activity.check(now, &self.limits);
+            for open in self.open.borrow().values() {
+                open.activity.check(now, &self.limits);
             }
         }
     }
 }
 
 impl Place {
-    /// What the connection is doing.
-    pub fn activity(&self) -> &Rc<Activity> {
-        &self.activity
+    /// Decides whether the socket is read.
+    pub fn reading(&self) -> Reading {
+        self.open.activity.reading(&self.connections.limits)
     }
 
-    /// Closes the connection whose long head has been arriving for longest, if there is no memory for all of them.
+    /// What the connection is doing.
+    pub fn activity(&self) -> &Rc<Activity> {
+        &self.open.activity
+    }
+
+    /// Its socket.
+    ///
+    /// # Errors
+    /// When it was evicted.
+    pub fn socket(&self) -> io::Result<RefMut<'_, TcpStream>> {
+        let socket = RefMut::filter_map(self.open.socket.borrow_mut(), Option::as_mut);
+        socket.map_err(|_| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Closes the connection whose long head has been arriving for longest, if long heads exceed their memory.
     pub fn shed_heads(&self) {
-        if self.connections.heads.get() > self.connections.limits.heads_bytes {
+        if self.connections.held.heads() > self.connections.limits.heads_bytes {
             self.connections.evict(Activity::holds_long_head);
         }
     }
@@ -136,7 +216,7 @@ impl Deref for Place {
     type Target = Activity;
 
     fn deref(&self) -> &Activity {
-        &self.activity
+        &self.open.activity
     }
 }
 

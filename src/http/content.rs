@@ -24,7 +24,7 @@ use super::requests::file_id;
 use crate::domain::File;
 use crate::service::{self, ByteRange, Content, Service, Stretch};
 
-/// Fewer go out with what comes before them: a packet of their own costs more than a copy.
+/// Fewer bytes are sent together with what precedes them: a packet of their own costs more than a copy.
 const SMALL_BYTES: usize = 16 * 1024;
 
 /// The bytes of a File. `HEAD`, `Range` (one range), `If-Range` and `If-None-Match` are extensions.
@@ -32,26 +32,26 @@ const SMALL_BYTES: usize = 16 * 1024;
     get, path = "/files/{file_id}/content", tag = "Files", operation_id = "downloadFile",
     params(
         ("file_id" = String, Path),
-        ("range" = Option<String>, Header, nullable = false, description = "Extension: one range of bytes, such as `bytes=0-1023`. Others are ignored."),
-        ("if-range" = Option<String>, Header, nullable = false, description = "Extension: the `etag` that the range is of."),
+        ("range" = Option<String>, Header, nullable = false, description = "Extension: a single byte range, such as `bytes=0-1023`. Multiple or invalid ranges are ignored."),
+        ("if-range" = Option<String>, Header, nullable = false, description = "Extension: the `etag` of the File that the range refers to; with any other, the whole File is sent."),
         ("if-none-match" = Option<String>, Header, nullable = false, description = "Extension: the `etag` that the client has already."),
     ),
     responses(
-        (status = 200, description = "All of it.", content_type = "application/octet-stream", body = inline(FileBytes), headers(
+        (status = 200, description = "The whole File.", content_type = "application/octet-stream", body = inline(FileBytes), headers(
             ("content-disposition" = String, description = "The name under which to save it."),
-            ("etag" = String, description = "Extension: stays the same, as the bytes do."),
+            ("etag" = String, description = "Extension: identifies the bytes; it never changes."),
             ("accept-ranges" = String, description = "Extension: `bytes`."),
         )),
-        (status = 206, description = "Extension: the range that was asked for.", content_type = "application/octet-stream", body = inline(FileBytes), headers(
+        (status = 206, description = "Extension: the requested range.", content_type = "application/octet-stream", body = inline(FileBytes), headers(
             ("content-disposition" = String, description = "The name under which to save it."),
-            ("content-range" = String, description = "Which bytes of how many these are."),
-            ("etag" = String, description = "Stays the same, as the bytes do."),
+            ("content-range" = String, description = "The range sent, and the size of the File."),
+            ("etag" = String, description = "Identifies the bytes; it never changes."),
         )),
-        (status = 304, description = "Extension: the client has it already.", headers(("etag" = String, description = "Stays the same, as the bytes do."))),
-        (status = 400, description = "The request cannot be read.", body = ErrorBody),
+        (status = 304, description = "Extension: the client already has it (not modified).", headers(("etag" = String, description = "Identifies the bytes; it never changes."))),
+        (status = 400, description = "The request is invalid.", body = ErrorBody),
         (status = 404, description = "The File was not found.", body = ErrorBody),
         (status = 416, description = "Extension: the range is outside the File.", body = ErrorBody, headers(
-            ("content-range" = String, description = "How many bytes there are."),
+            ("content-range" = String, description = "The size of the File, as `bytes */size`."),
         )),
     )
 )]
@@ -91,30 +91,30 @@ pub async fn download_file(
         return Ok(answer.body(SizedStream::new(length, stream::empty::<Result<_, ApiError>>())));
     }
     let mut content = service.run_at_length(|it| it.read_file(asker.0, id, range)).await?;
-    // As long as nothing is sent, an object that cannot be read is an error with a status.
+    // Before anything is sent, an object that cannot be read is still an error with a status.
     let first = content.next().await.transpose()?;
     let outlet = request.conn_data::<Outlet>().cloned().ok_or(service::Error::Interrupted)?;
     Ok(answer.no_chunking(length).body(ContentBody { first, content, outlet, left: length }))
 }
 
-/// The bytes of a File, most of them sent past actix.
+/// The bytes of a File, most of which bypass actix.
 struct ContentBody {
     first: Option<Stretch>,
     content: Content,
     outlet: Outlet,
-    /// How many are still to come.
+    /// How many have not been sent yet.
     left: u64,
 }
 
 impl MessageBody for ContentBody {
     type Error = ApiError;
 
-    /// How long it is stands in the head already; actix is to count nothing, since it sees little of it.
+    /// Its length is already in the head; actix must not count bytes, since it sees few of them.
     fn size(&self) -> BodySize {
         BodySize::Stream
     }
 
-    /// An error makes actix break the connection off: the client sees that bytes are missing.
+    /// An error makes actix abort the connection: the client sees that bytes are missing.
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ApiError>>> {
         let this = self.get_mut();
         if !this.outlet.is_empty() {
@@ -133,14 +133,14 @@ impl MessageBody for ContentBody {
             Stretch::Memory(bytes) if bytes.len() <= SMALL_BYTES => Poll::Ready(Some(Ok(bytes))),
             Stretch::Memory(_) | Stretch::File(..) => {
                 this.outlet.send(stretch);
-                // The flush that follows sends it, and asks for more once it is gone.
+                // The next flush sends it, and then asks for more.
                 Poll::Pending
             }
         }
     }
 }
 
-/// A File never changes, so its id says which bytes it has.
+/// A File never changes, so its id identifies its bytes.
 fn etag(file: &File) -> String {
     format!("\"{}\"", file.id)
 }
@@ -150,8 +150,8 @@ fn has_it_already(headers: &HeaderMap, etag: &str) -> bool {
     tags.flat_map(|it| it.split(',')).map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
 }
 
-/// The range that is asked for; none where there is none, several, or one that is no byte range, and
-/// where `If-Range` is about other bytes than these: then the whole File is the answer.
+/// The requested range; `None` if there is none, several, or an invalid one, or if `If-Range` is about other bytes:
+/// then the response is the whole File.
 fn asked_range(headers: &HeaderMap, etag: &str) -> Option<ByteRange> {
     if text(headers, &IF_RANGE).is_some_and(|it| it.trim() != etag) {
         return None;

@@ -1,4 +1,4 @@
-//! Compressed bodies are refused (RFC 9110, 8.4): nothing here decodes them, and they are not what is to be stored.
+//! Rejects encoded bodies (RFC 9110, 8.4): they are not decoded, and must not be stored as they are.
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -9,10 +9,10 @@ use actix_web::{Error, ResponseError as _};
 
 use super::error::ApiError;
 
-/// The longest part of the header that the error repeats.
+/// How much of the header the error repeats, in characters.
 const MOST_CHARS: usize = 60;
 
-/// Lets only requests through whose body, if they have one, is sent as it is.
+/// Rejects requests whose body is encoded.
 pub async fn refuse<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
@@ -20,11 +20,11 @@ pub async fn refuse<B: MessageBody>(
     let coding = if request.method() == Method::POST { coding(request.headers()) } else { None };
     let Some(coding) = coding else { return Ok(next.call(request).await?.map_into_left_body()) };
     let message =
-        format!("A body with 'Content-Encoding: {coding}' is not decoded here. Send it as it is, without this header.");
+        format!("Content-Encoding '{coding}' is not supported. Send the body unencoded, without this header.");
     Ok(request.into_response(ApiError::malformed(message).error_response()).map_into_right_body())
 }
 
-/// All that has been done to the body, if something has.
+/// All codings of the body; `None` if there is none besides `identity`.
 fn coding(headers: &HeaderMap) -> Option<String> {
     let codings: Vec<_> = headers.get_all(CONTENT_ENCODING).map(|it| String::from_utf8_lossy(it.as_bytes())).collect();
     let all = codings.join(", ");

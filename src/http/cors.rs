@@ -1,5 +1,4 @@
-//! CORS (the Fetch standard, 3.2): which web pages a browser lets use the API. It protects no answer from anyone else;
-//! keys do.
+//! CORS (the Fetch standard, 3.2): which web pages a browser lets use the API. It is not access control; keys are.
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -18,14 +17,14 @@ use crate::domain::Origins;
 /// The methods of all operations.
 const METHODS: &str = "GET, HEAD, POST, DELETE";
 
-/// What a page may read beside the headers that it always may. SDKs read the first five.
+/// The headers that a page may read beside the safelisted ones. SDKs read the first five.
 const EXPOSED: &str = "x-request-id, retry-after, x-should-retry, openai-processing-ms, openai-version, \
     content-disposition, content-length, content-range, accept-ranges, etag, www-authenticate, allow";
 
-/// How long a browser may reuse the answer to a preflight, in seconds: two hours, the most that Chromium accepts.
+/// How long a browser may reuse the response to a preflight, in seconds: two hours, the most that Chromium accepts.
 const MAX_AGE: &str = "7200";
 
-/// What the answer to a request has to carry where CORS is on.
+/// The CORS headers of the response to a request, if CORS is on.
 pub struct Cors {
     /// The value of `access-control-allow-origin`, if the page that sent the request is allowed.
     allowed: Option<HeaderValue>,
@@ -34,7 +33,7 @@ pub struct Cors {
 }
 
 impl Cors {
-    /// Reads the request; nothing where CORS is off.
+    /// Reads the request; `None` if CORS is off.
     pub fn of(request: &ServiceRequest) -> Option<Self> {
         let origins = request.app_data::<Data<Origins>>()?;
         let headers = request.headers();
@@ -48,7 +47,7 @@ impl Cors {
         Some(Self { allowed, preflight: is_preflight.then(asked) })
     }
 
-    /// Adds the headers to an answer, whatever its status: a page is to see errors, too.
+    /// Adds the headers to a response of any status: pages must be able to read errors, too.
     pub fn write(&self, headers: &mut HeaderMap) {
         headers.append(VARY, HeaderValue::from_static("origin"));
         let Some(origin) = &self.allowed else { return };
@@ -66,7 +65,7 @@ impl Cors {
     }
 }
 
-/// Answers a preflight of an allowed page, which a browser sends before a request with a key. The answer is the same
+/// Answers the preflight that a browser sends for an allowed page before a request with a key. The response is the same
 /// for every path: a request to an unknown one is then sent, and the page sees its 404.
 pub async fn preflight<B: MessageBody>(
     request: ServiceRequest,

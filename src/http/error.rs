@@ -12,18 +12,20 @@ use actix_web::{HttpResponse, ResponseError};
 
 use super::answers::{ErrorBody, ErrorDetail};
 use crate::db;
-use crate::domain::BadDeclaration;
+use crate::domain::{BadDeclaration, Shown};
 use crate::service::{self, NotReady};
-use crate::telemetry::Shown;
 
-/// Seconds after which a request that was turned away may be tried again. SDKs wait for no more than 60.
+/// Seconds after which a rejected request may be retried. SDKs wait for no more than 60.
 const TRY_AGAIN_SECONDS: u16 = 1;
 
-/// A message repeats what a client sent, which may be as long as its request. So much of it is enough to find it.
+/// The maximum length of a message. It may repeat what a client sent, which may be as long as its request.
 const MOST_MESSAGE_BYTES: usize = 1024;
 
-/// The same for the name of a parameter that is not known.
+/// The same for the name of an unknown parameter.
 const MOST_PARAM_BYTES: usize = 256;
+
+/// The maximum number of a request's headers, which actix sets.
+const MOST_HEADERS: usize = 96;
 
 /// A failure as a client sees it (contract section 1.10).
 #[derive(Debug, Clone)]
@@ -59,13 +61,13 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, Some("missing_required_parameter"), Some(param), message)
     }
 
-    /// Something is there that does not belong.
+    /// An unknown parameter or field was sent.
     pub fn unknown(param: &str, known: &[&str]) -> Self {
-        let message = format!("Unknown parameter: '{}'. Known here are {}.", Shown(param), known.join(", "));
+        let message = format!("Unknown parameter: '{}'. Known parameters: {}.", Shown(param), known.join(", "));
         Self::new(StatusCode::BAD_REQUEST, Some("unknown_parameter"), Some(param), message)
     }
 
-    /// No thing of that id, whatever the text is.
+    /// No object with that id, whether or not the text is a valid id.
     pub fn no_such(what: &str, param: &str, id: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, None, Some(param), format!("No such {what} object: {}", Shown(id)))
     }
@@ -78,7 +80,7 @@ impl ApiError {
 
     /// No such operation at that path. The caller adds `allow`.
     pub fn method_not_allowed(method: &str, path: &str, allow: &str) -> Self {
-        let message = format!("Not allowed to {} on {}; its methods are {allow}.", Shown(method), Shown(path));
+        let message = format!("Method {} is not allowed on {}; allowed methods: {allow}.", Shown(method), Shown(path));
         Self::new(StatusCode::METHOD_NOT_ALLOWED, Some("method_not_supported"), None, message)
     }
 
@@ -88,14 +90,14 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, None, None, message)
     }
 
-    /// Several headers carry a key, and not the same one.
+    /// Several headers carry different keys.
     pub fn different_keys() -> Self {
         let message =
             "The headers Authorization and api-key must carry the same key if both are sent. Send it in one of them.";
         Self::new(StatusCode::UNAUTHORIZED, Some("invalid_api_key"), None, message)
     }
 
-    /// The key that was sent opens nothing. The answer repeats no character of it.
+    /// The key is unknown or revoked. The response repeats no character of it.
     pub fn wrong_key() -> Self {
         let message =
             "Incorrect API key provided. `windlass keys list` shows the names of the keys that are valid here.";
@@ -104,8 +106,7 @@ impl ApiError {
 
     /// The request's head is too large.
     pub fn head_too_large(most: usize) -> Self {
-        let message =
-            format!("The request line and the headers must not exceed {most} bytes, nor be more than 96 headers.");
+        let message = format!("The request line and headers must not exceed {most} bytes or {MOST_HEADERS} headers.");
         Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Some("headers_too_large"), None, message)
     }
 
@@ -171,9 +172,11 @@ impl From<service::Error> for ApiError {
                     "The server's store is not there, or is not the one that belongs to its database. The server's log says what to check.",
                 );
             }
-            E::Busy => return Self::unavailable("The server is doing as much as it can. Try again in a moment."),
+            E::Busy => return Self::unavailable("The server is overloaded. Retry in a moment."),
             E::BusySending => {
-                return Self::unavailable("The server is sending as much as it can. Try again in a moment.");
+                return Self::unavailable(
+                    "The server is sending as many responses as it has memory for. Retry in a moment.",
+                );
             }
             E::DiskFull => {
                 return Self::unavailable("The server's disk is full. Deleting files makes space; try again later.");
@@ -211,7 +214,7 @@ fn declared(bad: &BadDeclaration) -> (&'static str, &'static str) {
     }
 }
 
-/// A failure of ours is logged once, here, and its text goes no further.
+/// An internal error is logged once, here; its text is not sent to the client.
 fn log(error: &service::Error) {
     let mut causes = Vec::new();
     let mut cause = error.source();
@@ -222,7 +225,7 @@ fn log(error: &service::Error) {
     tracing::error!(%error, causes = causes.join(": "), "a request failed");
 }
 
-/// The beginning of a text that is too long.
+/// Truncates a text that is too long.
 fn shortened(mut text: String, most: usize) -> String {
     if text.len() > most {
         text.truncate(text.floor_char_boundary(most));
@@ -232,7 +235,7 @@ fn shortened(mut text: String, most: usize) -> String {
     text
 }
 
-/// With a capital and a full stop, as a person would read it.
+/// With a capital and a full stop.
 fn sentence(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().into_iter().flat_map(char::to_uppercase);

@@ -1,8 +1,8 @@
 //! One request and its response on a connection. Everything that handlers read of a body goes through here.
 //!
-//! actix-http drains a chunked body by itself once a handler has dropped it, and loses the connection over it
-//! (docs/upstream.md). So the body is held until its response has been produced: then actix closes the connection, says
-//! so in the response, and discards what still arrives, of which [`Activity`] bounds the bytes.
+//! actix-http drains a chunked body by itself once a handler has dropped it, and the connection gets stuck
+//! (docs/upstream.md). So the body is held until its response has been produced: then actix announces and performs the
+//! close, and discards what still arrives, up to a number of bytes that [`Activity`] enforces.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -20,6 +20,7 @@ use actix_web::{Error, HttpMessage as _};
 use bytes::Bytes;
 use futures_util::Stream;
 use pin_project_lite::pin_project;
+use tokio::task::yield_now;
 
 use super::activity::Activity;
 
@@ -38,11 +39,15 @@ pub async fn follow<B: MessageBody>(
     });
     let ended = Ended { activity, body };
     let response = next.call(request).await?;
+    if !ended.has_whole_body() {
+        // The rest may have been read already: actix parses it once the handler has been polled.
+        yield_now().await;
+    }
     ended.handled();
     Ok(response.map_body(|_, inner| Followed { inner, _ended: ended }))
 }
 
-/// Holds back `100 Continue` until the body is wanted: a client without a key need not send it at all.
+/// Holds back `100 Continue` until the body is read: a client without a key need not send it at all.
 ///
 /// # Errors
 /// None.
@@ -83,11 +88,15 @@ struct Ended {
 impl Ended {
     /// The handler has given its response.
     fn handled(&self) {
-        if let (Some(activity), Some(body)) = (&self.activity, &self.body)
-            && !body.has_ended()
+        if let Some(activity) = &self.activity
+            && !self.has_whole_body()
         {
             activity.discard_body();
         }
+    }
+
+    fn has_whole_body(&self) -> bool {
+        self.body.as_ref().is_none_or(RequestBody::has_ended)
     }
 }
 
@@ -108,13 +117,13 @@ struct Incoming {
     activity: Rc<Activity>,
     /// Whether the client waits for `100 Continue` before it sends the body.
     is_awaited: bool,
-    /// What is left of a body whose end actix does not see: it takes whatever follows a request to upgrade as one.
+    /// What is left of a body whose end actix does not detect: for it, all that follows an upgrade request is the body.
     left: Option<u64>,
     has_ended: bool,
 }
 
 impl RequestBody {
-    /// Takes the body out of a request, and puts this one in its place. Nothing if the request has none.
+    /// Replaces the body of a request with this one. `None` if the request has none.
     fn take(request: &mut ServiceRequest, activity: &Rc<Activity>) -> Option<Self> {
         let payload = request.take_payload();
         if matches!(payload, Payload::None) {
@@ -133,7 +142,7 @@ impl RequestBody {
         Some(body)
     }
 
-    /// Whether all of the body has arrived. What has is discarded.
+    /// Whether all of the body has arrived. What has arrived is discarded.
     fn has_ended(&self) -> bool {
         let mut incoming = self.0.borrow_mut();
         incoming.is_awaited = false;

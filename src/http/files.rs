@@ -28,7 +28,7 @@ const SECONDS: &str = "expires_after[seconds]";
         (status = 200, description = "The File.", body = FileBody),
         (status = 400, description = "The request is invalid or exceeds a limit.", body = ErrorBody),
         (status = 408, description = "The body stalled.", body = ErrorBody),
-        (status = 410, description = "The body took longer than an Upload may take.", body = ErrorBody),
+        (status = 410, description = "The body took longer than the lifetime of an Upload.", body = ErrorBody),
     )
 )]
 pub async fn create_file(
@@ -55,7 +55,7 @@ pub async fn create_file(
     Ok(Json(sent.finish().await?.into()))
 }
 
-/// What of a form has been read so far.
+/// The fields of a form that have been read so far.
 #[derive(Default)]
 struct SentFile {
     file: Option<(Filename, MimeType, FormIntake)>,
@@ -113,7 +113,7 @@ fn lifetime(anchor: Option<String>, seconds: Option<i64>) -> Result<Option<FileL
     get, path = "/files", tag = "Files", operation_id = "listFiles",
     params(
         ("purpose" = Option<PurposeFilterName>, Query, description = "Only Files of this purpose."),
-        ("limit" = Option<i64>, Query, description = "1 to 10,000; 10,000 if it is not given.", minimum = 1, maximum = 10_000),
+        ("limit" = Option<i64>, Query, description = "1 to 10,000; the default is 10,000.", minimum = 1, maximum = 10_000),
         ("order" = Option<OrderName>, Query, description = "By `created_at`: `asc` or `desc`, which is the default."),
         ("after" = Option<String>, Query, description = "The id of the last File of the page before."),
     ),

@@ -1,5 +1,5 @@
 //! JSON bodies, read field by field, so that an error names the field and says what would be right. Numbers are read
-//! from their text, which has every digit.
+//! from their text, so that no digit is lost.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::error::ApiError;
 use super::number::whole;
 
-/// A byte order mark, with which some programs begin every file.
+/// A byte order mark, which some programs write at the beginning of every file.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The fields of an object that have not been read yet.
@@ -121,11 +121,10 @@ fn of_kind<'b>(path: &str, value: &'b RawValue, kind: Kind, right: &str) -> Resu
     Ok(value)
 }
 
-/// The only thing that can still be wrong with a text is an escape.
+/// The only error that is still possible in a string is an escape.
 fn decoded(path: &str, text: &RawValue) -> Result<String, ApiError> {
-    serde_json::from_str(text.get()).map_err(|_| {
-        ApiError::invalid(path, format!("'{path}' is not Unicode text: it has one half of a surrogate pair."))
-    })
+    serde_json::from_str(text.get())
+        .map_err(|_| ApiError::invalid(path, format!("'{path}' is not valid Unicode: it contains a lone surrogate.")))
 }
 
 fn not_json(error: &serde_json::Error) -> ApiError {
@@ -143,7 +142,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// What a value is shows in its first character.
+    /// The first character of a value shows its kind.
     fn of(value: &RawValue) -> Self {
         match value.get().as_bytes().first() {
             Some(b'n') => Self::Null,

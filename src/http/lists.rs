@@ -1,5 +1,5 @@
-//! Lists on their way out. A short one is an answer like any other; a long one is written while the client reads it, and
-//! broken off where the ledger fails in between: it never ends as if it were whole.
+//! List responses. A short one is sent like any other response; a long one is written as the client reads it, and
+//! aborted if the ledger fails in between: it never ends as if it were complete.
 
 use std::future::ready;
 
@@ -16,10 +16,10 @@ use super::error::ApiError;
 use crate::domain::{File, Part, Upload};
 use crate::service::{Batch, List, Listed, Service};
 
-/// What is given to the connection at once.
+/// How much is passed to the connection at once.
 const PIECE_BYTES: usize = 32 * 1024;
 
-/// What stands in a list.
+/// An entry of a list.
 pub trait Entry: Serialize + Sized {
     /// What it is made from.
     type From: Listed + Into<Self>;
@@ -52,7 +52,7 @@ impl Entry for PartBody {
     }
 }
 
-/// Answers with a list, of which the first batch is there.
+/// Responds with a list whose first batch has been read.
 ///
 /// # Errors
 /// When it cannot be written as JSON, which is a bug.
@@ -76,7 +76,7 @@ pub fn answer<E: Entry + 'static>(
     let batches = stream::once(ready(Ok(first))).chain(rest);
     let mut answer = answer.body(BodyStream::new(batches.map_ok(pieces).try_flatten().boxed_local()));
     if request.version() < Version::HTTP_11 {
-        // Such a client knows no chunks: the end of the connection is the end of the list.
+        // HTTP/1.0 has no chunked encoding: the end of the connection is the end of the list.
         answer.head_mut().no_chunking(true);
         answer.head_mut().set_connection_type(ConnectionType::Close);
     }
@@ -102,14 +102,14 @@ fn pieces(mut batch: Bytes) -> impl Stream<Item = Result<Bytes, ApiError>> {
     stream::iter(std::iter::from_fn(next))
 }
 
-/// The text of a list, as far as it has been written.
+/// The JSON text of a list, as far as it has been written.
 #[derive(Default)]
 struct Text {
     first_id: Option<String>,
     last_id: Option<String>,
 }
 
-/// What stands at the end of a list.
+/// The fields at the end of a list.
 #[derive(Serialize)]
 struct End<'t> {
     first_id: Option<&'t str>,
@@ -118,7 +118,7 @@ struct End<'t> {
 }
 
 impl Text {
-    /// Writes the next entries; with the last of them, the end.
+    /// Writes the next entries, and after the last of them the end.
     fn add<E: Entry>(&mut self, batch: Batch<E::From>) -> Result<Bytes, ApiError> {
         let mut text = Vec::new();
         if self.last_id.is_none() {
@@ -137,7 +137,7 @@ impl Text {
             let (first_id, last_id) = (self.first_id.as_deref(), self.last_id.as_deref());
             let end = End { first_id, last_id, has_more: batch.has_more };
             let end = serde_json::to_vec(&end).map_err(|_| ApiError::internal())?;
-            // The end's fields stand in the object that has begun.
+            // These fields belong to the object that has been opened.
             text.extend_from_slice(b"],");
             text.extend_from_slice(&end[1..]);
         }

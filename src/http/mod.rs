@@ -21,12 +21,14 @@ mod json;
 mod lists;
 mod number;
 mod openapi;
+mod output;
 mod query;
 mod refusal;
 mod requests;
 mod resource;
 mod stamp;
 mod trailing_slash;
+mod unread;
 mod uploads;
 
 use std::io::ErrorKind;
@@ -38,6 +40,7 @@ use actix_http::{Extensions, HttpService, KeepAlive, Protocol};
 use actix_server::Server;
 use actix_service::{Service as _, ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::dev::AppConfig;
+use actix_web::http::Method;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App, HttpRequest, HttpResponse};
@@ -53,8 +56,8 @@ use self::resource::at;
 use crate::domain::Origins;
 use crate::service::Service;
 
-/// Where the operations are mounted: OpenAI's prefix, and the new and the old one of Azure's clients, which send an
-/// `api-version` that is ignored. A prefix of another one stands after it.
+/// The prefixes of the operations: OpenAI's, and the new and the old one of Azure's clients, whose `api-version` is
+/// ignored. A prefix that another one begins with comes after it.
 pub const PREFIXES: [&str; 3] = ["/v1", "/openai/v1", "/openai"];
 
 fn routes(config: &mut ServiceConfig, cors_origins: Option<Data<Origins>>) {
@@ -86,8 +89,8 @@ fn operations(config: &mut ServiceConfig) {
         .service(at("/files/{id}/content").get(content::download_file));
 }
 
-/// Serves until told to stop; then takes no new connection, and gives those that are open
-/// `patience` to come to their end. Web pages of `cors_origins` may use it.
+/// Serves until told to stop; then accepts no new connections, and gives those that are open `patience` to finish. Web
+/// pages of `cors_origins` may use it.
 ///
 /// # Errors
 /// When the listener cannot be used.
@@ -102,18 +105,20 @@ pub async fn serve(
     let address = listener.local_addr()?;
     let server = Server::build();
     let stopping = server.graceful_shutdown_signal();
-    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    let workers = limits.workers(std::thread::available_parallelism().map_or(2, usize::from));
     let limits = limits.for_worker(workers);
     let accepted = limits.accepted();
     let cors_origins = cors_origins.map(Data::new);
+    let document = Data::new(openapi::Rendered::of(service.limits())?);
     let connections = move || {
         let (service, stopping, limits) = (service.clone(), stopping.clone(), limits.clone());
         let cors_origins = cors_origins.clone();
         let app = App::new()
             .app_data(Data::new(service))
+            .app_data(document.clone())
             .wrap(from_fn(cors::preflight))
             .wrap_fn(|request, next| next.call(trailing_slash::removed(request)))
-            // The last is the first to see a request.
+            // The last middleware is the first to see a request.
             .wrap(from_fn(stamp::stamp))
             .wrap(from_fn(exchange::follow))
             .configure(|config| routes(config, cors_origins));
@@ -138,11 +143,11 @@ pub async fn serve(
         let send_timeout = limits.send_timeout;
         let connections = Connections::new(limits);
         fn_service(move |socket: TcpStream| {
-            let place = connections.admit();
+            let peer = socket.peer_addr().ok();
+            let place = connections.admit(socket);
             async move {
-                let peer = socket.peer_addr().ok();
                 let place = place.ok_or(DispatchError::Io(ErrorKind::ConnectionAborted.into()))?;
-                Ok::<_, DispatchError>((Connection::new(socket, place, send_timeout), Protocol::Http1, peer))
+                Ok::<_, DispatchError>((Connection::new(place, send_timeout), Protocol::Http1, peer))
             }
         })
         .and_then(http)
@@ -160,5 +165,9 @@ pub async fn serve(
 }
 
 async fn no_such_path(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    // It asks whether the server is there (RFC 9110, section 9.3.7).
+    if request.method() == Method::OPTIONS && request.path() == "*" {
+        return Ok(HttpResponse::NoContent().finish());
+    }
     Err(ApiError::no_such_path(request.method().as_str(), request.path()))
 }

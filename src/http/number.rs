@@ -1,18 +1,18 @@
 //! Whole numbers as JSON writes them: `5`, `5.0` and `50e-1` are the same number (JSON Schema's `integer`). They are
 //! read from their digits, since a float cannot hold all of them.
 
-use crate::telemetry::Shown;
+use crate::domain::Shown;
 
-/// A text that is no whole number of 64 bits.
+/// A text that is not a 64-bit whole number.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotWhole {
-    /// It has digits after the point that count.
+    /// It has a fractional part.
     #[error("must be a whole number, but was {}", Shown(.0))]
     Fraction(String),
     /// It is a whole number, and too large.
     #[error("must be a whole number from -2^63 to 2^63-1, but was {}", Shown(.0))]
     TooLarge(String),
-    /// It is something else.
+    /// It is not a number.
     #[error("must be a whole number, but was '{}'", Shown(.0))]
     NotANumber(String),
 }
@@ -39,7 +39,7 @@ pub fn whole(text: &str) -> Result<i64, NotWhole> {
     format!("{sign}{digits}{}", "0".repeat(zeros)).parse().map_err(|_| too_large())
 }
 
-/// Of 2^63.
+/// The number of digits of 2^63.
 const MOST_DIGITS: usize = 19;
 
 /// A number as its digits, which neither begin nor end with a zero, times a power of ten.
@@ -69,7 +69,7 @@ impl<'t> Decimal<'t> {
     }
 }
 
-/// One that is too long for 64 bits is as good as infinite: no body has digits enough to make up for it.
+/// An exponent that does not fit into 64 bits is saturated: no body has enough digits to make up for it.
 fn read_exponent(text: &str) -> Option<i64> {
     let (is_negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),

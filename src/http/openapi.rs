@@ -2,7 +2,9 @@
 //! what depends on the settings, is added here.
 
 use actix_web::HttpResponse;
+use actix_web::http::header::ContentType;
 use actix_web::web::Data;
+use bytes::Bytes;
 use utoipa::OpenApi;
 use utoipa::openapi::encoding::Encoding;
 use utoipa::openapi::path::{Operation, ParameterStyle, PathItem};
@@ -14,7 +16,6 @@ use utoipa::openapi::{
 use super::requests::{OrderName, PurposeFilterName};
 use super::{content, files, uploads};
 use crate::domain::Limits;
-use crate::service::Service;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -49,7 +50,7 @@ struct Common {
 }
 
 const COMMON: [Common; 5] = [
-    Common { status: "400", name: "BadRequest", description: "The request cannot be read.", header: None },
+    Common { status: "400", name: "BadRequest", description: "The request is invalid.", header: None },
     Common {
         status: "401",
         name: "Unauthorized",
@@ -65,14 +66,14 @@ const COMMON: [Common; 5] = [
     Common {
         status: "500",
         name: "InternalError",
-        description: "An error of the server; its log has the details.",
+        description: "Internal error; the server log has the details.",
         header: None,
     },
     Common {
         status: "503",
         name: "Unavailable",
-        description: "The server cannot reach its storage, or has no memory or disk space left. Repeat the request.",
-        header: Some(("retry-after", "Seconds until the request should be repeated.")),
+        description: "The server cannot reach its storage, or has no memory or disk space left. Retry the request.",
+        header: Some(("retry-after", "Seconds until the request should be retried.")),
     },
 ];
 
@@ -99,9 +100,22 @@ pub fn document(limits: &Limits) -> utoipa::openapi::OpenApi {
     document
 }
 
+/// The document in JSON, rendered once.
+pub struct Rendered(Bytes);
+
+impl Rendered {
+    /// Renders it.
+    ///
+    /// # Errors
+    /// None in practice: every value in it has a form in JSON.
+    pub fn of(limits: &Limits) -> serde_json::Result<Self> {
+        Ok(Self(serde_json::to_vec(&document(limits))?.into()))
+    }
+}
+
 /// Serves the document.
-pub async fn serve(service: Data<Service>) -> HttpResponse {
-    HttpResponse::Ok().json(document(service.limits()))
+pub async fn serve(document: Data<Rendered>) -> HttpResponse {
+    HttpResponse::Ok().content_type(ContentType::json()).body(document.0.clone())
 }
 
 fn header(description: &str) -> Header {
@@ -123,7 +137,7 @@ fn add_request_id(response: &mut Response) {
     response.headers.insert("x-request-id".to_owned(), RefOr::Ref(Ref::new("#/components/headers/RequestId")));
 }
 
-/// The schemas' bounds that derives cannot express.
+/// Adds the constraints that the derived schemas cannot express.
 fn bound(components: &mut Components, limits: &Limits) {
     if let Some(RefOr::T(Schema::Object(bytes))) = property(components, "CreateUploadRequest", "bytes") {
         bytes.maximum = Some(limits.upload_bytes.get().into());
@@ -140,11 +154,11 @@ fn property<'c>(components: &'c mut Components, schema: &str, name: &str) -> Opt
     }
 }
 
-/// `HEAD` as `GET`, but for the body and the ranges, which only `GET` has (RFC 9110, 14.2).
+/// Documents `HEAD` like `GET`, except for the body and the ranges, which only `GET` has (RFC 9110, 14.2).
 fn head(get: &Operation) -> Operation {
     let mut head = get.clone();
     head.operation_id = head.operation_id.map(|it| format!("{it}Head"));
-    head.summary = Some("Extension: the headers of what `GET` would answer.".to_owned());
+    head.summary = Some("Extension: the headers of the response to `GET`.".to_owned());
     head.description = None;
     head.extensions.get_or_insert_default().insert("x-windlass-extension".to_owned(), true.into());
     if let Some(parameters) = &mut head.parameters {
@@ -162,7 +176,7 @@ fn head(get: &Operation) -> Operation {
     head
 }
 
-/// Adds what every operation has.
+/// Adds what every operation has in common.
 fn complete(path: &mut PathItem) {
     for operation in [&mut path.get, &mut path.post, &mut path.delete, &mut path.head].into_iter().flatten() {
         for common in &COMMON {
@@ -177,7 +191,7 @@ fn complete(path: &mut PathItem) {
     }
 }
 
-/// A form has its objects as fields with names such as `expires_after[seconds]`.
+/// In a form, the members of an object are fields with names such as `expires_after[seconds]`.
 fn put_in_brackets(form: &mut Operation, object: &str) {
     if let Some(RefOr::T(body)) = &mut form.request_body
         && let Some(RefOr::T(content)) = body.content.get_mut("multipart/form-data")

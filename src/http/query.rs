@@ -9,8 +9,7 @@ use url::form_urlencoded;
 
 use super::error::ApiError;
 use super::number::whole;
-use crate::domain::{Order, PageLimit, PageRequest, PurposeFilter};
-use crate::telemetry::Shown;
+use crate::domain::{Order, PageLimit, PageRequest, PurposeFilter, Shown};
 
 /// The parameters of a query string that have a value.
 pub struct Query(Vec<(String, String)>);
@@ -27,7 +26,7 @@ impl Query {
         let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
         match (values.next(), values.next()) {
             (value, None) => Ok(value),
-            (_, Some(_)) => Err(ApiError::invalid(name, format!("'{name}' is given twice; give it once."))),
+            (_, Some(_)) => Err(ApiError::invalid(name, format!("'{name}' is given more than once."))),
         }
     }
 
@@ -43,7 +42,7 @@ impl Query {
         })
     }
 
-    /// `after`. A text that is no id at all is in no list either.
+    /// `after`. A text that is not an id is treated like an unknown id.
     pub fn after<Id: FromStr>(&self) -> Result<Option<Id>, ApiError> {
         self.get("after")?.map(|text| text.parse().map_err(|_| no_such_cursor(text))).transpose()
     }

@@ -1,5 +1,5 @@
-//! Responses to requests that never became one: a head that is malformed, too large or too slow. They have the shape
-//! and the headers of every other error, and close the connection.
+//! Error responses to requests that reach no handler: their head is malformed, too large or too slow. They have the
+//! format and the headers of every other error, and close the connection.
 
 use std::time::Instant;
 

@@ -4,8 +4,9 @@ use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::json::Fields;
-use crate::domain::{BadPartOrder, ByteCount, Declaration, FileId, FileLifetime, Md5, PartId, PartOrder, UploadId};
-use crate::telemetry::Shown;
+use crate::domain::{
+    BadPartOrder, ByteCount, Declaration, FileId, FileLifetime, Md5, PartId, PartOrder, Shown, UploadId,
+};
 
 /// `POST /uploads`.
 #[derive(Debug, ToSchema)]
@@ -13,7 +14,7 @@ use crate::telemetry::Shown;
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the fields are the documented shape; `declaration` reads them one by one")]
 pub struct CreateUploadBody {
-    /// The name of the file: 1 to 512 characters, no control characters. For `batch` and `fine-tune` it ends in `.jsonl`.
+    /// The file's name: 1 to 512 characters, no control characters; for `batch` and `fine-tune` it ends in `.jsonl`.
     #[schema(min_length = 1, max_length = 512, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     filename: String,
     /// What the file is for.
@@ -24,7 +25,7 @@ pub struct CreateUploadBody {
     /// The file's MIME type. For `assistants` and `vision` it must be one that the purpose supports.
     #[schema(min_length = 1, max_length = 255, pattern = "^[ -~]*[!-~][ -~]*$")]
     mime_type: String,
-    /// When the finished file goes by itself.
+    /// When the finished file expires.
     expires_after: Option<FileExpirationAfter>,
 }
 
@@ -56,12 +57,12 @@ impl CreateUploadBody {
     }
 }
 
-/// When a file goes by itself.
+/// When a file expires.
 #[derive(Debug, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the fields are the documented shape; `lifetime` reads them one by one")]
 pub struct FileExpirationAfter {
-    /// From when the seconds count.
+    /// The moment from which the seconds count.
     anchor: Anchor,
     /// For how long: one hour to thirty days.
     #[schema(minimum = 3600, maximum = 2_592_000)]
@@ -132,7 +133,7 @@ pub struct CreateFileForm {
     file: Vec<u8>,
     /// What the file is for.
     purpose: PurposeName,
-    /// When the file goes by itself: the two fields `expires_after[anchor]` and `expires_after[seconds]`.
+    /// When the file expires: the two fields `expires_after[anchor]` and `expires_after[seconds]`.
     #[schema(nullable = false)]
     expires_after: Option<FileExpirationAfter>,
 }
@@ -145,7 +146,7 @@ pub struct CreateFileForm {
 pub struct CompleteUploadBody {
     /// The ids of the parts, in the order of the file: up to 10,000, and none for a file of no bytes.
     part_ids: Vec<PartIdText>,
-    /// The MD5 of the whole file, as 32 hexadecimal digits or in base64; it is checked before completion. An empty one counts as none.
+    /// The MD5 of the whole file, in hexadecimal or base64; it is checked before completion. An empty one is ignored.
     #[schema(pattern = "^([0-9A-Fa-f]{32}|[0-9A-Za-z+/]{21}[AQgw]==)?$")]
     md5: Option<String>,
 }
@@ -195,8 +196,8 @@ pub enum OrderName {
     Desc,
 }
 
-/// The purposes that the list of Files can be filtered by: those that a client may give, and those of files that
-/// OpenAI's own services make, of which there are none here.
+/// The purposes that the list of Files can be filtered by: those that a client may give, and those of files that only
+/// OpenAI's own services create, which do not exist here.
 #[derive(Debug, ToSchema)]
 #[schema(as = FilePurposeFilter, rename_all = "snake_case")]
 #[expect(dead_code, reason = "only its names are used")]
@@ -214,7 +215,7 @@ pub enum PurposeFilterName {
     Evals,
 }
 
-/// The id in a path; an unreadable one names nothing.
+/// The id in a path; a malformed one is treated like an unknown one.
 pub fn upload_id(text: &str) -> Result<UploadId, ApiError> {
     text.parse().map_err(|_| ApiError::no_such("Upload", "upload_id", text))
 }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::cors::Cors;
 use super::error::ApiError;
-use crate::telemetry::Shown;
+use crate::domain::Shown;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const VERSION: HeaderName = HeaderName::from_static("openai-version");

@@ -1,4 +1,4 @@
-//! One slash at the end of a path changes nothing. More than one, or an empty segment within, is another path.
+//! Ignores one slash at the end of a path. More than one, or an empty segment within, is a different path.
 
 use actix_web::dev::ServiceRequest;
 use actix_web::http::Uri;
@@ -12,7 +12,7 @@ pub fn removed(mut request: ServiceRequest) -> ServiceRequest {
     request
 }
 
-/// Nothing where there is no slash to remove.
+/// `None` if there is no slash to remove.
 fn without_slash(uri: &Uri) -> Option<Uri> {
     let path = uri.path().strip_suffix('/').filter(|it| !it.is_empty() && !it.ends_with('/'))?;
     let shorter = uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));

@@ -37,7 +37,7 @@ pub async fn create_upload(service: Data<Service>, asker: Asker, body: Payload) 
     get, path = "/uploads", tag = "Uploads", operation_id = "listUploads",
     extensions(("x-windlass-extension" = json!(true))),
     params(
-        ("limit" = Option<i64>, Query, description = "1 to 10,000; 10,000 if it is not given.", minimum = 1, maximum = 10_000),
+        ("limit" = Option<i64>, Query, description = "1 to 10,000; the default is 10,000.", minimum = 1, maximum = 10_000),
         ("order" = Option<OrderName>, Query, description = "By `created_at`: `asc` or `desc`, which is the default."),
         ("after" = Option<String>, Query, description = "The id of the last Upload of the page before."),
     ),
@@ -57,7 +57,7 @@ pub async fn list_uploads(
     lists::answer::<UploadBody>(&request, &service, uploads)
 }
 
-/// Extension: an Upload as it stands.
+/// Extension: an Upload in its current state.
 #[utoipa::path(
     get, path = "/uploads/{upload_id}", tag = "Uploads", operation_id = "retrieveUpload",
     extensions(("x-windlass-extension" = json!(true))),
@@ -77,13 +77,13 @@ pub async fn retrieve_upload(
     Ok(Json(upload.into()))
 }
 
-/// Extension: the parts that have arrived, the oldest first. A client that crashed resumes from here.
+/// Extension: the parts that have arrived, the oldest first. A client that crashed can resume from them.
 #[utoipa::path(
     get, path = "/uploads/{upload_id}/parts", tag = "Uploads", operation_id = "listUploadParts",
     extensions(("x-windlass-extension" = json!(true))),
     params(
         ("upload_id" = String, Path),
-        ("limit" = Option<i64>, Query, description = "1 to 10,000; 10,000 if it is not given.", minimum = 1, maximum = 10_000),
+        ("limit" = Option<i64>, Query, description = "1 to 10,000; the default is 10,000.", minimum = 1, maximum = 10_000),
         ("after" = Option<String>, Query, description = "The id of the last part of the page before."),
     ),
     responses(
@@ -155,7 +155,7 @@ async fn receive(intake: &mut Intake, request: &HttpRequest, body: Payload, limi
     Ok(())
 }
 
-/// Makes the listed parts into a File. Repeated in the same words it gives the same File.
+/// Makes the listed parts into a File. Repeating the same request returns the same File.
 #[utoipa::path(
     post, path = "/uploads/{upload_id}/complete", tag = "Uploads", operation_id = "completeUpload",
     params(("upload_id" = String, Path)),
@@ -177,13 +177,13 @@ pub async fn complete_upload(
     let id = upload_id(&id)?;
     let SmallBody { bytes, memory: _memory } = read_small(body, &service, asker.0).await?;
     let (order, md5) = CompleteUploadBody::parse(&bytes)?;
-    // What the list of parts became takes about as much memory as its text did.
+    // The parsed list of parts, for which the memory stays reserved, takes about as much as its text.
     drop(bytes);
     let upload = service.complete_upload(asker.0, id, order, md5).await?;
     Ok(Json(upload.into()))
 }
 
-/// Gives an Upload up. A body, if there is one, is not looked at.
+/// Cancels an Upload. A body, if there is one, is ignored.
 #[utoipa::path(
     post, path = "/uploads/{upload_id}/cancel", tag = "Uploads", operation_id = "cancelUpload",
     params(("upload_id" = String, Path)),
@@ -204,7 +204,7 @@ pub async fn cancel_upload(
     Ok(Json(upload.into()))
 }
 
-/// What the body says it has, if it does; an HTTP library that let it through has checked its form.
+/// The length that the body declares, if it does; the HTTP library has validated it.
 pub fn content_length(request: &HttpRequest) -> Option<u64> {
     request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

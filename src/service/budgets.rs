@@ -1,6 +1,5 @@
-//! Memory that clients make the service hold is counted: what of a body is read as a whole, in the budget of all
-//! bodies; what of an answer is ready before the client takes it, in a budget of its own. Who finds none waits, and is
-//! then turned away.
+//! Memory budgets: bodies that are read as a whole count in the budget of all bodies, responses that clients have not
+//! read yet in a budget of their own. A request that finds no memory waits, and is then rejected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +11,8 @@ use super::memory_budget::Reserved;
 use super::{Error, Result, Service};
 use crate::domain::{Limits, ProjectId};
 
-/// How many bodies that are read as a whole wait for memory. More are turned away at once: the connection of a body that
-/// waits has read some hundred KiB of it.
+/// How many bodies that are read as a whole may wait for memory. Further ones are rejected at once: the connection of a
+/// waiting body has already read some hundred KiB of it.
 pub(super) const MOST_WAITING: usize = 64;
 
 /// Memory of a body that is read as a whole.
@@ -23,7 +22,7 @@ pub struct BodyMemory {
 }
 
 impl BodyMemory {
-    /// Reserves so many bytes in all. The first few are not counted, so that a small body does not wait behind large ones.
+    /// Grows to `bytes` in all. The first 8 KiB are not counted, so that a small body does not wait behind large ones.
     ///
     /// # Errors
     /// [`Error::Busy`] when there is no memory for too long, or too many wait for it.
@@ -38,12 +37,12 @@ impl BodyMemory {
 }
 
 impl Service {
-    /// Memory for a body of a project that is read as a whole: none yet.
+    /// Begins the reservation for a body that is read as a whole.
     pub fn body_memory(&self, project: ProjectId) -> BodyMemory {
         BodyMemory { held: self.memory.nothing_for(project), waiting: Arc::clone(&self.waiting_bodies) }
     }
 
-    /// Sets memory aside for an answer that is sent as the client takes it.
+    /// Reserves memory for a response that is sent as the client reads it.
     ///
     /// # Errors
     /// [`Error::BusySending`] when there is none for too long.
@@ -52,13 +51,13 @@ impl Service {
         reserve(&self.sending, kib, self.limits.buffer_wait).await?.ok_or(Error::BusySending)
     }
 
-    /// The same where there is some at once.
+    /// The same, without waiting.
     pub(super) fn try_reserve_to_send(&self, kib: u32) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.sending).try_acquire_many_owned(kib).ok()
     }
 }
 
-/// Takes from a budget; nothing where there is not enough in time.
+/// Takes from a budget; `None` if there is not enough in time.
 async fn reserve(budget: &Arc<Semaphore>, kib: u32, wait: Duration) -> Result<Option<OwnedSemaphorePermit>> {
     let taken = timeout(wait, Arc::clone(budget).acquire_many_owned(kib)).await;
     taken.ok().transpose().map_err(|_| Error::Interrupted)

@@ -1,7 +1,7 @@
-//! Completion: an Upload becomes a File, by one transaction, with its MD5 checked before if there is one.
+//! Completion: an Upload becomes a File in one transaction, after its MD5 has been checked if there is one.
 //!
-//! What many requests of one project could keep from others is done in turns (`service/turns.rs`). A turn is waited for
-//! where the request is: one whose client has gone away waits no longer.
+//! Work with which one project could starve others is done in turns (`service/turns.rs`). A turn is awaited by the
+//! handler, so a request whose client has disconnected stops waiting.
 
 use std::io;
 use std::sync::Arc;
@@ -16,25 +16,25 @@ use crate::domain::{
     in_order,
 };
 
-/// A list of more Parts than that takes the ledger and the service long enough to be worth a turn of its own.
+/// Completing a list of more Parts than this takes long enough to need a turn.
 const LONG_LIST: usize = 1000;
 
-/// More bytes than that are not read again beside any number of others.
+/// Reading back more bytes than this needs a turn.
 const READ_AT_ONCE_BYTES: u64 = 1024 * 1024;
 
 /// What is known of a file's MD5 without reading it.
 enum Known {
-    /// The same was asked, and done, before.
+    /// The same completion was done before.
     Completed(Upload),
-    /// The MD5 under way, and the Parts that it goes on with.
+    /// The MD5 of the first Parts, and the Parts that remain to be read.
     UpTo(Md5Digest, Vec<Part>),
 }
 
 impl Service {
-    /// Makes the listed Parts, in this order, into the File that was declared. Asked again in the
-    /// same words it gives the same File. It moves no byte, and reads them only to check an `md5` or
-    /// JSON lines.
-    /// To be called from anywhere: the work is done on the service's runtime.
+    /// Makes the listed Parts, in this order, into the File that was declared. Repeating the same request returns the
+    /// same File. It moves no bytes, and reads them only to check an `md5` or JSON lines.
+    ///
+    /// It can be called from any runtime: the work is done on the service's.
     ///
     /// # Errors
     /// When the Upload has ended otherwise, or the Parts do not fit; nothing has changed then.
@@ -47,7 +47,7 @@ impl Service {
     ) -> Result<Upload> {
         self.check_store()?;
         let order = Arc::new(order);
-        // Before the lock: reading takes as long as it takes. Stored parts do not change meanwhile.
+        // Before the lock, since reading may take long. Stored Parts do not change meanwhile.
         if let Some(claimed) = md5
             && let Some(completed) = self.check_md5(project, id, &order, claimed).await?
         {
@@ -86,8 +86,8 @@ impl Service {
         Ok(if is_long(order) { Some(self.in_turn(&self.turns.long_lists, project).await?) } else { None })
     }
 
-    /// The Parts of a long list, before the Upload's row is locked: what does not fit fails without a transaction. The
-    /// stored Parts of a pending Upload stay as they are. Nothing where it has ended, which the transaction tells.
+    /// The Parts of a long list, before the Upload's row is locked: a list that does not fit fails without a
+    /// transaction. The stored Parts of a pending Upload do not change. `None` if it has ended.
     async fn list_ahead(&self, project: ProjectId, id: UploadId, order: &PartOrder) -> Result<Option<Vec<Part>>> {
         let Some(upload) = self.find_pending(project, id).await? else { return Ok(None) };
         let stored = self.patiently(parts::list_stored(&self.db, id)).await?;
@@ -116,7 +116,7 @@ impl Service {
         CrashPoint::UploadLocked.passed();
         if let UploadStatus::Completed(_) = upload.status {
             let manifest = files::find_manifest(&mut tx, id.file()).await?;
-            // That of a File which was deleted before ledgers kept it in the File's row may be gone.
+            // The manifest of a File that was deleted before ledgers kept it in the File's row may be missing.
             let known = !manifest.is_empty() || upload.declaration.bytes == ByteCount::ZERO;
             return if known && manifest == order.ids() { Ok(upload) } else { Err(Error::CompletedOtherwise(id)) };
         }
@@ -126,8 +126,8 @@ impl Service {
         Ok(completed)
     }
 
-    /// What a completion does under the Upload's row lock: the File, and all that ends with it. `listed` are its Parts,
-    /// if they are known already.
+    /// What a completion does while it holds the Upload's row lock: it creates the File and ends the Upload. `listed`
+    /// are its Parts, if they are already known.
     pub(super) async fn assemble(
         &self,
         tx: &mut Tx,
@@ -147,8 +147,8 @@ impl Service {
         Ok(Upload { status: UploadStatus::Completed(Some(file)), ..assembly.upload().clone() })
     }
 
-    /// Holds the MD5 of the listed Parts in their order against the client's. Gives the Upload where the same was
-    /// asked, and done, before.
+    /// Compares the MD5 of the listed Parts, in their order, with the client's. Returns the Upload if the same
+    /// completion was done before.
     async fn check_md5(
         &self,
         project: ProjectId,
@@ -158,8 +158,8 @@ impl Service {
     ) -> Result<Option<Upload>> {
         match self.compare_md5(project, id, order, claimed).await {
             Err(error) => {
-                // What was given up meanwhile, or became a File that is gone, has lost its Parts: then
-                // that is the reason.
+                // An Upload that was cancelled or expired meanwhile, or whose File was deleted, has lost its Parts:
+                // report that as the reason.
                 let upload = not_given_up(self.run(|it| it.get_upload(project, id)).await?)?;
                 let is_gone = matches!(upload.status, UploadStatus::Completed(None));
                 Err(if is_gone { Error::CompletedOtherwise(id) } else { error })
@@ -187,7 +187,7 @@ impl Service {
         if !unread.is_empty() {
             let bytes: u64 = unread.iter().map(|part| part.bytes.get()).sum();
             let is_much = bytes > READ_AT_ONCE_BYTES;
-            // However long others of the project take: each of them may be as large as a file can be.
+            // Without a timeout: each read-back may be of a file of the maximum size.
             let turn = if is_much { Some(self.turns.read_backs.take(project).await) } else { None };
             let read = async move |it: Self| {
                 let _turn = turn;
@@ -210,7 +210,7 @@ impl Service {
         Ok(Known::UpTo(digest, parts.split_off(covered)))
     }
 
-    /// Whether the same was asked, and done, before.
+    /// Whether the same completion was done before.
     async fn was_completed_so(&self, upload: &Upload, order: &PartOrder, claimed: Md5) -> Result<bool> {
         let UploadStatus::Completed(Some(File { md5: Some(md5), .. })) = &upload.status else { return Ok(false) };
         Ok(*md5 == claimed && files::find_manifest(&self.db, upload.id.file()).await? == order.ids())
@@ -221,7 +221,7 @@ impl Service {
         while let Some(stretch) = stretches.next().await {
             let stretch = stretch?;
             let _turn = self.turns.checksums.take(project).await;
-            // Hashing a megabyte takes milliseconds: not on a thread that others wait for.
+            // Hashing a megabyte takes milliseconds, during which it would block a thread of the runtime.
             let hashed = tokio::task::spawn_blocking(move || stretch.look(|seen| digest.update(seen)).map(|()| digest));
             digest = hashed.await.map_err(io::Error::other).flatten().map_err(|_| Error::Interrupted)?;
         }

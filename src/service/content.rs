@@ -1,6 +1,6 @@
-//! The way of a byte out: the manifest's Parts in order, in bounded pieces, the next one read from while the
-//! last is sent; what the system keeps of a file is read in the moment in which it is sent. A Part whose bytes are
-//! missing or damaged breaks the stream off: a File never ends as if it were whole when it is not.
+//! The read path: the manifest's Parts in order, in bounded pieces, the next one being read while the last is sent;
+//! what is in the page cache is read only when it is sent. A Part whose bytes are missing or damaged aborts the stream:
+//! a File never ends as if it were complete when it is not.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -19,10 +19,10 @@ use crate::blobs::{self, BlobKey, Blobs, CHUNK_KIB, Chunk, Chunks, FileReader, R
 use crate::db::{contents, files};
 use crate::domain::{Crc64, File, FileId, Part, PartId, ProjectId};
 
-/// So much is not counted, and waits for nothing: it is little more than what every connection takes.
+/// Responses up to this size are not counted and never wait: it is little more than what every connection takes.
 const FREE_BYTES: u64 = 64 * 1024;
 
-/// A stretch of a File that a client may ask for, before the File's size is known (RFC 9110, 14.1.2).
+/// A range of a File that a client may request, before the File's size is known (RFC 9110, 14.1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ByteRange {
     /// From an offset to the end, or up to and including another one.
@@ -32,7 +32,7 @@ pub enum ByteRange {
 }
 
 impl ByteRange {
-    /// The stretch in a file of so many bytes; none if it is outside.
+    /// The range within a file of so many bytes; `None` if it is outside.
     pub fn within(self, size: u64) -> Option<Range<u64>> {
         let range = match self {
             Self::From(first, last) => first..last.map_or(size, |last| last.saturating_add(1).min(size)),
@@ -42,26 +42,26 @@ impl ByteRange {
     }
 }
 
-/// Bytes of a File on their way out.
+/// Bytes of a File being sent.
 pub struct Content {
-    /// Where a disk is waited for.
+    /// The runtime that waits for disks.
     runtime: Handle,
-    /// The next one is being read already.
+    /// The next one is already being read.
     pieces: mpsc::Receiver<Piece>,
     piece: Option<Piece>,
-    /// Of the bytes of a Part that have passed.
+    /// Of the bytes of a Part so far.
     crc64: Crc64,
-    /// The memory of what was read and is not sent yet, as far as it is not the shared memory of all readers.
+    /// The memory for a chunk that was read and not sent yet; further chunks count in the memory of all readers.
     _memory: Option<OwnedSemaphorePermit>,
 }
 
 impl Content {
-    /// The next bytes. An error is the last thing that comes.
+    /// The next bytes. An error is the last item.
     pub async fn next(&mut self) -> Option<Result<Stretch>> {
         future::poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// The same as a step of a future. What has to come from a disk is waited for elsewhere.
+    /// The same as a step of a future. Another thread waits for the disk.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Stretch>>> {
         loop {
             if let Some(piece) = self.piece.as_mut().filter(|it| !it.range.is_empty()) {
@@ -81,11 +81,11 @@ impl Content {
 }
 
 impl Service {
-    /// Reads a stretch of a File.
+    /// Reads a range of a File.
     ///
     /// # Errors
-    /// [`Error::NoSuchFile`], or [`Error::BusySending`] where too much memory is held by clients that do not read;
-    /// failures of the store come in the stream.
+    /// [`Error::NoSuchFile`], or [`Error::BusySending`] if slow clients hold too much memory; failures of the store
+    /// come in the stream.
     pub async fn read_file(self, project: ProjectId, id: FileId, range: Range<u64>) -> Result<Content> {
         let found = self.patiently(files::find(&self.db, project, id)).await?;
         let file: File = found.ok_or(Error::NoSuchFile(id))?;
@@ -102,7 +102,7 @@ impl Service {
         self.read(Wanted::whole(parts), parts.iter().map(|part| part.bytes.get()).sum()).await
     }
 
-    /// Reads as far ahead as a task does that ends when nobody listens.
+    /// Spawns a task that reads ahead until the `Content` is dropped.
     async fn read(&self, wanted: Wanted, bytes: u64) -> Result<Content> {
         let is_sent_from_memory = matches!(self.blobs, Blobs::Remote(_)) || wanted.may_be_in_ledger();
         let is_counted = is_sent_from_memory && bytes > FREE_BYTES;
@@ -121,7 +121,7 @@ impl Service {
         Ok(Content { runtime, pieces, piece: None, crc64, _memory: memory })
     }
 
-    /// The pieces in order. Each is being read from when it comes, but for what is left of a file.
+    /// The pieces in order. Each is already being read when it is yielded, except for what is left of a file.
     fn pieces(&self, wanted: Wanted) -> impl Stream<Item = Piece> {
         let opened_at_once =
             stream::unfold(wanted, move |mut wanted| async move { Some((wanted.next(self).await?, wanted)) });
@@ -181,7 +181,7 @@ impl Source {
             Self::Content(content) => {
                 let (given, chunks) = mpsc::channel(1);
                 let at = |it: u64| usize::try_from(it).unwrap_or(usize::MAX);
-                // It takes one, and nobody has hung up.
+                // There is room for one, and the receiver exists.
                 given.try_send(Ok(content.slice(at(range.start)..at(range.end)).into())).ok();
                 chunks.into()
             }
@@ -189,16 +189,16 @@ impl Source {
     }
 }
 
-/// What is left of a stretch of a Part.
+/// What is left of a range of a Part.
 struct Piece {
     part: Part,
     range: Range<u64>,
-    /// Whether the Part is read from its beginning to its end: then its checksum is to be right.
+    /// Whether the Part is read from beginning to end, so that its checksum can be verified.
     of_whole: bool,
     way: Result<Way>,
 }
 
-/// How a piece is had.
+/// How a piece is read.
 enum Way {
     /// It is being read.
     Read(Chunks),
@@ -208,7 +208,7 @@ enum Way {
 }
 
 impl Piece {
-    /// Cuts a stretch into pieces of so many bytes at most; what is left of a file is one.
+    /// Cuts a range into pieces of at most so many bytes; what is left of a file is a single piece.
     fn of(part: Part, range: Range<u64>, source: Result<Source>, most: u64) -> impl Iterator<Item = Self> {
         let of_whole = range == (0..part.bytes.get());
         let (mut source, first, mut left) = (source, range.start, range);
@@ -222,7 +222,7 @@ impl Piece {
                     (start..left.end, Ok(Way::File(file.clone(), None)))
                 }
                 Ok(source) => (start..end, Ok(Way::Read(source.read(start..end)))),
-                // Nobody asks for more than the first piece of what cannot be read.
+                // Nothing after the first piece of an unreadable Part is requested.
                 Err(error) => (start..end, Err(mem::replace(error, Error::Interrupted))),
             };
             left.start = range.end;
@@ -230,7 +230,7 @@ impl Piece {
         })
     }
 
-    /// The next of its bytes; the last of a whole Part only if its checksum has turned out right.
+    /// Its next bytes; the last of a whole Part only if its checksum is right.
     fn poll_next(&mut self, crc64: &mut Crc64, runtime: &Handle, cx: &mut Context<'_>) -> Poll<Result<Stretch>> {
         let read = match &mut self.way {
             Ok(way) => ready!(way.poll_next(&self.range, runtime, cx)).ok_or(Error::Interrupted)?,
@@ -273,14 +273,14 @@ impl Way {
     }
 }
 
-/// Tells who operates the service that bytes could not be given.
+/// Reports to the operator that bytes could not be read.
 fn tell(part: &Part, error: &Error) {
     metrics::counter!("windlass_objects_unreadable_total").increment(1);
     tracing::error!(part.id = %part.id, upload.id = %part.upload, error = error as &dyn std::error::Error,
         "a part cannot be read");
 }
 
-/// An object that is gone or cut short is the File's damage; anything else may be over in a moment.
+/// An object that is missing or too short means that the File is damaged; any other failure may be temporary.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the others are the store's")]
 fn unreadable(part: PartId, error: blobs::Error) -> Error {
     match error {
@@ -317,7 +317,7 @@ mod tests {
         let source = || Source::Content(Bytes::from_static(b"bytes"));
         let (out, pieces) = mpsc::channel(3);
         for source in [Ok(source()), Err(Error::Missing(id)), Ok(source())] {
-            // A part of the Part: its checksum is not asked for.
+            // Only a range of the Part: its checksum is not verified.
             out.send(Piece::of(part, 1..4, source, 10).next().unwrap()).await.unwrap();
         }
         let runtime = Handle::current();

@@ -1,5 +1,5 @@
-//! Uploads that are asked for at the same time are written down together: by one statement, with one
-//! commit. Whoever comes while others are being written down waits for that, and goes with the next.
+//! Group commit of new Uploads: those that are requested at the same time are inserted by one statement, with one
+//! commit. A request that comes while others are being inserted waits for that, and is part of the next statement.
 
 use std::mem;
 use std::slice;
@@ -12,7 +12,7 @@ use crate::crash::CrashPoint;
 use crate::db::uploads::{self, Created, Creation};
 use crate::domain::{NewUpload, ProjectId, Upload, UploadId, UploadStatus};
 
-/// How many wait at most. Those whose clients have gone away are among them, and a ledger may be silent for long.
+/// The maximum number that wait. It includes those whose clients have disconnected while the ledger does not respond.
 const MOST_WAITING: usize = 4096;
 
 /// Those that wait to be written down.
@@ -22,7 +22,7 @@ pub(super) struct Creations(Arc<Mutex<Queue>>);
 #[derive(Default)]
 struct Queue {
     waiting: Vec<Waiting>,
-    /// Whether somebody is at it.
+    /// Whether a task is inserting them.
     is_served: bool,
 }
 
@@ -32,7 +32,7 @@ struct Waiting {
 }
 
 impl Service {
-    /// Creates an Upload. To be called from anywhere: the ledger's work is done on the service's runtime.
+    /// Creates an Upload. It can be called from any runtime: the ledger's work is done on the service's.
     ///
     /// # Errors
     /// When the ledger fails or does not keep up, or the disk is full.
@@ -40,7 +40,7 @@ impl Service {
         self.check_store()?;
         self.space.admit(0)?;
         let creation = Creation { id: UploadId::generate(), project, new };
-        // One bound for all of it: others' statement, the one with this Upload, and one for this Upload alone.
+        // One timeout for all of it: others' statement, the one with this Upload, and one for this Upload alone.
         let written = self.write_down_with_others(creation.clone())?;
         let wait = async {
             let Ok(Created { id, created_at, expires_at }) = written.await else {
@@ -52,7 +52,7 @@ impl Service {
         self.patiently(wait).await
     }
 
-    /// Gives no answer where the ledger failed, or the Upload was written down before.
+    /// Sends no answer if the ledger failed, or the Upload was written down before.
     fn write_down_with_others(&self, creation: Creation) -> Result<oneshot::Receiver<Created>> {
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting { creation, answer };
@@ -75,7 +75,7 @@ impl Service {
                 CrashPoint::UploadWritten.passed();
                 for (creation, answer) in creations.iter().zip(answers) {
                     if let Some(created) = created.iter().find(|it| it.id == creation.id) {
-                        // Nobody takes it where the client has gone away.
+                        // The receiver has been dropped if the client has disconnected.
                         answer.send(*created).ok();
                     }
                 }
@@ -98,14 +98,14 @@ impl Service {
     }
 }
 
-/// The turn of the one who writes down what waits. Should it be broken off, whoever waits gets no answer.
+/// The turn of the task that inserts what waits. If it is aborted, the waiting requests get no answer.
 struct Turn {
     creations: Creations,
     is_over: bool,
 }
 
 impl Creations {
-    /// Adds one more, where there are not too many; gives the turn where it is nobody's.
+    /// Adds one more, unless there are too many; returns the turn if no task has it.
     fn add(&self, waiting: Waiting) -> Result<Option<Turn>> {
         let mut queue = self.lock();
         if queue.waiting.len() == MOST_WAITING {

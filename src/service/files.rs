@@ -1,4 +1,4 @@
-//! Files: look at, delete.
+//! Retrieving and deleting Files.
 
 use super::{Error, Result, Service};
 use crate::crash::CrashPoint;
@@ -14,7 +14,7 @@ impl Service {
         files::find(&self.db, project, id).await?.ok_or(Error::NoSuchFile(id))
     }
 
-    /// Deletes a File. It is gone for everyone at once; its bytes go after a grace for readers.
+    /// Deletes a File. It disappears for everyone at once; its bytes are deleted after a grace period for readers.
     ///
     /// # Errors
     /// [`Error::NoSuchFile`].
@@ -29,7 +29,7 @@ impl Service {
         }
     }
 
-    /// `begun` says that an earlier attempt got as far as to commit, perhaps with success.
+    /// `begun` says that an earlier attempt got as far as its commit, which may have succeeded.
     async fn try_delete(&self, project: ProjectId, id: FileId, begun: &mut bool) -> Result<()> {
         let (mut tx, _turn) = self.begin(project).await?;
         if !files::mark_deleted(&mut tx, project, id).await? {

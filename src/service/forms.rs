@@ -1,5 +1,5 @@
-//! A File sent in one request (`POST /v1/files`): an Upload inside the service, whose Parts are cut
-//! here and whose name and purpose may come after its bytes. One way in for every byte.
+//! A File sent in one request (`POST /v1/files`): an Upload inside the service, which is split into Parts here, and
+//! whose name and purpose may come after its bytes. Its bytes take the path of those of any Part.
 
 use std::sync::Arc;
 
@@ -15,25 +15,25 @@ use crate::domain::{
     ByteCount, Declaration, File, PartId, PartOrder, ProjectId, Purpose, Upload, UploadId, UploadStatus,
 };
 
-/// A File on its way in. Dropped before [`FormIntake::finish`], it leaves nothing behind.
+/// A File being received. Dropped before [`FormIntake::finish`], it leaves nothing behind.
 pub struct FormIntake {
     service: Service,
     project: ProjectId,
     upload: UploadId,
-    /// How much the body says it has, if it does.
+    /// The length that the body declares, if it does.
     expected: Option<u64>,
     jsonl: FormJsonl,
     part: Option<Intake>,
-    /// The memory of the Part before, for the next one: it does not wait for memory in the middle of a file.
+    /// The memory of the previous Part, for the next one, so that it does not wait for memory in the middle of a file.
     kept: Option<Arc<Rooms>>,
     stored: Vec<PartId>,
     taken: u64,
-    /// Tells the task that watches over the Upload that it has come to its end.
+    /// Tells the task that watches the Upload that it has ended.
     done: oneshot::Sender<()>,
 }
 
 impl Service {
-    /// Begins a File of which nothing is known yet, but perhaps how much the body says it has.
+    /// Begins a File of which nothing is known yet, except perhaps the length of the body.
     ///
     /// # Errors
     /// When the ledger fails, or the disk does not have enough free space for the body.
@@ -54,15 +54,18 @@ impl Service {
         Ok(FormIntake { service: self, project, upload, expected, jsonl, part, kept, stored, taken: 0, done })
     }
 
-    /// Cancels the Upload of a form that nobody completes any more, unless it has ended already: a client may go away
-    /// while its form is being completed.
+    /// Cancels the Upload of an abandoned form, unless it has ended already: a client may disconnect while its form is
+    /// being completed.
     async fn give_up_form(&self, project: ProjectId, upload: UploadId) {
         match self.cancel(project, upload, Origin::Form).await {
             // `cancel` reports a form that is not pending as unknown, since clients do not see the Upload of a form.
             Ok(()) | Err(Error::NoSuchUpload(_)) => {}
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(upload.id = %upload, error, "a form is left to its expiry");
+                tracing::warn!(
+                    upload.id = %upload, error,
+                    "cannot cancel the upload of an abandoned form; it will expire"
+                );
             }
         }
     }
@@ -83,7 +86,7 @@ impl Service {
         }
     }
 
-    /// `begun` says that an earlier attempt got as far as to commit, perhaps with success.
+    /// `begun` says that an earlier attempt got as far as its commit, which may have succeeded.
     async fn try_complete_form(
         &self,
         project: ProjectId,
@@ -114,10 +117,10 @@ impl Service {
 }
 
 impl FormIntake {
-    /// Takes the next bytes of the file.
+    /// Receives the next bytes of the file.
     ///
     /// # Errors
-    /// When they are more than a File in one request may have, a line is wrong that is checked, or the store failed.
+    /// When there are more than a File in one request may have, a checked line is invalid, or the store failed.
     pub async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         let limits = self.service.limits();
         let (file_bytes, part_bytes) = (limits.file_bytes, limits.part_bytes.get());
@@ -143,10 +146,10 @@ impl FormIntake {
         Ok(())
     }
 
-    /// Ends the File. When this returns, it is stored and safe.
+    /// Finishes the File. When this returns, it is stored and durable.
     ///
     /// # Errors
-    /// When it is too large for its purpose or not what that takes, the store failed, or it took longer than an Upload may.
+    /// When it is too large or not accepted for its purpose, the store failed, or it took longer than an Upload may.
     pub async fn finish(mut self, about: impl FnOnce(ByteCount) -> Declaration) -> Result<File> {
         let last = self.part.take();
         let bytes =

@@ -1,8 +1,8 @@
-//! The way of a byte in: from a body, through a checksum, to where its Part is kept.
+//! The write path: from a body, through a checksum, to where its Part is kept.
 //!
-//! A body that is small is taken as a whole, and goes into the ledger by one statement with its Part's row:
-//! the ledger's promise is the bytes' promise, and the store is not asked. Any other has its row first, and
-//! goes into the store as it comes (`service/objects.rs`).
+//! A small body is taken as a whole, and inserted into the ledger with its Part's row, by one statement: it is as
+//! durable as the ledger, and the store is not used. Any other has its row first, and is written to the store as it
+//! arrives (`service/objects.rs`).
 
 use std::mem;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use crate::db::uploads::Origin;
 use crate::db::{parts, uploads};
 use crate::domain::{ByteCount, Crc64, Crc64Digest, Md5Link, Part, PartId, ProjectId, UploadId};
 
-/// What a form usually has around one small field: its boundary twice, a name, a type. One that has more
-/// goes into the store.
+/// What a form usually has around one small field: its boundary twice, a name, a type. A body with more goes into the
+/// store.
 pub(super) const AROUND_BYTES: u64 = 1024;
 
-/// What a small body reserves before it has sent that much.
+/// The first reservation of a small body.
 const FIRST_BYTES: u64 = 1024;
 
 /// What the Parts of a body are for.
@@ -34,11 +34,11 @@ pub(super) struct Target {
     pub(super) origin: Origin,
 }
 
-/// A Part on its way in. Dropped before [`Intake::finish`], it leaves nothing behind.
+/// A Part being received. Dropped before [`Intake::finish`], it leaves nothing behind.
 pub struct Intake {
     service: Service,
     target: Target,
-    /// How much the body says it has, if it does.
+    /// The length that the body declares, if it does.
     expected: Option<u64>,
     taken: u64,
     crc64: Crc64Digest,
@@ -54,8 +54,8 @@ enum Way {
 }
 
 impl Service {
-    /// Begins a Part of a pending Upload: if the body is not a small one, writes its row, before it is looked at.
-    /// `expected` is how much the body says it has, if it does.
+    /// Begins a Part of a pending Upload. Unless the body is small, its row is written before any of it is read.
+    /// `expected` is the length that the body declares, if it does; the HTTP layer passes on no more bytes than that.
     ///
     /// # Errors
     /// When the Upload is unknown, has ended or is full, as far as that is checked already, or when memory or disk
@@ -64,7 +64,7 @@ impl Service {
         self.begin_intake(Target { project, upload, origin: Origin::Client }, expected, None).await
     }
 
-    /// The same for any kind of Upload. What a Part before it has reserved for the same body is `kept` for it.
+    /// The same for any kind of Upload. `kept` is the memory of the previous Part of the same body.
     pub(super) async fn begin_intake(
         &self,
         target: Target,
@@ -89,7 +89,7 @@ impl Service {
         Ok(Intake { service: self.clone(), target, expected, taken: 0, crc64: Crc64Digest::new(), space, way })
     }
 
-    /// What kept a Part from being begun or counted.
+    /// Why a Part could not be begun or counted.
     pub(super) async fn why_no_part(&self, target: Target) -> Error {
         self.is_pending(target).await.err().unwrap_or(Error::TooManyParts(target.upload))
     }
@@ -122,7 +122,7 @@ impl Service {
         }
     }
 
-    /// The Part as it is stored now: by this attempt, or by one before whose answer was lost.
+    /// The Part as it is stored now: by this attempt, or by an earlier one whose response was lost.
     async fn try_keep(&self, project: ProjectId, new: &NewPart, md5: Option<&Md5Link>) -> Result<Option<Part>> {
         let Some(begun) = contents::insert_if_pending(&self.db, project, new, md5).await? else {
             return parts::find_stored(&self.db, new.id).await.map_err(Error::from);
@@ -174,8 +174,8 @@ impl Intake {
         Ok(())
     }
 
-    /// Whether the Upload still takes Parts, where that was not asked in the beginning. It is what a client
-    /// is told first, also where his body is wrong.
+    /// Whether the Upload still takes Parts, if that was not checked in the beginning. Clients get this error first,
+    /// even if the body is invalid as well.
     ///
     /// # Errors
     /// When the Upload is unknown or has ended.
@@ -187,7 +187,7 @@ impl Intake {
         }
     }
 
-    /// Ends the Part. When this returns, it is stored, counted and safe.
+    /// Finishes the Part. When this returns, it is stored, counted and durable.
     ///
     /// # Errors
     /// When it is empty, the store failed, or its Upload is unknown or has ended meanwhile.
@@ -195,7 +195,7 @@ impl Intake {
         Ok(self.finish_and_keep().await?.0)
     }
 
-    /// The same; what is reserved may be kept for the Part that comes next in the same body.
+    /// The same; also returns the reserved memory, for the next Part of the same body.
     pub(super) async fn finish_and_keep(self) -> Result<(Part, Option<Arc<Rooms>>)> {
         let limit = self.service.limits.part_bytes;
         let bytes = ByteCount::try_from(self.taken).map_err(|_| Error::PartTooLarge(limit))?;

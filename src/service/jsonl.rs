@@ -1,5 +1,5 @@
-//! Files of JSON lines, where their lines are checked: those of a form as they come, those of an Upload by reading
-//! its Parts before it is completed.
+//! Checks the lines of files of JSON lines: those of a form as they arrive, those of an Upload by reading its Parts
+//! before it is completed.
 
 use std::io;
 use std::sync::Arc;
@@ -14,20 +14,20 @@ use crate::domain::{
 /// The check of a form's file, whose purpose may come after its bytes.
 pub struct FormJsonl {
     purpose: Option<Purpose>,
-    /// None where there is nothing to check, which costs nothing.
+    /// `None` if there is nothing to check.
     lines: Option<JsonLines>,
 }
 
 impl FormJsonl {
-    /// Looks at the next bytes.
+    /// Checks the next bytes.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<()> {
         let Some(lines) = &mut self.lines else { return Ok(()) };
         lines.take(bytes);
-        // Without a purpose it is judged at the end.
+        // While the purpose is unknown, the lines are judged at the end only.
         self.purpose.map_or(Ok(()), |purpose| NotJsonl::judge(purpose, lines)).map_err(Error::FileNotJsonl)
     }
 
-    /// Judges the whole file, of which all is known now.
+    /// Checks the whole file, whose name and purpose are known now.
     pub(super) fn finish(&mut self, service: &Service, about: &Declaration) -> Result<()> {
         let check = service.limits.jsonl_check;
         check.check_name(about.purpose, &about.filename).map_err(Error::FileNotJsonl)?;
@@ -41,7 +41,7 @@ impl Service {
     /// Begins the check of a form's file, with its purpose if that came before it.
     ///
     /// # Errors
-    /// [`Error::FileNotJsonl`], when the purpose takes JSON lines only, and the name says something else.
+    /// [`Error::FileNotJsonl`], when the purpose takes JSON lines only, and the name does not end in `.jsonl`.
     pub fn begin_jsonl(&self, filename: &Filename, purpose: Option<Purpose>) -> Result<FormJsonl> {
         let check = self.limits.jsonl_check;
         if let Some(purpose) = purpose {
@@ -50,8 +50,8 @@ impl Service {
         Ok(FormJsonl { purpose, lines: check.reads_lines(purpose).then(JsonLines::default) })
     }
 
-    /// Checks each line of the listed Parts of a pending Upload, where that is asked for. What has ended is left to the
-    /// completion, which gives the reason or the same answer again.
+    /// Checks each line of the listed Parts of a pending Upload, if that is configured. An Upload that has ended is
+    /// left to the completion, which reports the reason or repeats its response.
     pub(super) async fn check_jsonl(&self, project: ProjectId, id: UploadId, order: &Arc<PartOrder>) -> Result<()> {
         if !self.limits.jsonl_check.reads_lines(None) {
             return Ok(());
@@ -64,7 +64,7 @@ impl Service {
             it.check_lines(project, &upload, &listed).await
         };
         match self.run_at_length(check).await {
-            // What ended meanwhile may have lost its Parts: then that is the reason.
+            // An Upload that ended meanwhile may have lost its Parts: the completion reports that.
             Err(error) => self.run_at_length(find).await?.map_or(Ok(()), |_| Err(error)),
             Ok(()) => Ok(()),
         }
@@ -82,7 +82,7 @@ impl Service {
         self.read_lines(project, upload.declaration.purpose, in_order(upload, order, stored)?).await
     }
 
-    /// Reads Parts one after another, up to the first line that is wrong.
+    /// Reads Parts one after another, up to the first invalid line.
     async fn read_lines(&self, project: ProjectId, purpose: Purpose, parts: Vec<Part>) -> Result<()> {
         let mut lines = JsonLines::default();
         let mut stretches = self.read_parts(&parts).await?;

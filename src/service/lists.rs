@@ -1,5 +1,5 @@
-//! Lists, read from the ledger in batches that are bounded in rows and in bytes, one as soon as the client has taken the
-//! one before: however long a list is, and however slowly it is read, little of it is held, and no connection.
+//! Lists, read from the ledger in batches that are bounded in rows and in bytes. The next batch is read once the client
+//! has taken the previous one, so a long list or a slow client holds little memory, and no database connection.
 
 use std::sync::Arc;
 
@@ -16,33 +16,32 @@ use crate::domain::{
 /// How many batches are read at the same time: their rows are in memory until they have become text.
 pub(super) const READ_AT_ONCE: usize = 8;
 
-/// The most rows of a batch. Most lists are one.
+/// The maximum number of rows in a batch. Most lists have a single batch.
 const MOST_ROWS: usize = 200;
 
 /// The fewest rows that a batch is read with.
 const FEWEST_ROWS: usize = 16;
 
-/// The most bytes of a batch, unless one row has more.
+/// The maximum size of a batch, unless a single row is larger.
 const BATCH_BYTES: usize = 64 * 1024;
 
-/// What a list of several batches counts for, from its first batch to its last: a batch as text, and its copy on its
-/// way to the client.
+/// The memory reserved for a list of several batches: one batch as text, and its copy on its way to the client.
 const LIST_KIB: u32 = 128;
 
-/// What an object of a list has in JSON beside its names.
+/// The size of an object of a list in JSON, except for its names.
 const AROUND_BYTES: usize = 320;
 
-/// A list that is read.
+/// A list being read.
 pub struct List<T: Listed> {
     service: Service,
     of: T::Of,
     order: Order,
     next: Next,
-    /// Its memory, where it has several batches.
+    /// Its memory, if it has several batches.
     _memory: Option<OwnedSemaphorePermit>,
 }
 
-/// Where a list goes on.
+/// Where a list continues.
 #[derive(Clone, Copy)]
 struct Next {
     after: Option<Position>,
@@ -52,7 +51,7 @@ struct Next {
     rows: usize,
 }
 
-/// The next things of a list.
+/// The next items of a list.
 pub struct Batch<T> {
     /// In their order.
     pub items: Vec<T>,
@@ -63,9 +62,9 @@ pub struct Batch<T> {
     _reader: OwnedSemaphorePermit,
 }
 
-/// What there are lists of.
+/// What can be listed.
 pub trait Listed: Sized + Send + 'static {
-    /// What a list is limited to.
+    /// What a list is restricted to.
     type Of: Send + Sync + 'static;
 
     /// Reads so many rows after a place in the list.
@@ -175,7 +174,7 @@ impl Service {
         List::begin(self, (project, purpose), page.order, after, page.limit).await
     }
 
-    /// What an Upload has stored so far, the oldest first: from here a client resumes.
+    /// The stored Parts of an Upload, the oldest first; a client that resumes begins here.
     ///
     /// # Errors
     /// [`Error::NoSuchUpload`], and as for Uploads.
@@ -194,7 +193,7 @@ impl Service {
         List::begin(self, id, Order::Ascending, after, limit).await
     }
 
-    /// The place of a cursor.
+    /// The position of a cursor.
     async fn place(
         &self,
         id: impl ToString,
@@ -221,7 +220,7 @@ impl<T: Listed> List<T> {
         if let Some(memory) = list.service.try_reserve_to_send(LIST_KIB) {
             return Ok((Self { _memory: Some(memory), ..list }, batch));
         }
-        // What waits for memory must not take any.
+        // A list that waits for memory must not hold any.
         drop(batch);
         let memory = list.service.reserve_to_send(LIST_KIB.into()).await?;
         let mut list = Self { next: first, _memory: Some(memory), ..list };
@@ -252,7 +251,7 @@ impl<T: Listed> List<T> {
     }
 }
 
-/// Leaves as many as a batch may have. Whether there were more.
+/// Truncates the items to one batch. Returns whether there were more.
 fn fit<T: Listed>(items: &mut Vec<T>, rows: usize) -> bool {
     let sizes = items.iter().map(T::bytes).scan(0, |sum, bytes| {
         *sum += bytes;
@@ -264,7 +263,7 @@ fn fit<T: Listed>(items: &mut Vec<T>, rows: usize) -> bool {
     has_more
 }
 
-/// How many rows to read next, where so many had so many bytes.
+/// How many rows to read next, given the size of the last batch.
 fn rows_of(bytes: usize, count: usize) -> usize {
     (BATCH_BYTES * count).checked_div(bytes).unwrap_or(MOST_ROWS).clamp(FEWEST_ROWS, MOST_ROWS)
 }

@@ -1,7 +1,7 @@
-//! Memory that requests reserve as their bytes come, shared fairly between projects.
+//! Memory that requests reserve as their bytes arrive, shared fairly between projects.
 //!
-//! A body reserves in steps, and keeps what it has while it waits for more. Two rules keep bodies from blocking each
-//! other for good, and one project from blocking the others:
+//! A body reserves in steps, and keeps what it has while it waits for more. Two rules prevent deadlock between bodies,
+//! and starvation between projects:
 //!
 //! - A step is granted only if it leaves free all that one body can need (the claim). Otherwise a body gets all that
 //!   it can need at once, or waits. So whenever less than a claim is free, some body needs no more to make progress.
@@ -148,7 +148,7 @@ impl Reserved {
         self.bytes
     }
 
-    /// Reserves up to so many bytes in all, where that leaves enough for everybody. Whether it did.
+    /// Grows to so many bytes in all if that leaves a claim free. Returns whether it did.
     pub(super) fn try_grow(&mut self, to: u64) -> bool {
         let step = to.saturating_sub(self.bytes);
         let mut state = self.budget.lock();
@@ -160,7 +160,7 @@ impl Reserved {
         is_free
     }
 
-    /// Reserves up to `to` bytes in all, or up to `whole`, waiting for them if necessary.
+    /// Grows to `to` bytes in all, or to `whole`, waiting for them if necessary.
     pub(super) async fn grow(&mut self, to: u64, whole: u64) -> Result<(), NoMemory> {
         let demand = Demand { step: to.saturating_sub(self.bytes), whole: whole.max(to).saturating_sub(self.bytes) };
         let granted = {
@@ -189,7 +189,7 @@ impl Reserved {
         self.bytes += std::mem::take(&mut other.bytes);
     }
 
-    /// Whether requests wait that the project's memory could serve.
+    /// Whether requests are waiting that could be served with the project's memory.
     pub(super) fn is_wanted(&self) -> bool {
         let state = self.budget.lock();
         !state.waiting.is_empty() && state.left_for(self.project, &self.budget.0) < self.budget.0.claim
@@ -204,7 +204,7 @@ impl Drop for Reserved {
     }
 }
 
-/// A request that waits. Where it is dropped, what was granted meanwhile goes to its reservation.
+/// A waiting request. When it is dropped, what was granted meanwhile is added to its reservation.
 struct Wait<'r> {
     reserved: &'r mut Reserved,
     granted: oneshot::Receiver<u64>,

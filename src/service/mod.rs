@@ -1,5 +1,5 @@
-//! What Windlass does, whoever asks: the HTTP layer, the sweeper, the command line and the tests are
-//! equal callers. Only here do transactions begin and end.
+//! The operations of Windlass. The HTTP layer, the sweeper, the command line and the tests call them alike. Only here
+//! do transactions begin and end.
 
 mod attempts;
 mod budgets;
@@ -61,11 +61,11 @@ use crate::domain::{
     BadDeclaration, ByteCount, FileId, Limits, Md5, NotJsonl, PartId, PartsDoNotFit, Purpose, UploadId,
 };
 
-/// One part in so many of the memory for bodies is for the small ones.
+/// The share of the memory for bodies that is set aside for small ones: one sixteenth.
 const SHARE_OF_SMALL: u64 = 16;
 
-/// How many pieces of work may be under way. Those whose clients have gone away are among them, and a ledger or a store
-/// may be silent for long.
+/// The maximum number of tasks. They include those whose clients have disconnected, while the ledger or a store does
+/// not respond.
 const MOST_TASKS: usize = 20_000;
 
 /// The service. Cloning it is cheap and shares everything.
@@ -76,7 +76,7 @@ pub struct Service {
     limits: Arc<Limits>,
     /// Where database and store work runs, apart from the threads that serve sockets.
     runtime: Handle,
-    /// What of that is under way.
+    /// The work in progress on it.
     tasks: TaskTracker,
     /// The memory of bodies in transit.
     memory: MemoryBudget,
@@ -88,7 +88,7 @@ pub struct Service {
     waiting_bodies: Arc<Semaphore>,
     /// KiB of memory that responses which clients have not read yet may still take.
     sending: Arc<Semaphore>,
-    /// The same for reading further ahead.
+    /// The same for reading more than one chunk ahead.
     read_ahead: ReadAhead,
     /// How many batches of lists may still be read at the same time.
     list_readers: Arc<Semaphore>,
@@ -163,7 +163,7 @@ pub enum Error {
         /// What it is.
         actual: Md5,
     },
-    /// The file sent in one request is not of JSON lines, but of a purpose that takes nothing else.
+    /// The file sent in one request is not JSON lines, which its purpose requires.
     #[error(transparent)]
     FileNotJsonl(NotJsonl),
     /// The same of the file that the listed Parts make.
@@ -175,11 +175,11 @@ pub enum Error {
     /// There is no such project or key to manage.
     #[error("{0}")]
     NoSuchKey(String),
-    /// There was no memory for a body, or no turn for work that others of the project are at.
-    #[error("the service is doing as much as it can at the moment")]
+    /// No memory or turn became free in time, or too many tasks are running.
+    #[error("the service is overloaded")]
     Busy,
-    /// Clients hold as many answers that they do not read as memory was set aside for.
-    #[error("the service is sending as much as it can at the moment")]
+    /// Responses that clients have not read yet take all of the memory set aside for them.
+    #[error("the service is sending as many responses as it has memory for")]
     BusySending,
     /// The service was not ready when it was last probed.
     #[error(transparent)]
@@ -285,12 +285,12 @@ impl Service {
         &self.limits
     }
 
-    /// Does some of the service's work on its own runtime, to the end: even if whoever asked for it
-    /// goes away in the middle. Sockets of the pool and the store live there, too.
+    /// Does some of the service's work to its end on its own runtime, even if the caller is cancelled meanwhile.
+    /// Sockets of the pool and the store live there, too.
     ///
     /// # Errors
-    /// Those of the work, that the ledger is silent, or [`Error::Interrupted`] when the runtime is
-    /// shutting down.
+    /// Those of the work, that the ledger does not respond, or [`Error::Interrupted`] when the runtime is shutting
+    /// down.
     pub async fn run<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T>
     where
         T: Send + 'static,
@@ -303,8 +303,8 @@ impl Service {
     /// The same for work that may take its time, such as reading a file: it bounds itself.
     ///
     /// # Errors
-    /// Those of the work, [`Error::Busy`] when too much is under way, [`Error::Panicked`], or [`Error::Interrupted`] when
-    /// the runtime is shutting down.
+    /// Those of the work, [`Error::Busy`] when too many tasks are running, [`Error::Panicked`], or
+    /// [`Error::Interrupted`] when the runtime is shutting down.
     pub async fn run_at_length<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T>
     where
         T: Send + 'static,

@@ -1,9 +1,9 @@
-//! The way of a Part's bytes into the store: its row first, then the object, in bounded chunks.
+//! How a Part's bytes get into the store: its row first, then the object, in bounded chunks.
 //!
-//! An [`ObjectIntake`] stands where the body is read; a task on the service's runtime writes what it
-//! hands over. Two rooms at most go round between them, so a store that is slow slows the socket down.
-//! The task outlives whoever reads the body: told the end, it brings the object and its row to
-//! their end whatever happens to the asker; not told, it gives the object up.
+//! The handler fills an [`ObjectIntake`]; a task on the service's runtime writes the chunks that it hands over. At most
+//! two rooms circulate between them, so that a slow store causes backpressure on the socket. The task outlives the
+//! handler: once it has the last chunk, it finishes the object and its row even if the client disconnects; without it,
+//! it discards the object.
 
 use std::mem;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::db::parts;
 use crate::db::uploads::Origin;
 use crate::domain::{ByteCount, Crc64, Limits, Md5Link, Part, PartId};
 
-/// How long a body keeps a room that it does not use: one that is slower than that gets by with the other one.
+/// How long a body keeps a spare room: one that is slower than this gets by with a single room.
 const SPARE_KEPT: Duration = Duration::from_secs(1);
 
 /// An object on its way into the store.
@@ -39,7 +39,7 @@ pub(super) struct ObjectIntake {
     outcome: JoinHandle<Result<Part>>,
 }
 
-/// What the task gets: bytes, and with the last of them what they all amount to.
+/// What the task receives: bytes, and with the last of them the totals.
 struct Chunk {
     room: Room,
     end: Option<End>,
@@ -52,7 +52,7 @@ struct End {
 }
 
 impl Service {
-    /// The room in which an object begins of a body that has so many bytes, if it says so.
+    /// The first room of an object for a body of `expected` bytes, if it has a length.
     pub(super) async fn first_room(&self, target: Target, expected: Option<u64>) -> Result<Room> {
         let mut room = Room::empty(&self.memory, target.project);
         room.grow(self.chunk_size(expected)).await?;
@@ -87,7 +87,7 @@ impl Service {
         Ok(ObjectIntake { service: self, target, md5, size, filling, rooms, full, outcome })
     }
 
-    /// The task: writes the object, then counts it; gives it up when anything is amiss.
+    /// The task: writes the object, then counts it; discards it if anything fails.
     async fn store(
         self,
         target: Target,
@@ -171,12 +171,12 @@ impl Service {
         }
     }
 
-    /// Whether the Part is stored now: by this attempt, or by one before whose answer was lost.
+    /// Whether the Part is stored now: by this attempt, or by an earlier one whose response was lost.
     async fn try_count(&self, part: &Part, md5: Option<&Md5Link>) -> Result<bool> {
         Ok(parts::mark_stored(&self.db, part, md5).await? || parts::find_stored(&self.db, part.id).await?.is_some())
     }
 
-    /// Writes down that the object is to go. Should that fail, its Upload's end will do the same.
+    /// Marks the object as garbage. If that fails, the end of its Upload does the same.
     async fn give_up(&self, part: PartId) {
         if let Err(error) = self.patiently(parts::abandon(&self.db, part, Limits::ABANDONED_GRACE)).await {
             tracing::warn!(part.id = %part, error = &error as &dyn std::error::Error, "a part is left to its upload's end");
@@ -184,7 +184,7 @@ impl Service {
         CrashPoint::PartAbandoned.passed();
     }
 
-    /// The longest that an object may still be on its way after its row was written.
+    /// The longest time for which an object may still be written after its row.
     pub(super) fn writer_lifetime(&self) -> Duration {
         self.limits.body_deadline + Limits::STORE_PATIENCE
     }
@@ -213,7 +213,7 @@ impl ObjectIntake {
         Ok(())
     }
 
-    /// Ends the object. When this returns, its Part is stored, counted and safe. Its memory is for the Part after it.
+    /// Finishes the object. When this returns, its Part is stored, counted and durable. Its memory is returned, too.
     pub(super) async fn finish(mut self, bytes: ByteCount, crc64: Crc64) -> Result<(Part, Arc<Rooms>)> {
         let end = Some(End { bytes, crc64, md5: self.md5.take() });
         self.hand_over(end).await?;
@@ -224,10 +224,6 @@ impl ObjectIntake {
     /// Makes room for more bytes, in this chunk or in the next one.
     async fn make_room(&mut self) -> Result<()> {
         if self.size.is_all(self.filling.len()) {
-            // A body that is decoded has more than it was expected to.
-            self.size = self.service.chunk_size(None);
-        }
-        if self.size.is_all(self.filling.len()) {
             self.hand_over(None).await?;
         }
         while self.filling.left() == 0 {
@@ -236,7 +232,7 @@ impl ObjectIntake {
         Ok(())
     }
 
-    /// Makes this chunk larger; where the store takes it as it is, nobody waits for memory.
+    /// Makes this chunk larger, or if that needs waiting, has it written if the store takes it as it is.
     async fn enlarge(&mut self) -> Result<()> {
         if self.filling.try_grow(self.size)? {
             return Ok(());

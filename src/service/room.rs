@@ -1,8 +1,8 @@
-//! The memory of one body on its way into the store: rooms that grow as bytes come, two at the most, of which one is
-//! filled while the other one is written.
+//! The memory of one body on its way into the store: at most two buffers (rooms) that grow as bytes arrive, one being
+//! filled while the other is written.
 //!
-//! A slow body holds about what it has sent since its last chunk. A fast one has two whole rooms after its first
-//! chunks, and keeps them to its end, unless others wait for memory.
+//! A slow body holds about what it has sent since its last chunk. A fast one has two full-size rooms after its first
+//! chunks, and keeps them to its end, unless other bodies wait for memory.
 
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,35 +17,35 @@ use crate::domain::ProjectId;
 /// A disk takes whole pages.
 const PAGE_BYTES: u64 = 4096;
 
-/// What a body gets first, and all that most of the slow ones need.
+/// The first size of a room, which is enough for most slow bodies.
 const FIRST: usize = 4 * 1024;
 
-/// From here on a buffer has the room of a whole chunk; until then, it is replaced by one four times as large.
+/// A larger buffer is allocated for a whole chunk; up to this size, it is replaced by one four times as large.
 const SMALL: usize = 64 * 1024;
 
-/// What a room grows by from then on.
+/// The step by which a larger room grows.
 const STEP: usize = 256 * 1024;
 
-/// The most that a connection and the reader of its form hold beside a room: as much as the room has.
+/// The most that a connection and its form parser hold in addition to a room; below that, as much as the room has.
 const BESIDE: u64 = 512 * 1024;
 
 /// How large the chunks of a body are.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ChunkSize {
-    /// What the store takes at least, but for the last chunk.
+    /// The least that the store takes, except for the last chunk.
     least: usize,
-    /// What it takes at most.
+    /// The most that it takes.
     most: usize,
 }
 
 impl ChunkSize {
-    /// Those that a store takes.
+    /// The sizes that a store takes.
     pub(super) fn of(blobs: &Blobs) -> Self {
         let (least, most) = blobs.chunk_bytes().into_inner();
         Self { least, most }
     }
 
-    /// Those of a body that has no more bytes than that.
+    /// The sizes for a body of at most this many bytes.
     pub(super) fn within(self, body: u64) -> Self {
         let body = usize::try_from(body).unwrap_or(usize::MAX).clamp(1, self.most);
         let most = (body as u64).next_multiple_of(PAGE_BYTES);
@@ -53,7 +53,7 @@ impl ChunkSize {
         Self { least: self.least.min(most), most }
     }
 
-    /// The memory without which a body does not get on.
+    /// The memory that a body needs to make progress.
     pub(super) fn claim(self) -> u64 {
         cost(self.least)
     }
@@ -63,25 +63,25 @@ impl ChunkSize {
         bytes >= self.least
     }
 
-    /// Whether so many bytes are as much as a chunk has.
+    /// Whether so many bytes fill a chunk.
     pub(super) fn is_all(self, bytes: usize) -> bool {
         bytes >= self.most
     }
 
-    /// What a room of so many bytes grows to.
+    /// The next size of a room.
     fn after(self, limit: usize) -> usize {
         let next = if limit < SMALL { (limit * 4).max(FIRST) } else { limit + STEP };
         next.min(self.most)
     }
 }
 
-/// The memory that is reserved for a room of so many bytes, and for what is held beside it.
+/// The memory that is reserved for a room of so many bytes, and for what is held in addition to it.
 fn cost(bytes: usize) -> u64 {
     let bytes = bytes as u64;
     if bytes <= FIRST as u64 { bytes } else { bytes + bytes.min(BESIDE) }
 }
 
-/// The room for which so much memory is enough.
+/// The size of the room that so much memory is enough for.
 fn room_for(memory: u64) -> usize {
     let bytes = (memory / 2).max(memory.saturating_sub(BESIDE)).max(memory.min(FIRST as u64));
     usize::try_from(bytes / PAGE_BYTES * PAGE_BYTES).unwrap_or(usize::MAX)
@@ -106,7 +106,7 @@ impl Room {
         self.buffer.len()
     }
 
-    /// How many more it takes as it is.
+    /// How many more bytes it takes without growing.
     pub(super) fn left(&self) -> usize {
         self.limit - self.buffer.len()
     }
@@ -116,12 +116,12 @@ impl Room {
         self.memory.bytes() > 0
     }
 
-    /// Takes more bytes, no more than are left.
+    /// Appends bytes, no more than are left.
     pub(super) fn extend(&mut self, bytes: &[u8]) {
         self.buffer.extend(bytes);
     }
 
-    /// Grows by a step, where nobody is held up by it. Whether it did.
+    /// Grows by a step, if that keeps nobody waiting. Returns whether it did.
     pub(super) fn try_grow(&mut self, size: ChunkSize) -> Result<bool> {
         let has_grown = self.memory.try_grow(cost(size.after(self.limit)));
         if has_grown {
@@ -130,7 +130,7 @@ impl Room {
         Ok(has_grown)
     }
 
-    /// Grows by a step, or to what the store takes at least.
+    /// Grows by a step, or to the least that the store takes.
     pub(super) async fn grow(&mut self, size: ChunkSize) -> Result<()> {
         self.memory.grow(cost(size.after(self.limit)), cost(size.least)).await?;
         self.use_memory(size)
@@ -156,7 +156,7 @@ impl Room {
         self.buffer = buffer;
     }
 
-    /// Makes it hold as much as there is memory for.
+    /// Raises the limit to what the reserved memory allows.
     pub(super) fn use_memory(&mut self, size: ChunkSize) -> Result<()> {
         self.limit = room_for(self.memory.bytes()).min(size.most).max(self.buffer.len());
         if self.limit > self.buffer.capacity() {
@@ -169,7 +169,7 @@ impl Room {
     }
 }
 
-/// The rooms of a body that its reader does not fill: the task writes them, or they are spare.
+/// The rooms of a body that the reader is not filling: they are being written, or spare.
 #[derive(Default)]
 pub(super) struct Rooms {
     state: Mutex<State>,
@@ -182,15 +182,15 @@ struct State {
     spare: Option<Room>,
 }
 
-/// What there is besides the room that the reader fills, if it has one.
+/// What there is besides the room that the reader is filling, if any.
 pub(super) enum Others {
-    /// This one, which is the reader's now.
+    /// A spare one, which now belongs to the reader.
     Spare(Room),
     /// None.
     None,
     /// One that is being written.
     One,
-    /// As many as a body may have, which are being written or wait for that.
+    /// As many as a body may have, which are being written or queued for it.
     Two,
 }
 
@@ -210,7 +210,7 @@ impl Rooms {
         match (state.spare.take(), state.count) {
             (Some(spare), _) => {
                 state.count -= 1;
-                // While it is not needed for the body to get on, it is not kept from those who wait.
+                // If the body makes progress without it, it is released for requests that wait.
                 if state.count > 0 && spare.memory.is_wanted() { Others::One } else { Others::Spare(spare) }
             }
             (None, 0) => Others::None,
@@ -219,12 +219,12 @@ impl Rooms {
         }
     }
 
-    /// Waits until one was written.
+    /// Waits until one has been written.
     pub(super) async fn returned(&self) {
         self.returned.notified().await;
     }
 
-    /// Gives one back that was written. Of two that are spare, a body needs no more than the larger one.
+    /// Returns one that has been written. Of two spare ones, only the larger one is kept.
     pub(super) fn give_back(&self, room: Room) {
         let mut state = self.lock();
         let (kept, surplus) = match state.spare.take() {
@@ -238,7 +238,7 @@ impl Rooms {
         self.returned.notify_one();
     }
 
-    /// Gives up the one that is spare.
+    /// Drops the spare one.
     pub(super) fn drop_spare(&self) {
         let mut state = self.lock();
         let spare = state.spare.take();

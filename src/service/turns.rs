@@ -1,5 +1,5 @@
-//! Turns at what there is little of, such as the ledger's transactions: projects take them in rotation, however many
-//! requests each of them has waiting, and no project has all of them at a time.
+//! Fair scheduling of scarce resources, such as the ledger's transactions: projects take turns in rotation, however
+//! many requests each of them has waiting, and no project has all the turns at once.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,8 +12,8 @@ use super::{Error, Result, Service};
 use crate::db::{Db, Tx};
 use crate::domain::ProjectId;
 
-/// How many read-backs may have their files open, and how many of one project: a store that is slow over some of them
-/// holds up no others.
+/// The maximum number of concurrent read-backs, and of those of one project: a store that is slow for some of them does
+/// not block others.
 const READ_BACKS: (usize, usize) = (16, 4);
 
 /// What projects take turns at.
@@ -32,7 +32,7 @@ pub(super) struct ByKind {
 impl ByKind {
     pub(super) fn new(db: &Db) -> Self {
         let transactions = db.transactions_at_once();
-        // What keeps a processor busy leaves as many to other requests.
+        // CPU-bound work leaves half of the processors to other requests.
         let processors = thread::available_parallelism().map_or(1, usize::from).div_ceil(2);
         Self {
             transactions: Turns::new(transactions, transactions.saturating_sub(1)),
@@ -44,13 +44,13 @@ impl ByKind {
 }
 
 impl Service {
-    /// Begins a transaction of a project when it is its turn, which lasts until the transaction has ended.
+    /// Begins a transaction of a project when it is its turn. The turn must be held until the transaction has ended.
     pub(super) async fn begin(&self, project: ProjectId) -> Result<(Tx, Turn)> {
         let turn = self.in_turn(&self.turns.transactions, project).await?;
         Ok((self.db.begin().await?, turn))
     }
 
-    /// Waits for a turn, but not for ever.
+    /// Waits for a turn, with a timeout.
     pub(super) async fn in_turn(&self, turns: &Turns, project: ProjectId) -> Result<Turn> {
         timeout(self.limits.buffer_wait, turns.take(project)).await.map_err(|_| Error::Busy)
     }
@@ -87,7 +87,7 @@ pub(super) struct Turn {
 }
 
 impl Turns {
-    /// So many at a time, and so many for one project.
+    /// So many at a time, and at most `each` for one project.
     pub(super) fn new(count: usize, each: usize) -> Self {
         let state = State { free: count.max(1), begun: 0, projects: HashMap::new() };
         Self { each: each.max(1), state: Arc::new(Mutex::new(state)) }
@@ -102,14 +102,14 @@ impl Turns {
             return turn;
         }
         let _counted = Counted::begin();
-        turn.await.expect("a request stays in its line until it is served or goes away")
+        turn.await.expect("a request stays queued until it is served or cancelled")
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins the turns that can begin. One whose request has gone away ends at once.
+    /// Begins the turns that can begin. The turn of a request that was cancelled ends at once.
     fn serve(&self) {
         loop {
             let Some((project, granted)) = self.lock().next(self.each) else { return };
@@ -119,7 +119,7 @@ impl Turns {
 }
 
 impl State {
-    /// The next request whose turn it is: of the project that has the fewest, and of these the one that waits longest.
+    /// The next request: of the project with the fewest turns, and of these the one whose last turn is longest ago.
     fn next(&mut self, each: usize) -> Option<(ProjectId, oneshot::Sender<Turn>)> {
         if self.free == 0 {
             return None;
@@ -145,7 +145,7 @@ impl State {
     }
 }
 
-/// A request that waits, in the metrics.
+/// Counts a waiting request in the metrics.
 struct Counted;
 
 impl Counted {
@@ -188,7 +188,7 @@ mod tests {
         waiting
     }
 
-    /// Those of the requests that have their turn now, by their places.
+    /// The requests that have their turn now, with their indexes.
     fn served(requests: &mut [Option<BoxFuture<'static, Turn>>]) -> Vec<(usize, Turn)> {
         let mut served = Vec::new();
         for (place, request) in requests.iter_mut().enumerate() {

@@ -1,4 +1,4 @@
-//! Uploads: look at, cancel.
+//! Retrieving and cancelling Uploads.
 
 use super::{Error, Result, Service};
 use crate::crash::CrashPoint;
@@ -19,7 +19,7 @@ impl From<Box<NotPending>> for Error {
 }
 
 impl Service {
-    /// An Upload as it stands.
+    /// An Upload in its current state.
     ///
     /// # Errors
     /// [`Error::NoSuchUpload`].
@@ -27,7 +27,7 @@ impl Service {
         uploads::find(&self.db, project, id).await?.ok_or(Error::NoSuchUpload(id))
     }
 
-    /// Gives an Upload up; what it has stored is to go.
+    /// Cancels an Upload; what it has stored is to be deleted.
     ///
     /// # Errors
     /// When it has ended already.
@@ -47,7 +47,7 @@ impl Service {
         }
     }
 
-    /// `begun` says that an earlier attempt got as far as to commit, perhaps with success.
+    /// `begun` says that an earlier attempt got as far as its commit, which may have succeeded.
     async fn try_cancel(&self, project: ProjectId, id: UploadId, origin: Origin, begun: &mut bool) -> Result<()> {
         let (mut tx, _turn) = self.begin(project).await?;
         if !uploads::mark_cancelled(&mut tx, project, id, origin).await? {

@@ -1,5 +1,5 @@
-//! Which Parts are to be read, in order. Those of a File are looked up some at a time: a reader holds few of them,
-//! however many there are and however slow he is.
+//! Which Parts are to be read, in order. Those of a File are looked up in batches: a reader holds few of them, however
+//! many there are and however slow it is.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use crate::domain::{FileId, Part};
 /// How many Parts that are in the ledger are read together.
 const CONTENTS_AT_ONCE: usize = 16;
 
-/// How many bytes they have: half of what a reader has, since one of those before may not be sent yet.
+/// How many bytes they have: half of a reader's memory, since an earlier one may not have been sent yet.
 const CONTENTS_BYTES: u64 = CHUNK_KIB as u64 * 512;
 
 /// How many Parts of a File are looked up together.
@@ -25,7 +25,7 @@ pub(super) struct Wanted {
     rest: Option<Rest>,
 }
 
-/// What comes after the Parts of a File that were looked up.
+/// The range of a File whose Parts have not been looked up yet.
 struct Rest {
     file: FileId,
     left: Range<u64>,
@@ -35,14 +35,14 @@ impl Wanted {
     /// A stretch of a File.
     ///
     /// # Errors
-    /// When the ledger fails, or the File's Parts are gone.
+    /// When the ledger fails, or the File's Parts have been deleted.
     pub(super) async fn of_file(service: &Service, file: FileId, left: Range<u64>) -> Result<Self> {
         let mut wanted = Self { batch: VecDeque::new(), rest: Some(Rest { file, left }) };
         wanted.look_up(service).await?;
         Ok(wanted)
     }
 
-    /// All of some Parts.
+    /// Whole Parts.
     pub(super) fn whole(parts: &[Part]) -> Self {
         Self { batch: parts.iter().map(|part| (*part, 0..part.bytes.get())).collect(), rest: None }
     }
@@ -57,8 +57,8 @@ impl Wanted {
         if self.batch.is_empty()
             && let Err(error) = self.look_up(service).await
         {
-            // Whoever reads knows how much is missing.
-            tracing::error!(error = &error as &dyn std::error::Error, "a download is broken off");
+            // The client sees from the length how much is missing.
+            tracing::error!(error = &error as &dyn std::error::Error, "download aborted");
             return None;
         }
         let first = self.batch.pop_front()?;
@@ -99,7 +99,7 @@ impl Wanted {
             self.batch.push_back((it.part, within(wanted.start)..within(wanted.end)));
             left.start = end.min(left.end);
         }
-        // The Parts of a File that was deleted meanwhile may be gone.
+        // The Parts of a File that was deleted meanwhile may have been deleted, too.
         if self.batch.is_empty() { Err(Error::NoSuchFile(*file)) } else { Ok(()) }
     }
 }

@@ -7,7 +7,6 @@
 
 mod line_queue;
 mod panics;
-mod shown;
 pub mod stdout;
 
 use std::io::{self, IsTerminal as _, Write};
@@ -20,7 +19,6 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
 use self::line_queue::{LineQueue, OnDrop};
-pub use self::shown::Shown;
 use crate::config::LogFormat;
 
 /// How long to wait for an output before the process exits.
@@ -150,10 +148,11 @@ fn describe() {
         "windlass_disk_available_bytes",
         "Bytes that are left on the disk of the store's directory or of the data directory."
     );
-    describe_gauge!("windlass_bodies_waiting", "Request bodies that wait for memory.");
+    describe_gauge!("windlass_bodies_waiting", "Request bodies waiting for memory.");
     describe_gauge!(
         "windlass_turns_waiting",
-        "Requests that wait for their project's turn at a transaction, a long list of parts or reading stored bytes."
+        "Requests waiting for their project's turn: for a transaction, a long list of parts, or reading back stored \
+         bytes."
     );
     describe_gauge!("windlass_ready", "1 where the database and the store could be used by the last probe, else 0.");
     describe_gauge!(

@@ -13,18 +13,18 @@ const OUTCOMES: &[&str] = &[
     "1 fields",
     "2 fields",
     "Unknown parameter",
-    "is given twice",
+    "is given more than once",
     "is not UTF-8 text",
-    "has no end",
+    "is not terminated",
     "cannot be read",
-    "ended before its end",
+    "is incomplete",
 ];
 
-/// What must become of some heads.
+/// The expected outcomes for some heads.
 const OUTCOMES_OF_HEADS: &[&str] = &[
     "1 fields",
     "Unknown parameter",
-    "is no header",
+    "is not of the form",
     "two Content-Disposition",
     "has no Content-Disposition",
     "quotes of its parameter",
@@ -32,7 +32,7 @@ const OUTCOMES_OF_HEADS: &[&str] = &[
     "is sent with 'Content-Encoding",
 ];
 
-/// How a form comes: its boundary, its end, and the lengths of its pieces.
+/// How a form arrives: its boundary, its end, and the lengths of its pieces.
 fn arrival(rng: &mut Rng) -> Vec<u8> {
     let mut arrival = vec![rng.u8(..224), rng.u8(..)];
     arrival.extend((0..arrival[1] % 32).map(|_| rng.u8(..40)));

@@ -1,4 +1,4 @@
-"""What Schemathesis does not do by itself."""
+"""A serializer that Schemathesis lacks."""
 
 from schemathesis.transport.requests import REQUESTS_TRANSPORT, multipart_serializer
 

@@ -1,4 +1,4 @@
-//! The head of a part (RFC 7578, 4): its lines, unfolded, and the few headers that count.
+//! The head of a form's part (RFC 7578, 4): its lines, unfolded, and the few headers that matter.
 
 use super::parameters::{BadParameters, Parameters, is_token};
 use super::text::{BadText, excerpt};
@@ -17,24 +17,24 @@ pub struct Head {
     pub filename: Result<Option<String>, BadText>,
     /// Empty if it has none.
     pub content_type: String,
-    /// Why its content is not what is to be stored, if it is not.
+    /// Its encoding, if its content would have to be decoded.
     pub encoded: Option<Encoded>,
 }
 
 /// A head that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadHead {
-    #[error("the line '{0}' in the head of a part is no header, which is 'Name: value'")]
+    #[error("the line '{0}' in a part's header is not of the form 'Name: value'")]
     NotAHeader(String),
-    #[error("a line in the head of a part ends in LF alone; lines end in CRLF")]
+    #[error("a line in a part's header ends in LF alone; lines must end in CRLF")]
     BareLf,
-    #[error("the head of a part has the control character U+{0:04X}")]
+    #[error("a part's header contains the control character U+{0:04X}")]
     Control(u8),
     #[error("a part has two {0} headers")]
     Twice(&'static str),
     #[error("a part has no Content-Disposition header, such as 'form-data; name=\"file\"; filename=\"a.txt\"'")]
     NoDisposition,
-    #[error("the Content-Disposition of a part is '{0}'; in a form it is 'form-data'")]
+    #[error("the Content-Disposition of a part is '{0}'; it must be 'form-data'")]
     NotFormData(String),
     #[error("the Content-Disposition of a part cannot be used: {0}")]
     Disposition(#[from] BadParameters),
@@ -44,17 +44,17 @@ pub enum BadHead {
 
 /// Content that would have to be decoded (RFC 7578, 4.7).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("is sent with '{header}: {value}', which is not decoded here; send its bytes as they are, without this header")]
+#[error("is sent with '{header}: {value}', which is not supported; send it unencoded, without this header")]
 pub struct Encoded {
     header: &'static str,
     value: String,
 }
 
 impl Head {
-    /// Reads a head, whose last line comes without its CRLF.
+    /// Parses a head, whose last line comes without its CRLF.
     ///
     /// # Errors
-    /// When it is malformed, or a part of something else than a form.
+    /// When it is malformed, or not that of a part of a form.
     pub fn parse(head: &[u8]) -> Result<Self, BadHead> {
         let headers = Headers::read(head)?;
         let disposition = headers.get(DISPOSITION)?.ok_or(BadHead::NoDisposition)?;
@@ -119,7 +119,7 @@ impl Headers {
         if values.next().is_some() { Err(BadHead::Twice(name)) } else { Ok(value) }
     }
 
-    /// A value in which a tab, legal where a line is folded, is as good as a space; empty if there is none.
+    /// A value with the tabs that folded lines may contain replaced by spaces; empty if there is none.
     fn text(&self, name: &'static str) -> Result<String, BadHead> {
         Ok(String::from_utf8_lossy(self.get(name)?.unwrap_or_default()).replace('\t', " "))
     }

@@ -1,5 +1,5 @@
-//! Multipart forms (RFC 7578) as SDKs send them (contract section 3.4): fields in any order, with
-//! or without lengths and content types, read as they come.
+//! Multipart forms (RFC 7578) as SDKs send them (contract section 3.4): fields in any order, with or without lengths
+//! and content types, read as they arrive.
 
 mod head;
 mod parameters;
@@ -20,10 +20,7 @@ use self::parameters::Parameters;
 use self::splitter::Splitter;
 use super::body::{Allowance, BodyError, timed};
 use super::error::ApiError;
-use crate::domain::{Filename, Limits, MimeType};
-
-/// A form has a handful of fields. More are a client's mistake, such as an array sent byte by byte.
-const MOST_FIELDS: usize = 16;
+use crate::domain::{Filename, Limits, MimeType, Shown};
 
 /// What may come between two fields' contents: their headers, and whatever was read ahead.
 const BETWEEN_FIELDS_BYTES: u64 = 1024 * 1024;
@@ -31,7 +28,7 @@ const BETWEEN_FIELDS_BYTES: u64 = 1024 * 1024;
 /// Longer boundaries than RFC 2046 allows (70) are seen in the wild; much longer ones are hostile.
 const LONGEST_BOUNDARY: usize = 200;
 
-/// The field with which browsers tell the charset of a form's texts (RFC 7578, 4.6).
+/// The field in which browsers send the charset of a form's texts (RFC 7578, 4.6).
 const CHARSET: &str = "_charset_";
 
 /// A form being read.
@@ -97,8 +94,8 @@ impl Form {
             if !self.known.contains(&name.as_str()) && name != CHARSET {
                 return Err(ApiError::unknown(name, self.known));
             }
-            if self.seen.contains(name) || self.seen.len() == MOST_FIELDS {
-                return Err(ApiError::invalid(name, format!("'{name}' is given twice; give it once.")));
+            if self.seen.contains(name) {
+                return Err(ApiError::invalid(name, format!("'{name}' is given more than once.")));
             }
             if let Some(encoded) = &head.encoded {
                 return Err(ApiError::invalid(name, format!("'{name}' {encoded}.")));
@@ -109,7 +106,7 @@ impl Form {
             }
             let charset = Field { form: self, head }.text().await?;
             if !charset.trim().eq_ignore_ascii_case("utf-8") {
-                let message = format!("'{CHARSET}' must be 'utf-8', in which all texts are sent, but was '{charset}'.");
+                let message = format!("'{CHARSET}' must be 'utf-8', but was '{}'.", Shown(&charset));
                 return Err(ApiError::invalid(CHARSET, message));
             }
         }
@@ -139,7 +136,7 @@ impl Form {
             return Ok(());
         }
         Err(ApiError::malformed(
-            "The form has no end: the body was cut off, its boundary is not the one in its content type, \
+            "The form is not terminated: the body is truncated, its boundary differs from the one in the content type, \
              or its lines do not end in CRLF.",
         ))
     }
@@ -179,8 +176,8 @@ impl Field<'_> {
         let mut text = Vec::new();
         while let Some(bytes) = self.next().await? {
             if text.len() + bytes.len() > Limits::FORM_TEXT_BYTES {
-                let message =
-                    format!("'{}' has more than {} bytes; it is a short text.", self.name(), Limits::FORM_TEXT_BYTES);
+                let (name, most) = (self.name(), Limits::FORM_TEXT_BYTES);
+                let message = format!("'{name}' has more than {most} bytes, which is the maximum.");
                 return Err(ApiError::invalid(self.name(), message));
             }
             text.extend_from_slice(&bytes);
@@ -192,7 +189,7 @@ impl Field<'_> {
     /// The file name that came with it; `upload` if none did, as SDKs call bytes without a name.
     ///
     /// # Errors
-    /// When there is one that cannot be.
+    /// When there is one that is invalid.
     pub fn filename(&self) -> Result<Filename, ApiError> {
         let invalid = |message: String| ApiError::invalid(self.name(), message);
         match &self.head.filename {
@@ -208,7 +205,7 @@ impl Field<'_> {
     /// The content type that came with it, if one did.
     ///
     /// # Errors
-    /// When there is one that cannot be.
+    /// When there is one that is invalid.
     pub fn mime_type(&self) -> Result<MimeType, ApiError> {
         match self.head.content_type.as_str() {
             "" => Ok(MimeType::octet_stream()),
@@ -219,7 +216,7 @@ impl Field<'_> {
     }
 }
 
-/// The boundary in a form's content type. It is printable, so that no line ends inside of it.
+/// The boundary in a form's content type. It is printable, so it contains no line end.
 fn boundary(content_type: &[u8]) -> Option<Vec<u8>> {
     let content_type = Parameters::parse(content_type).ok().filter(|it| it.value() == "multipart/form-data")?;
     let boundary = content_type.get("boundary")?;

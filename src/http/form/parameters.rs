@@ -12,17 +12,17 @@ pub struct Parameters {
     parameters: BTreeMap<String, Vec<u8>>,
 }
 
-/// A header that does not have that form.
+/// A malformed header.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadParameters {
-    /// Something else stands between two semicolons.
+    /// What is between two semicolons is not a parameter.
     #[error("'{0}' is not a parameter of the form name=value")]
     NotAParameter(String),
-    /// Where a quoted string ends is not clear.
-    #[error("the quotes of its parameter '{0}' do not match; a quote inside of a value is sent as \\\" or %22")]
+    /// It is unclear where a quoted string ends.
+    #[error("the quotes of its parameter '{0}' do not match; inside a value, send a quote as \\\" or %22")]
     Quotes(String),
-    /// Which of them counts is not clear.
-    #[error("its parameter '{0}' is given twice")]
+    /// It is unclear which of two values counts.
+    #[error("its parameter '{0}' is given more than once")]
     Twice(String),
 }
 
@@ -72,11 +72,10 @@ impl Parameters {
         self.parameters.get(name).map(Vec::as_slice)
     }
 
-    /// The text of a parameter. The forms of it that can say more come first: `name*`, then `name*0` and so
-    /// on, then `name`.
+    /// The text of a parameter. Its most expressive form is preferred: `name*`, then `name*0` and so on, then `name`.
     ///
     /// # Errors
-    /// When it stands for none.
+    /// When it cannot be decoded.
     pub fn text(&self, name: &str) -> Result<Option<String>, BadText> {
         if let Some(value) = self.get(&format!("{name}*")) {
             return text::segmented([(value, true)]).map(Some);
@@ -104,9 +103,9 @@ fn bare(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
 
 /// The value of a quoted string whose opening quote has been read, and what follows it.
 ///
-/// Of those who send a backslash some write `\\`, and a quote as `\"` (Python, Go, curl's `--form-escape`),
-/// others write `\`, and a quote as `%22` (browsers, Node). So the string ends at the first quote that
-/// no backslash escapes; or, if no parameter can end there, at the first one: `"dir\"` is a name of the latter.
+/// Some clients send a backslash as `\\`, and a quote as `\"` (Python, Go, curl's `--form-escape`), others send `\`,
+/// and a quote as `%22` (browsers, Node). So the string ends at the first unescaped quote; or, if no parameter can end
+/// there, at the first one: `"dir\"` is a name from the latter.
 fn unquoted(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let ends = [first_unescaped_quote(text), text.iter().position(|it| *it == b'"')];
     let end = ends.into_iter().flatten().find(|it| matches!(text[it + 1..].trim_ascii_start(), [] | [b';', ..]))?;
@@ -125,8 +124,8 @@ fn first_unescaped_quote(text: &[u8]) -> Option<usize> {
     }
 }
 
-/// A backslash before anything else than a backslash or a quote shows that the sender does not escape
-/// backslashes. Then all of them mean themselves, as in `\\server\share`; but a quote inside was escaped.
+/// A backslash before anything other than a backslash or a quote shows that the client does not escape backslashes.
+/// Then all of them are literal, as in `\\server\share`; but a quote inside was escaped.
 fn unescaped(text: &[u8]) -> Vec<u8> {
     let (unescaped, is_every_backslash_an_escape) = without_escapes_of(b"\\\"", text);
     if is_every_backslash_an_escape { unescaped } else { without_escapes_of(b"\"", text).0 }

@@ -1,4 +1,4 @@
-//! Where the parts of a multipart body begin and end (RFC 2046, 5.1.1), while the body arrives in pieces.
+//! Splits a multipart body into its parts (RFC 2046, 5.1.1) while it arrives in pieces.
 
 use std::mem;
 use std::task::Poll;
@@ -16,19 +16,19 @@ const MOST_PADDING_BYTES: usize = 1024;
 /// A body that cannot be split into parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// Such a form may go on to use LF alone, which does not delimit parts.
-    #[error("the line of a boundary ends in LF alone; lines end in CRLF")]
+    /// Such a form may use LF alone throughout, which does not delimit parts.
+    #[error("a boundary line ends in LF alone; lines must end in CRLF")]
     BareLf,
     /// See [`MOST_PADDING_BYTES`].
-    #[error("a boundary is followed by more than {max} blanks", max = MOST_PADDING_BYTES)]
+    #[error("a boundary is followed by more than {max} spaces or tabs", max = MOST_PADDING_BYTES)]
     Padding,
     /// See [`MOST_HEAD_BYTES`].
-    #[error("the head of a part has more than {max} bytes", max = MOST_HEAD_BYTES)]
+    #[error("a part's header has more than {max} bytes", max = MOST_HEAD_BYTES)]
     HeadTooLong,
 }
 
-/// Splits a body, of which it holds back only what cannot be attributed yet: the beginning of a head or
-/// of a boundary. Where `Pending` is returned, it needs the next piece.
+/// Splits a body, holding back only what cannot be classified yet: the beginning of a head or of a boundary. When it
+/// returns `Pending`, it needs the next piece.
 pub struct Splitter {
     unread: Unread,
     delimiter: Finder<'static>,
@@ -47,7 +47,7 @@ enum Place {
     Epilogue,
 }
 
-/// What a boundary at the beginning of a line is.
+/// What a line that begins with a boundary is.
 enum Line {
     /// It depends on bytes that have not arrived.
     Unfinished,
@@ -63,7 +63,7 @@ impl Splitter {
     /// A splitter for a body with this boundary, which contains no CR.
     pub fn new(boundary: &[u8]) -> Self {
         let delimiter = [b"\r\n--", boundary].concat();
-        // The first delimiter may be the very beginning of the body: only here no line precedes it.
+        // The first delimiter may be at the very beginning of the body, where no line precedes it.
         let mut unread = Unread::default();
         unread.push(Bytes::from_static(b"\r\n"));
         Self { unread, delimiter: Finder::new(&delimiter).into_owned(), place: Place::Preamble }
@@ -132,7 +132,7 @@ impl Splitter {
         Ok(if before == 0 { Poll::Pending } else { Poll::Ready(Some(self.unread.take(before))) })
     }
 
-    /// How many bytes at the end may be the beginning of a delimiter, which has a CR only there.
+    /// How many bytes at the end may be the beginning of a delimiter, in which only the first byte is a CR.
     fn begun(&self, bytes: &[u8]) -> usize {
         let delimiter = self.delimiter.needle();
         let last = &bytes[bytes.len().saturating_sub(delimiter.len() - 1)..];

@@ -1,5 +1,5 @@
-//! The text that a parameter's value stands for: charsets, percent-encoding (RFC 8187, RFC 2231) and
-//! encoded words (RFC 2047).
+//! Decodes the text of a parameter's value: charsets, percent-encoding (RFC 8187, RFC 2231) and encoded words (RFC
+//! 2047).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -8,28 +8,28 @@ use encoding_rs::{Encoding, UTF_8};
 /// The most characters of what was sent that an error repeats.
 const EXCERPT_CHARS: usize = 60;
 
-/// A value that stands for no text.
+/// A value that cannot be decoded as text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadText {
     /// The bytes of a plain value.
     #[error("it is not UTF-8 text")]
     NotUtf8,
-    /// No encoding that a browser would know.
-    #[error("its charset '{0}' is not known; send it as UTF-8")]
+    /// Browsers do not support this encoding.
+    #[error("its charset '{0}' is not supported; send it as UTF-8")]
     UnknownCharset(String),
     /// The bytes of an extended value, or of an encoded word.
-    #[error("it is not text in its charset '{0}'")]
+    #[error("it is not valid in its charset '{0}'")]
     NotInCharset(String),
     /// An extended value without its two apostrophes.
     #[error("it is not of the form charset'language'text, such as utf-8''na%C3%AFve.txt")]
     NotExtended,
     /// In an extended value.
-    #[error("it has a '%' without two hexadecimal digits; a '%' that means itself is sent as %25")]
+    #[error("it has a '%' without two hexadecimal digits; send a literal '%' as %25")]
     Percent,
     /// Continuations, such as `filename*0` and `filename*2`.
-    #[error("its segments are not numbered from 0 on, each once (RFC 2231)")]
+    #[error("its segments are not numbered consecutively from 0 (RFC 2231)")]
     Segments,
-    /// It is malformed inside.
+    /// It is malformed.
     #[error("the encoded word '{0}' cannot be decoded (RFC 2047)")]
     EncodedWord(String),
 }
@@ -43,15 +43,15 @@ pub fn excerpt(sent: &[u8]) -> String {
     }
 }
 
-/// A value as forms have it. The three escapes are those of browsers (HTML, 4.10.21.8); what is in encoded
-/// words has no others.
+/// Decodes a value as forms have it. The three escapes are those of browsers (HTML, 4.10.21.8); a value with encoded
+/// words has none of them.
 pub fn plain(value: &[u8]) -> Result<String, BadText> {
     let text = str::from_utf8(value).map_err(|_| BadText::NotUtf8)?;
     let decoded = with_encoded_words(text)?;
     Ok(decoded.unwrap_or_else(|| text.replace("%22", "\"").replace("%0D", "\r").replace("%0A", "\n")))
 }
 
-/// A value in segments, of which some are extended. A single extended one is `name*=`.
+/// Decodes a value in segments, some of which are extended. A single extended one is `name*=`.
 pub fn segmented<'a>(segments: impl IntoIterator<Item = (&'a [u8], bool)>) -> Result<String, BadText> {
     let (mut charset, mut bytes) = (&b""[..], Vec::new());
     for (index, (mut segment, extended)) in segments.into_iter().enumerate() {
@@ -71,7 +71,7 @@ pub fn segmented<'a>(segments: impl IntoIterator<Item = (&'a [u8], bool)>) -> Re
     decode(charset, &bytes)
 }
 
-/// Bytes in a charset. None stands for UTF-8.
+/// Decodes bytes in a charset; an empty one stands for UTF-8.
 fn decode(charset: &[u8], bytes: &[u8]) -> Result<String, BadText> {
     let encoding = if charset.is_empty() { Some(UTF_8) } else { Encoding::for_label_no_replacement(charset) };
     let encoding = encoding.ok_or_else(|| BadText::UnknownCharset(excerpt(charset)))?;
@@ -81,7 +81,7 @@ fn decode(charset: &[u8], bytes: &[u8]) -> Result<String, BadText> {
     }
 }
 
-/// Appends bytes, of which some are the escape and two hexadecimal digits. `None` if the digits are missing.
+/// Appends bytes, decoding each escape and its two hexadecimal digits. `None` if the digits are missing.
 fn push_unescaped(to: &mut Vec<u8>, mut bytes: &[u8], escape: u8) -> Option<()> {
     while let [first, rest @ ..] = bytes {
         bytes = rest;
@@ -142,11 +142,11 @@ impl<'a> EncodedWord<'a> {
     }
 }
 
-/// The text with its encoded words decoded; nothing if there are none. They are decoded wherever they are,
-/// since senders put them where RFC 2047 does not: into quoted strings, with other text beside them.
+/// The text with its encoded words decoded; `None` if there are none. They are decoded wherever they are, since clients
+/// put them where RFC 2047 does not allow them: into quoted strings, next to other text.
 fn with_encoded_words(mut text: &str) -> Result<Option<String>, BadText> {
     let mut decoded = String::new();
-    // Words that follow each other are decoded together: some senders cut a character in two.
+    // Adjacent words are decoded together: some clients split a character between two of them.
     let mut run: Option<(&str, Vec<u8>)> = None;
     while let Some(word) = EncodedWord::find(text) {
         let bytes = word.bytes()?;

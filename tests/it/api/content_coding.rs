@@ -1,4 +1,4 @@
-//! Bodies with a `Content-Encoding`: none of them is stored, or read, as if it had none.
+//! Bodies with a `Content-Encoding` are rejected, not stored or read as if they had none.
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -21,7 +21,7 @@ async fn send(app: &TestApp, path: &str, content_type: &str, codings: &[&str], b
     app.client.send(request.body(body.to_owned())).await
 }
 
-/// Sends a body of each kind; the answers, in the order in which an upload is made.
+/// Sends a body of each kind. Returns the responses, in the order in which an upload is made.
 async fn send_all(app: &TestApp, codings: &[&str]) -> [Answer; 4] {
     let new = json!({"filename": "f", "purpose": "evals", "bytes": 1, "mime_type": "x"}).to_string();
     let upload = app.client.upload(1).await;
@@ -39,7 +39,7 @@ async fn a_compressed_body_is_refused_wherever_it_is_sent(app: &TestApp) {
     for codings in [&["gzip"][..], &["GZIP"], &["br"], &["identity, deflate"], &["identity", "gzip"], &["unknown"]] {
         for answer in send_all(app, codings).await {
             let message = answer.error(400, None)["message"].as_str().unwrap().to_owned();
-            let named = format!("'Content-Encoding: {}'", codings.join(", "));
+            let named = format!("Content-Encoding '{}'", codings.join(", "));
             assert!(message.contains(&named) && message.contains("without this header"), "{message}");
         }
     }
@@ -53,7 +53,7 @@ async fn a_body_that_is_sent_as_it_is_may_be_called_so(app: &TestApp) {
             assert_eq!(answer.status, StatusCode::OK, "{codings:?}: {answer:?}");
         }
     }
-    // It says nothing about a request that has no body.
+    // The header means nothing in a request without a body.
     let list = app.client.request(Method::GET, "/v1/files").header("content-encoding", "gzip");
     app.client.send(list).await.ok();
 }

@@ -1,4 +1,4 @@
-//! What a browser is told: `OPTIONS`, preflights, and which pages may read answers.
+//! `OPTIONS`, preflights, and which pages a browser lets read responses.
 
 use std::path::Path;
 
@@ -163,10 +163,10 @@ async fn a_page_sees_errors_also_those_before_its_key_was_looked_at() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_cannot_be_meant_stops_the_start_and_shows_what_would_be_right() {
     for (origins, right) in [
-        ("https://app.example.com/", "write https://app.example.com"),
+        ("https://app.example.com/", "use https://app.example.com"),
         ("app.example.com", "scheme://host"),
         ("https://*.example.com", "list each origin"),
-        ("*, https://app.example.com", "write it alone"),
+        ("*, https://app.example.com", "use it alone"),
     ] {
         let settings = [("WINDLASS_CORS_ORIGINS".to_owned(), origins.to_owned())];
         let refused = crate::support::program::command(&settings).current_dir(Path::new("/")).output().unwrap();

@@ -1,4 +1,4 @@
-//! What one client holds, another one can do without: memory for bodies, transactions, and reading stored bytes.
+//! One project cannot starve another of memory for bodies, transactions, or reading stored bytes.
 
 use std::fs;
 use std::time::Duration;
@@ -29,7 +29,7 @@ crate::on_a_directory_and_s3! {
 
 const MIB: usize = 1024 * 1024;
 
-/// Sends so many bytes of a request, as far as they are taken.
+/// Sends so many bytes of a request, as far as the service reads them.
 async fn begin(app: &TestApp, request: &[u8], bytes: usize) -> TcpStream {
     let mut socket = TcpStream::connect(app.client.socket_address()).await.unwrap();
     timeout(Duration::from_secs(1), socket.write_all(&request[..bytes])).await.map_or(Ok(()), |it| it).unwrap();
@@ -45,7 +45,7 @@ async fn receiving(app: &TestApp) -> i64 {
     sqlx::query_scalar("select count(*) from part where state = 'receiving'").fetch_one(&app.pool).await.unwrap()
 }
 
-/// What a metric shows.
+/// The value of a metric.
 async fn metric(app: &TestApp, name: &str) -> f64 {
     let metrics = String::from_utf8(app.client.get("/metrics").await.body.to_vec()).unwrap();
     let line = metrics.lines().find_map(|it| it.strip_prefix(name)?.strip_prefix(' '));
@@ -86,7 +86,7 @@ async fn small_parts_and_other_projects_do_not_wait_for_the_bodies_of_one(app: &
     let part = app.client.raw_part(&upload, &vec![1; 12 * MIB]);
     let stalled = begin_many(app, 100, &part, 3 * MIB).await;
     eventually("they wait for memory", async || metric(app, "windlass_bodies_waiting").await > 0.0).await;
-    // What they leave of their project's share is taken by smaller ones.
+    // Smaller ones take what they leave of their project's share.
     let smaller = begin_many(app, 100, &app.client.raw_part(&upload, &[1; 6_000]), 300).await;
     let small = begin_many(app, 10, &app.client.raw_part(&upload, &[1; 4_000]), 2_500).await;
     is_taken(&app.client, 4_000).await;
@@ -213,7 +213,7 @@ async fn files_that_are_read_again_for_one_project_leave_others_their_turn() {
     };
     let md5 = windlass::domain::Md5::from(<[u8; 16]>::from(<md5::Md5 as md5::Digest>::digest(&content))).to_string();
 
-    // Reading the object ends when somebody writes to it, and not before.
+    // Reading the object blocks until something is written to it.
     let (upload, part) = upload_of(&app.client).await;
     let object = app.store.directory().unwrap().join(object_name(&part));
     let kept = object.with_extension("kept");

@@ -1,4 +1,4 @@
-//! The heads of parts, byte by byte as named clients send them, and heads that cannot be read.
+//! The heads of parts, byte for byte as known clients send them, and malformed heads.
 
 use reqwest::Method;
 
@@ -36,7 +36,7 @@ fn refused(answer: &Answer, param: Option<&str>, words: &str) {
     assert!(error["message"].as_str().unwrap().contains(words), "'{words}' is not in {error}");
 }
 
-/// Who sends it, the part's head, and the name that was meant.
+/// The client that sends it, the part's head, and the intended name.
 #[rustfmt::skip]
 const CLIENTS: &[(&str, &str, &str)] = &[
     ("openai-python 3.54", "Content-Disposition: form-data; name=\"file\"; filename=\"a\\\\b.txt\"\r\nContent-Type: text/plain", "a\\b.txt"),
@@ -97,13 +97,13 @@ async fn a_name_that_cannot_be_read_is_refused_with_a_true_reason(app: &TestApp)
     for (rest, words) in [
         (&b"name=file; filename=\"caf\xe9.txt\""[..], "The file name cannot be read: it is not UTF-8 text"),
         (b"name=file; filename*=caf.txt", "charset'language'text"),
-        (b"name=file; filename*=utf-8''caf%E9; filename=cafe", "not text in its charset 'utf-8'"),
+        (b"name=file; filename*=utf-8''caf%E9; filename=cafe", "not valid in its charset 'utf-8'"),
         (b"name=file; filename*=utf-8''100%", "'%' without two hexadecimal digits"),
-        (b"name=file; filename*=klingon''a", "charset 'klingon' is not known"),
-        (b"name=file; filename=\"=?klingon?Q?a?=\"", "charset 'klingon' is not known"),
+        (b"name=file; filename*=klingon''a", "charset 'klingon' is not supported"),
+        (b"name=file; filename=\"=?klingon?Q?a?=\"", "charset 'klingon' is not supported"),
         (b"name=file; filename=\"=?utf-8?B?a?=\"", "'=?utf-8?B?a?=' cannot be decoded"),
-        (b"name=file; filename=\"=?utf-8?Q?caf=E9?=\"", "not text in its charset 'utf-8'"),
-        (b"name=file; filename*0=a; filename*2=b", "numbered from 0"),
+        (b"name=file; filename=\"=?utf-8?Q?caf=E9?=\"", "not valid in its charset 'utf-8'"),
+        (b"name=file; filename*0=a; filename*2=b", "numbered consecutively from 0"),
         (b"name=file; filename*=utf-8''a%00b", "control characters, but this one has U+0000"),
         (b"name=file; filename=\"a%0D%0Ab\"", "control characters, but this one has U+000D"),
         (b"name=file; filename=\"a\tb\"", "control characters, but this one has U+0009"),
@@ -117,19 +117,25 @@ async fn a_head_that_cannot_be_read_is_refused_with_a_true_reason(app: &TestApp)
     for (head, words) in [
         (&b""[..], "has no Content-Disposition header"),
         (b"Content-Type: text/plain", "has no Content-Disposition header"),
-        (b"Content-Disposition: attachment; name=file", "is 'attachment'; in a form it is 'form-data'"),
-        (b"Content-Disposition: name=file; filename=a", "is 'name=file'; in a form it is 'form-data'"),
+        (b"Content-Disposition: attachment; name=file", "is 'attachment'; it must be 'form-data'"),
+        (b"Content-Disposition: name=file; filename=a", "is 'name=file'; it must be 'form-data'"),
         (b"Content-Disposition: form-data; name=\"caf\xe9\"", "name of a field cannot be read: it is not UTF-8"),
         (b"Content-Disposition: form-data; name=file; filename=\"a", "quotes of its parameter 'filename' do not match"),
         (b"Content-Disposition: form-data; name=file; filename=\"a\"b\"", "quotes of its parameter 'filename' do not"),
-        (b"Content-Disposition: form-data; name=file; filename=a; FILENAME=b", "parameter 'filename' is given twice"),
+        (
+            b"Content-Disposition: form-data; name=file; filename=a; FILENAME=b",
+            "parameter 'filename' is given more than once",
+        ),
         (b"Content-Disposition: form-data; name=file; filename", "'filename' is not a parameter"),
         (
             b"Content-Disposition: form-data; name=file\r\nContent-Disposition: form-data; name=file",
             "two Content-Dispos",
         ),
-        (b"Content-Disposition: form-data; name=file\r\nno colon", "'no colon' in the head of a part is no header"),
-        (b"Content-Disposition: form-data; name=file\nContent-Type: a", "ends in LF alone; lines end in CRLF"),
+        (
+            b"Content-Disposition: form-data; name=file\r\nno colon",
+            "'no colon' in a part's header is not of the form 'Name: value'",
+        ),
+        (b"Content-Disposition: form-data; name=file\nContent-Type: a", "ends in LF alone; lines must end in CRLF"),
         (b"Content-Disposition: form-data; name=file\0", "control character U+0000"),
         (b"X: \x1b[1m\r\nContent-Disposition: form-data; name=file", "control character U+001B"),
     ] {
@@ -139,7 +145,7 @@ async fn a_head_that_cannot_be_read_is_refused_with_a_true_reason(app: &TestApp)
     let long = |bytes: usize| format!("Content-Disposition: form-data; name=file\r\nX: {}", "x".repeat(bytes));
     send(app, long(16_000)).await.ok();
     for bytes in [17_000, 100_000] {
-        refused(&send(app, long(bytes)).await, None, "head of a part has more than 16384 bytes");
+        refused(&send(app, long(bytes)).await, None, "part's header has more than 16384 bytes");
     }
 }
 
@@ -178,5 +184,8 @@ async fn texts_are_utf_8_and_a_form_may_mention_it(app: &TestApp) {
         )
     };
     send(app, charset("UTF-8")).await.ok();
-    refused(&send(app, charset("iso-8859-1")).await, Some("_charset_"), "must be 'utf-8'");
+    for (other, shown) in [("iso-8859-1", "iso-8859-1"), ("a\u{202e}b", "a\\u{202e}b")] {
+        let words = format!("'_charset_' must be 'utf-8', but was '{shown}'.");
+        refused(&send(app, charset(other)).await, Some("_charset_"), &words);
+    }
 }

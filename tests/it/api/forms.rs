@@ -156,6 +156,6 @@ async fn lines_that_end_in_lf_alone_are_refused(app: &TestApp) {
     let (first, second) = (form.replace("\r\n", "\n"), form.replacen("abc\r\n--B", "abc\r\n--B\n", 1));
     for form in [first, second] {
         let error = send(app, "/v1/files", "B", form.as_bytes(), None).await.error(400, None);
-        assert!(error["message"].as_str().unwrap().contains("ends in LF alone; lines end in CRLF"), "{error}");
+        assert!(error["message"].as_str().unwrap().contains("ends in LF alone; lines must end in CRLF"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Files for `batch` and `fine-tune`: their names, and their lines where these are checked.
+//! Files for `batch` and `fine-tune`: their names, and their lines if these are checked.
 
 use std::time::Duration;
 
@@ -120,22 +120,41 @@ async fn lines_are_not_looked_at_by_default(app: &TestApp) {
     app.store.put(&object, "no\nlines").await;
 }
 
-/// Contents, and how a message about them begins if they are wrong.
+/// Contents, and how the error message begins if they are invalid.
 const CONTENTS: &[(&[u8], Option<&str>)] = &[
     (b"", None),
     (b"{}", None),
     (b"{\"custom_id\": \"a\"}\r\n{\"custom_id\": \"b\"}\r\n", None),
     (b"\xef\xbb\xbf{\"a\":\"\xe4\xbd\xa0\"}\n{}\n", None),
-    (b"{}\n[1]\n", Some("Line 2 is not a JSON object: at its byte 1 there is '[' instead of '{'; ")),
-    (b"{}\n\n{}\n", Some("Line 2 is not a JSON object: at its byte 1 there is the end of the line instead of '{'; ")),
-    (b"{\n  \"a\": 1\n}\n", Some("Line 1 is not a JSON object: at its byte 2 there is the end of the line")),
+    (b"{}\n[1]\n", Some("Line 2 is not a JSON object: expected '{' but found '[' at byte 1 of the line; ")),
+    (
+        b"{}\n\n{}\n",
+        Some("Line 2 is not a JSON object: expected '{' but found the end of the line at byte 1 of the line; "),
+    ),
+    (
+        b"{\n  \"a\": 1\n}\n",
+        Some(
+            "Line 1 is not a JSON object: expected a name in double quotes or '}' but found the end of the line at byte 2 of the line; ",
+        ),
+    ),
     (
         b"{}\n{}\n{\"a\":\"\xff\"}\n",
-        Some("Line 3 is not a JSON object: at its byte 7 there is 0xFF instead of UTF-8; "),
+        Some("Line 3 is not a JSON object: expected UTF-8 but found 0xFF at byte 7 of the line; "),
     ),
-    (b"{}\n{\"a\":\"b\"", Some("Line 2 is not a JSON object: at its byte 9 there is the end of the file")),
-    (b"{}\n{\"a\":\"\0\"}", Some("Line 2 is not a JSON object: at its byte 7 there is 0x00 instead of a character")),
-    (b"\x1f\x8b\x08\x00\x00\x00\x00\x00", Some("Line 1 is not a JSON object: at its byte 1 there is 0x1F")),
+    (
+        b"{}\n{\"a\":\"b\"",
+        Some("Line 2 is not a JSON object: expected ',' or '}' but found the end of the file at byte 9 of the line; "),
+    ),
+    (
+        b"{}\n{\"a\":\"\0\"}",
+        Some(
+            "Line 2 is not a JSON object: expected a character (control characters must be escaped) or the closing quote but found 0x00 at byte 7 of the line; ",
+        ),
+    ),
+    (
+        b"\x1f\x8b\x08\x00\x00\x00\x00\x00",
+        Some("Line 1 is not a JSON object: expected '{' but found 0x1F at byte 1 of the line; "),
+    ),
 ];
 
 async fn a_forms_lines_are_checked_wherever_its_purpose_stands(app: &TestApp) {
@@ -147,7 +166,7 @@ async fn a_forms_lines_are_checked_wherever_its_purpose_stands(app: &TestApp) {
                     Some(expected) => {
                         let error = answer.error(400, Some("file"));
                         assert!(message(&error).starts_with(expected), "{error}");
-                        assert!(message(&error).contains(&format!("'{purpose}' has one JSON object in each line")));
+                        assert!(message(&error).contains(&format!("'{purpose}' must have one JSON object per line")));
                     }
                 }
             }
@@ -163,7 +182,10 @@ async fn a_form_is_refused_at_its_first_wrong_line_where_its_purpose_is_known(ap
     // The rest never comes.
     let body = Body::wrap_stream(stream::iter([Ok::<_, std::io::Error>(begun)]).chain(stream::pending()));
     let answer = timeout(Duration::from_mins(5), send(app, body)).await.unwrap();
-    assert!(message(&answer.error(400, Some("file"))).starts_with("Line 3 is not a JSON object: at its byte 1"));
+    assert!(
+        message(&answer.error(400, Some("file")))
+            .starts_with("Line 3 is not a JSON object: expected '{' but found 'n' at byte 1")
+    );
 }
 
 async fn an_uploads_lines_are_checked_in_the_listed_order(app: &TestApp) {
@@ -190,7 +212,11 @@ async fn an_uploads_lines_are_checked_in_the_listed_order(app: &TestApp) {
     let (upload, parts) = upload_of(app, "batch", &["{\"a\": 1}", "\n", "{\"b\":", " 2}\n"]).await;
     let wrong = [0, 2, 1, 3].map(|it| parts[it].clone());
     let error = complete(app, &upload, &wrong).await.error(400, Some("part_ids"));
-    assert!(message(&error).starts_with("Line 1 is not a JSON object: at its byte 9 there is '{'"), "{error}");
+    assert!(
+        message(&error)
+            .starts_with("Line 1 is not a JSON object: expected the end of the line but found '{' at byte 9"),
+        "{error}"
+    );
     let file = id(&complete(app, &upload, &parts).await.ok()["file"]);
     assert_eq!(app.client.download(&file).await, b"{\"a\": 1}\n{\"b\": 2}\n");
 }
@@ -228,7 +254,7 @@ async fn a_completion_that_is_asked_again_reads_nothing(app: &TestApp) {
     assert_eq!(complete(app, &upload, &parts).await.ok(), completed);
     complete(app, &upload, &[]).await.error(400, Some("part_ids"));
     app.store.put(&object, "{}\n").await;
-    // It is read the first time.
+    // The first completion reads it.
     let (upload, parts) = upload_of(app, "batch", &["{}\n"]).await;
     let object = object_name(&parts[0]);
     app.store.remove(&object).await;
@@ -240,7 +266,7 @@ async fn a_completion_that_is_asked_again_reads_nothing(app: &TestApp) {
 async fn a_batch_has_at_most_50_000_requests(app: &TestApp) {
     let most = "{\"custom_id\":\"a\"}\n".repeat(50_000);
     let more = format!("{most}{{}}");
-    let expected = "Line 50001 is one too many: a file for the purpose 'batch' has at most 50000 requests";
+    let expected = "Line 50001 exceeds the limit: a file for the purpose 'batch' may have at most 50000 requests";
     for answer in both_forms(app, "batch", "a.jsonl", more.as_bytes()).await {
         let error = answer.error(400, Some("file"));
         assert!(message(&error).starts_with(expected), "{error}");

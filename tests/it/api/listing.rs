@@ -120,7 +120,7 @@ async fn bad_pages_are_refused(app: &TestApp) {
         for twice in ["limit=1&limit=2", "limit=1&limit=1", "order=asc&order=desc", "after=a&after=a"] {
             let name = twice.split('=').next();
             let error = app.client.get(&format!("{list}?{twice}")).await.error(400, name);
-            assert!(error["message"].as_str().unwrap().contains("given twice"), "{error}");
+            assert!(error["message"].as_str().unwrap().contains("given more than once"), "{error}");
         }
         app.client.get(&format!("{list}?order=newest")).await.error(400, Some("order"));
         for after in ["nonsense", "file-00000000000000000000000000000000", "upload_00000000000000000000000000000000"] {
@@ -156,7 +156,7 @@ async fn a_purpose_that_no_file_has_is_refused(app: &TestApp) {
         assert!(error["message"].as_str().unwrap().contains("is not one of ['fine-tune', 'assistants'"), "{error}");
     }
     app.client.get("/v1/files?purpose=batch&purpose=evals").await.error(400, Some("purpose"));
-    // Files that only OpenAI's own services make.
+    // Files that only OpenAI's own services create.
     for purpose in ["assistants_output", "batch_output", "fine-tune-results"] {
         assert_eq!(app.client.get(&format!("/v1/files?purpose={purpose}")).await.ok()["data"], json!([]), "{purpose}");
     }

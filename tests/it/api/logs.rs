@@ -1,4 +1,4 @@
-//! What requests leave in the log: lines of bounded length on which nothing acts, and no error where a client was wrong.
+//! What requests leave in the log: lines of bounded length, no control characters, and no errors for client errors.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -13,10 +13,10 @@ crate::on_a_directory_and_s3! {
     what_a_client_did_wrong_is_no_error_of_ours;
 }
 
-/// The longest line: three of a client's texts, cut, and what is around them.
+/// The longest line: three texts of a client, truncated, and what is around them.
 const LONGEST: usize = 3000;
 
-/// What is answered to these bytes, until the connection is closed.
+/// Everything that is sent in response to these bytes, until the connection is closed.
 fn send(app: &TestApp, bytes: &[u8]) -> String {
     let mut socket = TcpStream::connect(app.client.socket_address()).unwrap();
     // The service may have answered and closed before it has read everything.

@@ -1,5 +1,5 @@
-//! What HTTP promises of every path: `HEAD` wherever there is `GET`, `Allow` with a 405, a slash at the end that changes
-//! nothing.
+//! HTTP semantics of every path: `HEAD` wherever there is `GET`, `Allow` with a 405, and a trailing slash that makes no
+//! difference.
 
 use reqwest::Method;
 use reqwest::header::HeaderMap;
@@ -52,7 +52,7 @@ async fn send(app: &TestApp, method: &str, path: &str) -> Answer {
     app.client.send(app.client.request(method.parse().unwrap(), path)).await
 }
 
-/// Without what differs from answer to answer.
+/// Without the headers that differ from response to response.
 fn lasting(headers: &HeaderMap) -> HeaderMap {
     let mut headers = headers.clone();
     for name in ["date", "x-request-id", "openai-processing-ms"] {
@@ -70,7 +70,7 @@ async fn head_is_answered_as_get_without_its_body(app: &TestApp) {
         assert_eq!((head.status, head.body.len()), (get.status, 0), "{path}");
         let (mut got, mut headed) = (lasting(&get.headers), lasting(&head.headers));
         if path == "/metrics" {
-            // It has counted on in between.
+            // The counters have changed in between.
             assert!(got.remove("content-length").is_some() && headed.remove("content-length").is_some());
         }
         assert_eq!(headed, got, "{path}");

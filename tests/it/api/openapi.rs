@@ -5,7 +5,7 @@ use windlass::domain::{Limits, Purpose};
 
 type Operation = (&'static str, &'static str, &'static str, bool, &'static [&'static str], &'static [&'static str]);
 
-/// Every operation but `HEAD`: method, path, id, whether it is an extension, its parameters, and its statuses beside
+/// Every operation but `HEAD`: method, path, id, whether it is an extension, its parameters, and its statuses besides
 /// those that every operation has.
 #[rustfmt::skip]
 const OPERATIONS: &[Operation] = &[
@@ -113,7 +113,7 @@ fn every_answer_has_its_headers() {
     }
 }
 
-/// The types that a value may have to satisfy a schema; none where nothing can.
+/// The types that a value may have to satisfy a schema; empty if no value can.
 fn types(document: &Value, schema: &Value) -> Vec<String> {
     const ALL: [&str; 7] = ["string", "integer", "number", "boolean", "array", "object", "null"];
     let mut types: Vec<_> = match &schema["type"] {
@@ -138,7 +138,7 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-/// Everything in the document that is a schema, with where it stands.
+/// Every schema in the document, with its location.
 fn schemas<'a>(value: &'a Value, place: &str, found: &mut Vec<(String, &'a Value)>) {
     for (i, item) in list(value).enumerate() {
         schemas(item, &format!("{place}/{i}"), found);

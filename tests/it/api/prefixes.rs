@@ -1,4 +1,4 @@
-//! The same operations under OpenAI's path and under those of Azure's clients, behind the same keys.
+//! The same operations below OpenAI's prefix and those of Azure's clients, with the same keys.
 
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};

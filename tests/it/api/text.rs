@@ -1,5 +1,5 @@
-//! Text that no identifier, number or keyword has, by every way into the service: NUL, invalid UTF-8, halves of surrogate
-//! pairs, control characters. Each is answered with a 4xx that names it, and nothing of it reaches the database.
+//! Hostile text at every input of the service: NUL, invalid UTF-8, lone surrogates, control characters. Each gets a 4xx
+//! that names the parameter, and nothing of it reaches the database.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -17,8 +17,8 @@ crate::on_a_directory_and_s3! {
     headers_that_are_not_text_are_ignored;
 }
 
-/// Percent-encoded: NUL, its overlong form, bytes that are no UTF-8, a surrogate, half an escape, no escape, a line's
-/// end, an override of direction, a quote, a noncharacter.
+/// Percent-encoded: NUL, its overlong form, invalid UTF-8, a surrogate, half an escape, no escape, a line end, a
+/// bidirectional override, a quote, a noncharacter.
 const ENCODED: &[&str] = &[
     "%00",
     "a%00b",
@@ -41,7 +41,7 @@ const ESCAPED: &[&str] = &[r"\u0000", r"a\u0000b", r"\ud800", r"\udc00", r"\ud80
 /// As bytes.
 const RAW: &[&[u8]] = &[b"\0", b"a\0b", b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\x1b[2J", b"\x7f"];
 
-/// No answer was a failure of ours, and none is logged as one.
+/// No response was a server error, and none is logged as one.
 fn nothing_failed(app: &TestApp) {
     let log = app.log();
     assert!(!log.contains("ERROR"), "{log}");

@@ -1,4 +1,4 @@
-//! Real clients see a response that comes before the end of their body, and go on with their next request.
+//! Real clients see an early response, and continue with their next request.
 
 use std::fs;
 use std::process::{Command, Output};

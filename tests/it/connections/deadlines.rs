@@ -61,6 +61,23 @@ async fn an_idle_connection_is_closed_without_a_response() {
     assert!(cut(&app, "idle").await >= 2);
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_peer_of_an_idle_connection_is_probed() {
+    let app = app(&[]).await;
+    let peer = Peer::connect(&app).await;
+    let [service, client] = [peer.0.peer_addr().unwrap(), peer.0.local_addr().unwrap()].map(|it| it.port());
+    let has_keepalive_timer = async || {
+        let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let ports =
+            |line: &str| line.split_whitespace().skip(1).take(2).map(|it| it[9..].to_owned()).collect::<Vec<_>>();
+        let line = sockets.lines().skip(1).find(|it| ports(it) == [service, client].map(|it| format!("{it:04X}")));
+        // The kind of timer, as proc(5) has it: 02 is keepalive.
+        line.is_some_and(|it| it.split_whitespace().nth(5).unwrap().starts_with("02:"))
+    };
+    eventually("the service's socket has a keepalive timer", has_keepalive_timer).await;
+}
+
 #[tokio::test]
 async fn a_body_that_is_too_slow_is_answered_408() {
     let app = app(&[("WINDLASS_BODY_IDLE", "1s"), ("WINDLASS_MIN_RATE", "1KiB")]).await;

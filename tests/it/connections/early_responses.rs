@@ -1,4 +1,4 @@
-//! Responses that are given before the end of the body: the client sees them, and the connection closes.
+//! Early responses, before the end of the body: the client sees them, and the connection closes.
 
 use tokio::io::AsyncWriteExt as _;
 
@@ -34,7 +34,7 @@ async fn the_client_sees_an_early_response_and_the_end_of_the_connection_whateve
     let app = app(&[]).await;
     for (status, line, headers) in refused(&app) {
         for length in [320 * 1024, 8 * 1024 * 1024] {
-            // A small JSON body is read before it is judged.
+            // A small JSON body is read before it is checked.
             if line == "POST /v1/uploads" && status == 400 && length < 1024 * 1024 {
                 continue;
             }
@@ -72,7 +72,9 @@ async fn a_small_body_that_has_arrived_keeps_the_connection_open() {
             [head("POST /v1/files", &[WRONG, "content-length: 5"]) + "hello", head("GET /v1/files", &[WRONG])]
         {
             assert!(peer.send(request).await);
-            peer.response().await.unwrap().is_error(401);
+            let response = peer.response().await.unwrap();
+            response.is_error(401);
+            assert_eq!(response.header("connection"), None, "{response:?}");
         }
     }
 }
@@ -120,7 +122,7 @@ async fn chunked_framing_without_content_is_cut_off() {
     nothing_is_open(&app).await;
 }
 
-/// No connection is left but that which asks.
+/// No connection is open but the one that asks.
 async fn nothing_is_open(app: &TestApp) {
     let client = app.client.alone();
     eventually("all connections are closed", async || {
@@ -141,7 +143,7 @@ async fn a_body_is_only_asked_for_where_it_is_wanted() {
         let text = String::from_utf8(with_expect.clone()).unwrap();
         let wrong = text.replace(&app.client.key, "another-key-another-key");
         let unknown = text.replace(&upload, "upload_00000000000000000000000000000000");
-        // Whether its upload exists is checked last for a small part.
+        // For a small part, whether its upload exists is checked last.
         let unknown = text.contains("chunked").then_some((404, unknown));
         for (status, refused) in unknown.into_iter().chain([(401, wrong)]) {
             let mut peer = Peer::connect(&app).await;
@@ -157,7 +159,7 @@ async fn a_body_is_only_asked_for_where_it_is_wanted() {
             assert_eq!(peer.response().await.unwrap().status(), 100);
             assert!(peer.send(&request[end + 2..]).await);
             assert_eq!(peer.response().await.unwrap().status(), 200);
-            // A client may not wait for it.
+            // A client need not wait for it.
             assert!(peer.send([&with_expect, &request[end + 2..]].concat()).await);
             let mut response = peer.response().await.unwrap();
             if response.status() == 100 {

@@ -1,4 +1,4 @@
-//! Heads that are no HTTP: each is answered in the shape of every other error.
+//! Heads that are not valid HTTP: the error response has the format of every other error.
 
 use super::peer::{Peer, app, head};
 
@@ -57,4 +57,12 @@ async fn a_head_that_is_too_large_is_answered_431() {
     let mut peer = Peer::connect(&app).await;
     assert!(peer.send(head("GET /livez", &[&format!("a: {}", &large[..30_000])])).await);
     assert_eq!(peer.response().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn options_of_the_server_itself_needs_no_key() {
+    let app = app(&[]).await;
+    let mut peer = Peer::connect(&app).await;
+    assert!(peer.send(head("OPTIONS *", &[])).await);
+    assert_eq!(peer.response().await.unwrap().status(), 204);
 }

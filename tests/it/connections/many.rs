@@ -1,4 +1,4 @@
-//! More connections than there can be: those who have a key are served.
+//! More connections than the maximum: clients with a key are served.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -9,13 +9,14 @@ use reqwest::Method;
 use super::peer::{Peer, app, head};
 use crate::support::{eventually, tools};
 
-/// As many as one process is allowed by many systems.
+/// The default limit of a process on many systems.
 const DESCRIPTORS: usize = 1024;
 
-/// What strangers can leave a connection in.
-const HOLDS: [&str; 4] = [
+/// The states in which a client without a key can leave a connection.
+const HOLDS: [&str; 5] = [
     "",
     "G",
+    "malformed\r\n\r\n",
     "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n",
     "POST /v1/files HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n",
 ];
@@ -27,6 +28,8 @@ async fn strangers_who_hold_connections_keep_nobody_with_a_key_out() {
     // One with a key is in the middle of a body.
     let request = app.client.raw_part(&upload, b"hello");
     let mut slow = Peer::connect(&app).await;
+    assert!(slow.send(head("GET /v1/files", &[&key])).await);
+    assert_eq!(slow.response().await.unwrap().status(), 200);
     assert!(slow.send(&request[..request.len() - 5]).await);
     for hold in HOLDS {
         let mut held = Vec::new();
@@ -38,13 +41,36 @@ async fn strangers_who_hold_connections_keep_nobody_with_a_key_out() {
         for _ in 0..5 {
             let mut peer = Peer::connect(&app).await;
             assert!(peer.send(head("GET /v1/files", &[&key])).await);
-            assert_eq!(peer.response().await.unwrap().status(), 200, "after {hold:?}");
+            let response = peer.response().await.unwrap_or_else(|| panic!("no response after {hold:?}"));
+            assert_eq!(response.status(), 200, "after {hold:?}");
         }
         assert_eq!(app.client.alone().get("/readyz").await.status, 200);
     }
     assert!(slow.send(&request[request.len() - 5..]).await);
     assert_eq!(slow.response().await.unwrap().status(), 200);
     app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test]
+async fn a_client_without_a_key_that_keeps_sending_requests_is_evicted_before_a_newer_one() {
+    let app = app(&[("WINDLASS_MAX_CONNECTIONS", "40")]).await;
+    let request = head("GET /livez", &[]);
+    let mut busy = Peer::connect(&app).await;
+    let mut newer = Peer::connect(&app).await;
+    let mut others = Vec::new();
+    for _ in 0..100 {
+        if !busy.send(&request).await || busy.response().await.is_none() {
+            break;
+        }
+        // Once it has a response, it has been accepted.
+        let mut other = Peer::connect(&app).await;
+        assert!(other.send(&request).await);
+        assert_eq!(other.response().await.unwrap().status(), 200);
+        others.push(other);
+    }
+    assert!(others.len() < 100, "it was never evicted");
+    assert!(newer.send(&request).await);
+    assert_eq!(newer.response().await.unwrap().status(), 200);
 }
 
 #[tokio::test]
@@ -123,7 +149,7 @@ async fn thousands_of_connections_take_little_memory() {
         BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "held\n");
         let held = resident() - before;
-        // A quarter of the memory that is allowed for bodies by default.
+        // A quarter of the default memory for bodies.
         assert!(held < 64, "{count} connections with heads of {length} bytes take {held} MiB");
         assert_eq!(app.client.alone().get("/v1/files").await.status, 200);
         drop(holder.stdin.take());

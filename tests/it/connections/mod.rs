@@ -1,5 +1,5 @@
-//! What any client, with or without a key, can do to a connection: it is bounded in bytes, time and number, and the
-//! client sees the response.
+//! What any client, with or without a key, can do with connections: their number, bytes and duration are bounded, and
+//! the client sees the response.
 
 mod clients;
 mod deadlines;

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::support::{StoreKind, TestApp};
 
-/// Bounds a hang, and judges nothing.
+/// Bounds a hang; no test depends on it.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
 pub async fn app(settings: &[(&str, &str)]) -> TestApp {
@@ -36,7 +36,7 @@ impl Response {
         lines.filter(|(it, _)| it.eq_ignore_ascii_case(name)).map(|it| it.1).next()
     }
 
-    /// Asserts that this is an error of the API's shape with its usual headers.
+    /// Asserts that this is an error in the API's format with its usual headers.
     #[track_caller]
     pub fn is_error(&self, status: u16) -> String {
         assert_eq!(self.status(), status, "{self:?}");
@@ -58,12 +58,12 @@ impl Peer {
         Self(TcpStream::connect(app.client.socket_address()).await.unwrap())
     }
 
-    /// Writes as much as the service takes; whether that was all.
+    /// Writes as much as the service accepts. Returns whether that was all.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         timeout(PATIENCE, self.0.write_all(bytes.as_ref())).await.expect("the service neither reads nor closes").is_ok()
     }
 
-    /// Reads one response; nothing if the connection ends without one.
+    /// Reads one response; `None` if the connection ends without one.
     pub async fn response(&mut self) -> Option<Response> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {

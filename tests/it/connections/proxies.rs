@@ -1,4 +1,4 @@
-//! A proxy that keeps its connections to the service: what one client does wrong is not another's trouble.
+//! A proxy that keeps its connections to the service alive: one client's error does not affect another client.
 
 use futures_util::stream;
 use reqwest::{Body, Method};
@@ -18,7 +18,7 @@ async fn one_clients_wrong_key_does_not_break_the_next_ones_request() {
             let body = stream::iter((0..pieces).map(|_| Ok::<_, std::io::Error>(vec![0; 64 * 1024])));
             let request =
                 wrong.request(Method::POST, "/v1/files").header("content-type", "multipart/form-data; boundary=B");
-            // nginx may close the connection while the client is still sending; then there is nothing to see.
+            // nginx may close the connection while the client is still sending; then there is no response to check.
             if let Ok(refused) = request.body(Body::wrap_stream(body)).send().await {
                 Answer::from(refused).await.error(401, None);
             }

@@ -52,7 +52,7 @@ fn a_setting_that_cannot_be_is_refused_with_what_would_be_right() {
         ("WINDLASS_API_KEY", "two words of a key", "no spaces"),
         ("WINDLASS_API_KEY", "x", "16 to 512"),
         ("WINDLASS_API_KEY", "fifteen-letters", "16 to 512"),
-        ("WINDLASS_API_KEY_FILE", "/there/is/no/such/file", "/there/is/no/such/file cannot be read"),
+        ("WINDLASS_API_KEY_FILE", "/there/is/no/such/file", "cannot read the API key file /there/is/no/such/file"),
         ("WINDLASS_API_KEY_FILE", "/dev/null", "/dev/null is empty"),
     ];
     for (name, value, right) in wrong {

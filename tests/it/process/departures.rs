@@ -328,7 +328,7 @@ async fn many_departures_leave_no_task_thread_or_descriptor(app: &TestApp) {
 }
 
 async fn a_form_that_is_completed_while_its_client_goes_away_is_not_reported_as_left(app: &TestApp) {
-    // The completion waits for the table, and holds the row that giving up has to wait for.
+    // The completion waits for the table, and holds the row that the cancellation waits for.
     let mut other = app.pool.begin().await.unwrap();
     sqlx::query("lock table file in share mode").execute(&mut *other).await.unwrap();
     let mut socket = TcpStream::connect(app.client.socket_address()).await.unwrap();
@@ -352,6 +352,6 @@ async fn a_form_that_is_completed_while_its_client_goes_away_is_not_reported_as_
     app.program(|it| it.signal(nix::sys::signal::Signal::SIGTERM));
     assert!(app.program(Program::wait).success(), "nothing is under way any more");
     let log = app.log();
-    assert!(!log.contains("is left to its expiry"), "{log}");
+    assert!(!log.contains("abandoned form"), "{log}");
     app.kill_and_restart();
 }

@@ -31,7 +31,7 @@ async fn the_node_sdk_works_in_a_page_whose_origin_is_listed_and_in_no_other() {
             .args(["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg(format!("http://{host}:{port}/{query}"))
-            .stderr(Stdio::null()) // It complains about everything that a desktop has.
+            .stderr(Stdio::null()) // It logs an error for each desktop service that is missing.
             .kill_on_drop(true)
             .spawn()
             .unwrap();
@@ -45,7 +45,7 @@ async fn the_node_sdk_works_in_a_page_whose_origin_is_listed_and_in_no_other() {
     app.nothing_is_lost_and_nothing_is_left().await;
 }
 
-/// A server of the page and of the SDK.
+/// A server for the page and the SDK.
 struct Pages {
     port: u16,
     /// What the page reported.

@@ -1,6 +1,5 @@
-//! A client that is made from the `OpenAPI` document alone: Schemathesis sends what the document allows, and what it
-//! does not allow, to every operation, and checks that each answer is a documented one, and that two projects do not
-//! see each other's things.
+//! A client that is generated from the `OpenAPI` document alone: Schemathesis sends valid and invalid requests to every
+//! operation, and checks that each response is documented, and that two projects do not see each other's objects.
 
 use std::path::Path;
 
@@ -38,7 +37,7 @@ async fn requests_made_from_the_document_are_answered_as_it_says() {
     let report = String::from_utf8_lossy(&run.stdout);
     assert!(run.status.success(), "{report}{}", String::from_utf8_lossy(&run.stderr));
     println!("{report}");
-    // The document can be satisfied: some of the requests were good for something.
+    // The document can be satisfied: some of the requests succeeded.
     for table in ["upload", "part", "file"] {
         let made: i64 = sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {table}")))
             .fetch_one(&app.pool)

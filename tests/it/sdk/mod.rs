@@ -1,5 +1,5 @@
 //! The official SDKs as clients: Python and Node as their own suites in `tests/sdk/`, Rust here; Node's in a web page,
-//! too. And a client that is made from nothing but the `OpenAPI` document.
+//! too. And a client that is generated from the `OpenAPI` document alone.
 
 mod browser;
 mod document;

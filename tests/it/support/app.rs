@@ -111,7 +111,7 @@ impl TestApp {
         self.restart(&[], more);
     }
 
-    /// The same, under another program.
+    /// The same, run by another program.
     pub fn restart_under(&self, under: &[&str]) {
         self.restart(under, &[]);
     }

@@ -1,4 +1,4 @@
-//! nginx in front of the service, as many run it: it forwards bodies as they arrive, over connections that it keeps.
+//! nginx in front of the service, in a common setup: it forwards bodies as they arrive, over keep-alive connections.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -17,7 +17,7 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts one; nothing where it is not installed.
+    /// Starts one; `None` if nginx is not installed.
     pub fn before(upstream: &str) -> Option<Self> {
         let upstream = upstream.trim_start_matches("http://");
         let program = tools::tool("nginx/usr/sbin/nginx")?;

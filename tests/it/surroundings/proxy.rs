@@ -1,4 +1,4 @@
-//! Behind nginx as it is installed: whatever a file is called, its download fits the proxy's buffers.
+//! Behind nginx with its default settings: whatever a file's name, its download fits the proxy's buffers.
 
 use serde_json::json;
 

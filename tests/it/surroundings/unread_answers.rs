@@ -1,5 +1,5 @@
-//! Clients that do not read their answers, or do not send the rest of their bodies: what they make the program hold is
-//! bounded, and others are served meanwhile.
+//! Clients that do not read their responses, or do not send the rest of their bodies: the memory that they make the
+//! program hold is bounded, and others are served meanwhile.
 
 use std::fs;
 
@@ -13,10 +13,10 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::support::client::id;
 use crate::support::{Client, StoreKind, TestApp, eventually};
 
-/// The least that the program takes: 12.8 MiB are for bodies, 3 MiB for answers, and 2 MiB for what is read ahead.
+/// The least that the setting accepts: 12.8 MiB are for bodies, 3 MiB for responses, and 2 MiB for read-ahead.
 const BUDGET: (&str, &str) = ("WINDLASS_BUFFER_BYTES", "16MiB");
 
-/// Connections of clients who read as little as can be.
+/// Connections of clients that read as little as possible.
 async fn connections(client: &Client, count: usize) -> Vec<TcpStream> {
     let connect = async |_| {
         let socket = TcpSocket::new_v4().unwrap();
@@ -26,7 +26,7 @@ async fn connections(client: &Client, count: usize) -> Vec<TcpStream> {
     future::join_all((0..count).map(connect)).await
 }
 
-/// The status of the answer, of which no more than the beginning is read.
+/// The status of the response, of which only the beginning is read.
 async fn status(connection: &mut TcpStream) -> u16 {
     let mut beginning = [0; 12];
     connection.read_exact(&mut beginning).await.unwrap();
@@ -47,7 +47,7 @@ async fn ask(client: &Client, count: usize, path: &str) -> (Vec<TcpStream>, Vec<
     (connections(held), connections(others))
 }
 
-/// The most memory that the program has held, in MiB, since that was asked for the last time.
+/// The peak memory of the program, in MiB, since the last call.
 fn peak_mib(app: &TestApp) -> u64 {
     let pid = app.program(|it| it.pid());
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -56,7 +56,7 @@ fn peak_mib(app: &TestApp) -> u64 {
     peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
 }
 
-/// Writes down Uploads of the longest names there are.
+/// Inserts Uploads with names of the maximum length.
 async fn long_uploads(app: &TestApp, count: u32) {
     let insert = format!(
         "insert into upload (id, project_id, origin, filename, purpose, mime_type, bytes, expires_at)
@@ -67,7 +67,7 @@ async fn long_uploads(app: &TestApp, count: u32) {
     app.pool.execute(sqlx::raw_sql(AssertSqlSafe(insert))).await.unwrap();
 }
 
-/// Whoever reads and writes as usual is served as usual.
+/// Clients that read and write as usual are served as usual.
 async fn others_are_served(app: &TestApp) {
     let client = app.stranger.alone();
     let file = client.file("a small file").await;
@@ -114,7 +114,7 @@ async fn bodies_that_are_sent_by_half_are_counted_as_they_come() {
             let (mut reading, mut writing) = it.split();
             let mut beginning = [0; 12];
             let sent = async {
-                // The connection of one who is turned away may be closed before all is sent.
+                // The connection of a rejected client may be closed before all is sent.
                 writing.write_all(&request).await.ok();
                 future::pending().await
             };
@@ -124,7 +124,7 @@ async fn bodies_that_are_sent_by_half_are_counted_as_they_come() {
             }
         })
         .collect();
-    // Who is turned away has found that all memory was taken.
+    // Requests are only rejected when all memory is taken.
     assert_eq!(answers.next().await.unwrap().unwrap(), "503");
     drop(answers);
     let peak = peak_mib(&app);
@@ -164,7 +164,7 @@ async fn downloads_from_a_bucket_that_nobody_reads_are_held_a_chunk_at_a_time() 
     let peak = peak_mib(&app);
     assert!(peak < before + 32, "{peak} MiB, and {before} before, with {} downloads", held.len());
 
-    // Whoever was let in gets all of it, however late he takes it.
+    // A client that was accepted gets all of it, however late it reads.
     let mut late = held.remove(0);
     let mut answer = Vec::new();
     drop(held);
@@ -184,7 +184,7 @@ async fn a_list_that_fails_in_the_middle_is_broken_off() {
     assert_eq!(status(&mut connection).await, 200);
     app.pool.execute("alter table upload rename to elsewhere").await.unwrap();
     let mut rest = Vec::new();
-    // An error as well as an end says that something is missing.
+    // Both an error and an early end show that something is missing.
     connection.read_to_end(&mut rest).await.ok();
     assert!(!rest.ends_with(b"0\r\n\r\n"), "it ends as if it were whole");
     assert!(!String::from_utf8_lossy(&rest).contains("has_more"));

@@ -1,4 +1,4 @@
-//! How long a client waits for a Postgres that is silent: once the patience that is set, whatever it takes inside.
+//! How long a client waits for a Postgres that does not respond: one timeout, whatever is done inside.
 
 use crate::support::wire::Mode;
 

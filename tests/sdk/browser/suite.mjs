@@ -1,6 +1,6 @@
 /**
  * What a page does with OpenAI's own Node SDK. The page's address names the server and a key: `?server=…&key=…`.
- * The page sends what came of it to its own server, as `/outcome`.
+ * The page posts the result to its own server, at `/outcome`.
  */
 
 import OpenAI, { AzureOpenAI, toFile } from 'openai';
@@ -14,7 +14,7 @@ function check(holds, what) {
   if (!holds) throw new Error(`it does not hold that ${what}`);
 }
 
-/** Expects an error of this class, with what the server tells of it. */
+/** Expects an error of this class, with the server's message and request id. */
 async function refused(kind, attempt) {
   const error = await attempt().then(() => null, (it) => it);
   check(error?.constructor === kind, `${error} is a ${kind.name}`);

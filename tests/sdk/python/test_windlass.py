@@ -423,17 +423,6 @@ def test_azures_client_works_with_a_token_and_at_the_newer_address(client, keep)
         assert read(newer, file.id) == WHOLE
 
 
-@pytest.mark.skipif("azure_endpoint" not in SERVER, reason="only of Azure's clients")
-def test_azures_client_works_with_a_token_and_at_the_newer_address(client, keep):
-    file = keep(client.files.create(file=WHOLE, purpose="user_data"))
-    assert SENT[-1].url.path == "/openai/files" and SENT[-1].headers["api-key"] == SERVER["api_key"]
-    token = {"azure_ad_token": SERVER["api_key"], "api_version": SERVER["api_version"]}
-    with OpenAI(azure_endpoint=SERVER["azure_endpoint"], **token) as by_token:
-        assert read(by_token, file.id) == WHOLE
-    with OpenAI(base_url=f"{SERVER['azure_endpoint']}/openai/v1", api_key=SERVER["api_key"], api_version="v1") as newer:
-        assert read(newer, file.id) == WHOLE
-
-
 def test_every_answer_carries_a_request_id_and_its_headers(client):
     upload = create(client, 3)
     part = client.uploads.parts.create(upload.id, data=b"abc")

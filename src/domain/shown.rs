@@ -1,13 +1,13 @@
-//! A client's text in a log line or a message: bounded in length, and nothing in it acts on a terminal.
+//! A client's text in a log line or a message: bounded in length, and without characters that terminals act on.
 
 use std::fmt::{self, Write as _};
 
-use crate::domain::is_invisible;
+use super::is_invisible;
 
 /// The most characters of it that are shown.
 const MOST_CHARS: usize = 256;
 
-/// Shows the beginning of a text, with everything escaped that is not seen or is a space of an unusual kind.
+/// Shows the beginning of a text, with invisible characters and unusual white space escaped.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown<'t>(pub &'t str);
 
@@ -26,7 +26,7 @@ impl fmt::Display for Shown<'_> {
         }
         match chars.as_str().len() {
             0 => Ok(()),
-            more => write!(f, "… and {more} bytes more"),
+            more => write!(f, "… and {more} more bytes"),
         }
     }
 }
@@ -45,8 +45,8 @@ mod tests {
     #[test]
     fn a_long_text_is_cut_and_an_invisible_character_is_escaped() {
         assert_eq!(Shown("a\u{1b}[31m\nb\u{202e}\u{a0}").to_string(), "a\\u{1b}[31m\\u{a}b\\u{202e}\\u{a0}");
-        assert_eq!(Shown(&"x".repeat(257)).to_string(), format!("{}… and 1 bytes more", "x".repeat(256)));
-        assert_eq!(Shown(&"你".repeat(300)).to_string(), format!("{}… and 132 bytes more", "你".repeat(256)));
+        assert_eq!(Shown(&"x".repeat(257)).to_string(), format!("{}… and 1 more bytes", "x".repeat(256)));
+        assert_eq!(Shown(&"你".repeat(300)).to_string(), format!("{}… and 132 more bytes", "你".repeat(256)));
         let worst = "\u{e0001}".repeat(100_000);
         assert!(Shown(&worst).to_string().len() < 3000);
     }
