@@ -23,7 +23,7 @@ use crate::db::parts;
 use crate::db::uploads::Origin;
 use crate::domain::{ByteCount, Crc64, Limits, Md5Link, Part, PartId};
 
-/// How long a body keeps a spare room: one that is slower than this gets by with a single room.
+/// How long a body keeps spare rooms: one that is slower than this gets by with a single room.
 const SPARE_KEPT: Duration = Duration::from_secs(1);
 
 /// An object on its way into the store.
@@ -135,7 +135,7 @@ impl Service {
                 let next = if let Ok(next) = timeout(SPARE_KEPT, chunks.recv()).await {
                     next
                 } else {
-                    rooms.drop_spare();
+                    rooms.drop_spares();
                     chunks.recv().await
                 };
                 chunk = next.ok_or(Error::Interrupted)?;

@@ -179,7 +179,19 @@ pub(super) struct Rooms {
 #[derive(Default)]
 struct State {
     count: usize,
-    spare: Option<Room>,
+    /// Those of them that are spare, the larger one last.
+    spares: Vec<Room>,
+}
+
+impl State {
+    /// Takes the smaller of two spare ones, if others wait for its memory.
+    fn surplus(&mut self) -> Option<Room> {
+        let is_surplus = self.spares.len() > 1 && self.spares[0].memory.is_wanted();
+        is_surplus.then(|| {
+            self.count -= 1;
+            self.spares.remove(0)
+        })
+    }
 }
 
 /// What there is besides the room that the reader is filling, if any.
@@ -207,16 +219,24 @@ impl Rooms {
     /// Looks for one that the reader may take.
     pub(super) fn take(&self) -> Others {
         let mut state = self.lock();
-        match (state.spare.take(), state.count) {
-            (Some(spare), _) => {
+        let surplus = state.surplus();
+        let others = match (state.spares.pop(), state.count) {
+            (Some(spare), count) => {
                 state.count -= 1;
                 // If the body makes progress without it, it is released for requests that wait.
-                if state.count > 0 && spare.memory.is_wanted() { Others::One } else { Others::Spare(spare) }
+                let is_released = count > 1 && spare.memory.is_wanted();
+                if is_released { Err(spare) } else { Ok(Others::Spare(spare)) }
             }
-            (None, 0) => Others::None,
-            (None, 1) => Others::One,
-            (None, _) => Others::Two,
-        }
+            (None, 0) => Ok(Others::None),
+            (None, 1) => Ok(Others::One),
+            (None, _) => Ok(Others::Two),
+        };
+        drop(state);
+        drop(surplus);
+        others.unwrap_or_else(|released| {
+            drop(released);
+            Others::One
+        })
     }
 
     /// Waits until one has been written.
@@ -224,26 +244,24 @@ impl Rooms {
         self.returned.notified().await;
     }
 
-    /// Returns one that has been written. Of two spare ones, only the larger one is kept.
+    /// Returns one that has been written.
     pub(super) fn give_back(&self, room: Room) {
         let mut state = self.lock();
-        let (kept, surplus) = match state.spare.take() {
-            Some(other) if other.memory.bytes() > room.memory.bytes() => (other, Some(room)),
-            other => (room, other),
-        };
-        state.spare = Some(kept);
-        state.count -= usize::from(surplus.is_some());
+        let is_larger = state.spares.last().is_none_or(|it| room.memory.bytes() >= it.memory.bytes());
+        let at = if is_larger { state.spares.len() } else { 0 };
+        state.spares.insert(at, room);
+        let surplus = state.surplus();
         drop(state);
         drop(surplus);
         self.returned.notify_one();
     }
 
-    /// Drops the spare one.
-    pub(super) fn drop_spare(&self) {
+    /// Drops the spare ones.
+    pub(super) fn drop_spares(&self) {
         let mut state = self.lock();
-        let spare = state.spare.take();
-        state.count -= usize::from(spare.is_some());
+        let spares = mem::take(&mut state.spares);
+        state.count -= spares.len();
         drop(state);
-        drop(spare);
+        drop(spares);
     }
 }
