@@ -7,6 +7,10 @@ use crate::http::ConnectionLimits;
 /// The maximum number of connections if it is not set; each takes some kilobytes.
 const MOST: usize = 16 * 1024;
 
+/// Descriptors that connections do not take even if there are few: for the database, the store, files and connections
+/// that are being closed.
+const RESERVED: usize = 192;
+
 /// Raises the soft limit of file descriptors to the hard limit, and bounds the connections so that a quarter of the
 /// descriptors is left for the database, the store and files.
 pub fn bound(limits: &ConnectionLimits) -> ConnectionLimits {
@@ -15,13 +19,13 @@ pub fn bound(limits: &ConnectionLimits) -> ConnectionLimits {
     let is_raised = current != maximum && setrlimit(Resource::Nofile, raised).is_ok();
     let descriptors = if is_raised { maximum } else { current };
     let descriptors = descriptors.map_or(usize::MAX, |it| usize::try_from(it).unwrap_or(usize::MAX));
-    let possible = (descriptors / 4 * 3).max(1);
+    let possible = (descriptors / 4 * 3).min(descriptors.saturating_sub(RESERVED)).max(1);
     let max = limits.max.map_or(possible.min(MOST), |it| it.min(possible));
     if limits.max.is_some_and(|it| it > max) {
         tracing::warn!(
             max,
             descriptors,
-            "WINDLASS_MAX_CONNECTIONS exceeds three quarters of the file descriptor limit and was lowered"
+            "WINDLASS_MAX_CONNECTIONS exceeds what the file descriptor limit allows and was lowered"
         );
     }
     tracing::info!(max, descriptors, "connection and file descriptor limits");

@@ -170,6 +170,19 @@ const FILENAMES: &[&str] = &[
     "x; filename*1=b",
     "x; filename*0=a; filename*0*=''b",
     "x; filename=y",
+    "x; filename*=utf-16''%FE%FF%4F%60",
+    "x; filename*=utf-16''%FF%FE%60%4F",
+    "x; filename*=utf-8''%EF%BB%BFa",
+    "\"=?utf-16?B?/v8AYQ==?= =?UTF-16?B?//5iAA==?=\"",
+    "\"=?utf-8?B?77u/YQ==?= =?utf-8?B?77u/Yg?=\"",
+    "\"=?gb2312?B?xA==?= =?gb2312?B?47rD?=\"",
+    "\"=?iso-2022-jp?B?GyRCRnwbKEI=?= =?iso-2022-jp?B?GyRCS1wbKEI=?=\"",
+    "\"=?iso-2022-jp?B?GyRCRnw=?= =?iso-2022-jp?B?S1wbKEI=?=\"",
+    "x; filename*=iso-2022-jp''%1B$BF%7C%1B(B%1B$BK%5C%1B(B",
+    "x; filename*0=\"=?utf-8?Q?a\"; filename*1=\"?=\"",
+    "x; filename*0=a%2; filename*1=2b",
+    "x; filename*0*=iso-8859-1''%E9; filename*1=é",
+    "x; filename*0*=utf-8''%C3%A9; filename*1=é",
 ];
 
 /// Pieces of a disposition.
@@ -202,11 +215,21 @@ const HEADERS: &[&str] = &[
     "Content-Transfer-Encoding:",
     "Content-Encoding: gzip",
     "Content-Encoding: identity",
+    "Content-Encoding: identity , Identity",
     "Content-Type: a",
     "Content-Disposition: form-data; name=file",
     " folded",
     "X-Other: \u{e9}",
 ];
 
-const MIME_TYPES: &[&str] =
-    &["", " ", " text/plain", "txt", " text/plain; charset=x ", " text/plain;\r\n\tcharset=x", "你好"];
+const MIME_TYPES: &[&str] = &[
+    "",
+    " ",
+    " text/plain",
+    "txt",
+    " text/plain; charset=x ",
+    " text/plain;\r\n\tcharset=x",
+    "你好",
+    " text/plain ; name=\"你好\"",
+    " Multipart/Mixed; boundary=x",
+];

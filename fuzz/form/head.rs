@@ -15,6 +15,8 @@ pub struct Head {
     pub mime_type: Option<String>,
     /// Whether its content would have to be decoded.
     pub encoded: bool,
+    /// Whether its content would be several files.
+    pub several: bool,
 }
 
 impl Head {
@@ -44,6 +46,9 @@ impl Head {
         let mime_type = get("content-type")?.unwrap_or_default().replace('\t', " ");
         let transfer = get("content-transfer-encoding")?.unwrap_or_default().to_ascii_lowercase();
         let coding = get("content-encoding")?.unwrap_or_default().to_ascii_lowercase();
+        let essence = mime_type.split(';').next()?.trim_matches(' ');
+        let several = essence.to_ascii_lowercase().starts_with("multipart/");
+        let several = several && matches!(parameters.text("filename"), Text::Absent);
         let filename = match parameters.text("filename") {
             Text::Absent => Some("upload".to_owned()),
             Text::Unreadable => None,
@@ -60,9 +65,11 @@ impl Head {
             mime_type: if mime_type.is_empty() {
                 Some("application/octet-stream".to_owned())
             } else {
-                mime_type.parse::<MimeType>().ok().map(|it| it.as_str().to_owned())
+                [&*mime_type, essence].iter().find_map(|it| it.parse().ok()).map(|it: MimeType| it.as_str().to_owned())
             },
-            encoded: !["", "7bit", "8bit", "binary"].contains(&&*transfer) || !["", "identity"].contains(&&*coding),
+            encoded: !["", "7bit", "8bit", "binary"].contains(&&*transfer)
+                || !coding.split(',').all(|it| ["", "identity"].contains(&it.trim_matches([' ', '\t']))),
+            several,
         })
     }
 }

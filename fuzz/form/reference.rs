@@ -22,6 +22,7 @@ pub fn read(case: &Case) -> Reading {
         Fault::Unknown(name) => format!("Unknown parameter: '{}'.", Shown(&name)),
         Fault::Twice(name) => format!("'{name}' is given more than once"),
         Fault::Encoded(name) => format!("'{name}' is sent with 'Content-"),
+        Fault::Several(name) => format!("'{name}' is sent as 'multipart/"),
         Fault::NoText(name) => format!("'{name}' is not UTF-8 text"),
         Fault::Charset => "'_charset_' must be 'utf-8'".to_owned(),
     });
@@ -37,6 +38,8 @@ enum Fault {
     Twice(String),
     /// Its content would have to be decoded.
     Encoded(String),
+    /// Its content would be several files.
+    Several(String),
     NoText(String),
     /// The texts are in another one than UTF-8.
     Charset,
@@ -47,7 +50,10 @@ fn read_fields(case: &Case, expected: &mut Reading) -> Result<(), Fault> {
     let body = [b"\r\n", &case.body[..]].concat();
     let delimiter = format!("\r\n--{}", BOUNDARIES[case.boundary]);
     let mut seen = Vec::new();
-    let (_, mut next) = cut(&body, delimiter.as_bytes());
+    let (before, mut next) = cut(&body, &delimiter.as_bytes()[1..]);
+    if next.is_ok() && !before.ends_with(b"\r") {
+        return Err(Fault::Malformed);
+    }
     while let Some(rest) = next? {
         let (head, content) = part(rest)?;
         let head = Head::read(head).ok_or(Fault::Malformed)?;
@@ -60,6 +66,9 @@ fn read_fields(case: &Case, expected: &mut Reading) -> Result<(), Fault> {
         }
         if head.encoded {
             return Err(Fault::Encoded(name));
+        }
+        if head.several {
+            return Err(Fault::Several(name));
         }
         seen.push(name.clone());
         let (content, end) = cut(content, delimiter.as_bytes());

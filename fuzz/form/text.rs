@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use encoding_rs::Encoding;
+use encoding_rs::{Encoding, UTF_16BE, UTF_16LE};
+
+/// The escape sequences of ISO-2022-JP.
+const ESCAPES: [&str; 5] = ["\x1b(B", "\x1b(I", "\x1b(J", "\x1b$@", "\x1b$B"];
 
 /// A value, or a segment of one.
 pub enum Value<'a> {
@@ -14,6 +17,11 @@ pub enum Value<'a> {
 
 /// The text of segments, which are decoded together.
 pub fn decoded(segments: &[Value<'_>]) -> Option<String> {
+    let plains: Vec<_> =
+        segments.iter().filter_map(|it| if let Value::Plain(text) = it { Some(*text) } else { None }).collect();
+    if plains.len() == segments.len() {
+        return plain(&plains.concat());
+    }
     let (mut charset, mut bytes) = ("utf-8", Vec::new());
     for (index, segment) in segments.iter().enumerate() {
         match segment {
@@ -30,7 +38,8 @@ pub fn decoded(segments: &[Value<'_>]) -> Option<String> {
             Value::Extended(text) => bytes.extend(escaped_with('%', text)?),
         }
     }
-    in_charset(charset, &bytes)
+    let is_utf_8 = Encoding::for_label(charset.as_bytes()).is_some_and(|it| it.name() == "UTF-8");
+    if is_utf_8 || plains.concat().is_ascii() { in_charset(charset, &bytes) } else { None }
 }
 
 /// The text of a value as it is.
@@ -53,11 +62,11 @@ pub fn plain(value: &str) -> Option<String> {
         let adjacent = between.chars().all(|it| it == ' ' || it == '\t');
         word = Some(match word.take() {
             Some(last) if adjacent && last.charset.eq_ignore_ascii_case(&next.charset) => {
-                Word { charset: last.charset, bytes: [last.bytes, next.bytes].concat() }
+                Word { charset: last.charset, run: [last.run, next.run].concat() }
             }
             last => {
                 let first = last.is_none();
-                text += &last.map_or(Some(String::new()), |it| in_charset(&it.charset, &it.bytes))?;
+                text += &last.map_or(Some(String::new()), |it| it.text())?;
                 text += if first || !adjacent { &between } else { "" };
                 next
             }
@@ -67,14 +76,14 @@ pub fn plain(value: &str) -> Option<String> {
     if !any {
         return Some(value.replace("%22", "\"").replace("%0D", "\r").replace("%0A", "\n"));
     }
-    let last = word.map_or(Some(String::new()), |it| in_charset(&it.charset, &it.bytes))?;
+    let last = word.map_or(Some(String::new()), |it| it.text())?;
     Some(text + &last + &between)
 }
 
-/// An encoded word.
+/// An encoded word, and those of its charset that directly follow it.
 struct Word {
     charset: String,
-    bytes: Vec<u8>,
+    run: Vec<Vec<u8>>,
 }
 
 impl Word {
@@ -92,7 +101,17 @@ impl Word {
             _ => return None,
         };
         let charset = charset.split('*').next().unwrap_or_default().to_owned();
-        Some((bytes.map(|bytes| Self { charset, bytes }), after))
+        Some((bytes.map(|it| Self { charset, run: vec![it] }), after))
+    }
+
+    /// Together where they share a state; else each by itself, where that is possible.
+    fn text(&self) -> Option<String> {
+        let together = in_charset(&self.charset, &self.run.concat());
+        if Encoding::for_label(self.charset.as_bytes()).is_some_and(|it| it.name() == "ISO-2022-JP") {
+            return together;
+        }
+        let each: Option<String> = self.run.iter().map(|it| in_charset(&self.charset, it)).collect();
+        if each.is_some() { each } else { together }
     }
 }
 
@@ -121,7 +140,20 @@ fn escaped_with(escape: char, text: &str) -> Option<Vec<u8>> {
 fn in_charset(charset: &str, bytes: &[u8]) -> Option<String> {
     let label = if charset.is_empty() { "utf-8" } else { charset };
     let encoding = Encoding::for_label_no_replacement(&raw(label))?;
-    encoding.decode_without_bom_handling_and_without_replacement(bytes).map(Cow::into_owned)
+    let marks: &[(&[u8], _)] = match encoding.name() {
+        "UTF-8" => &[(b"\xef\xbb\xbf", encoding)],
+        "UTF-16BE" | "UTF-16LE" => &[(b"\xfe\xff", UTF_16BE), (b"\xff\xfe", UTF_16LE)],
+        _ => &[],
+    };
+    let marked = marks.iter().find_map(|(mark, encoding)| Some((*encoding, bytes.strip_prefix(*mark)?)));
+    let (encoding, bytes) = marked.unwrap_or((encoding, bytes));
+    let mut text: String = bytes.iter().copied().map(char::from).collect();
+    while encoding.name() == "ISO-2022-JP" {
+        let doubled = ESCAPES.iter().flat_map(|one| ESCAPES.map(|two| (format!("{one}{two}"), two)));
+        let Some((both, last)) = doubled.into_iter().find(|it| text.contains(&it.0)) else { break };
+        text = text.replace(&both, last);
+    }
+    encoding.decode_without_bom_handling_and_without_replacement(&raw(&text)).map(Cow::into_owned)
 }
 
 /// The bytes that the characters stand for.

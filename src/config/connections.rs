@@ -29,9 +29,9 @@ pub struct ConnectionOptions {
     /// no request is sent on a connection that is being closed.
     #[arg(long, global = true, env = "WINDLASS_KEEP_ALIVE", default_value = "75s", value_parser = positive_duration)]
     keep_alive: Duration,
-    /// The maximum number of client connections. When it is exceeded, the one that has been open longest without a
-    /// valid key, or else the one that has been idle longest, is closed. If not set, three quarters of the file
-    /// descriptors that the process may open, but at most 16384.
+    /// The maximum number of client connections. When it is exceeded, one is closed: the oldest without a valid key, if
+    /// more than half have none, or else the one that has been idle longest. If not set, three quarters of the file
+    /// descriptors that the process may open, all but 192, or 16384, whichever is the least.
     #[arg(long, global = true, env = "WINDLASS_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     max_connections: Option<u32>,
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::connection::{Flushed, Reading};
 use super::connections::{ConnectionLimits, Cut};
 use super::error::ApiError;
 use super::output::Output;
@@ -18,6 +19,9 @@ use super::unread::{Held, Unread};
 
 /// The longest request head.
 pub const HEAD_BYTES: usize = 32 * 1024;
+
+/// How much is read at a time where heads are expected: a buffer full of pipelined requests would be parsed as a whole.
+const HEAD_STEP: usize = 4096;
 
 /// How much of a body is discarded after an early response: a part and its form.
 pub const LINGER_BYTES: u64 = 80 * 1024 * 1024;
@@ -36,34 +40,13 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 enum Phase {
     /// No byte of a request has arrived.
     Idle,
-    /// A request's head is arriving. `is_parsed` is set once a full buffer has been given to the parser.
+    /// A request's head is arriving. `is_parsed` is unset while the parser has to see what was read before more is.
     Head { bytes: usize, is_parsed: bool },
-    /// A request is being handled: bytes read from the socket since then, and bytes of its body.
-    Request { read: u64, body: u64 },
+    /// A request is being handled: bytes read from the socket since then, bytes of its body, and whether there is more of
+    /// it.
+    Request { read: u64, body: u64, is_open: bool },
     /// An early response was given, and the rest of the body is being discarded. The connection closes afterwards.
     Discarding { left: u64 },
-}
-
-/// Whether to read from the socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reading {
-    /// Yes.
-    Go,
-    /// Not before the parser has seen what has been read.
-    Pause,
-    /// Not before the handler has taken what has been read, which wakes the connection.
-    Wait,
-    /// Never again: the connection ends.
-    Stop,
-}
-
-/// Whether more responses may follow what has been written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flushed {
-    /// More responses may follow.
-    Some,
-    /// The last response on this connection.
-    Last,
 }
 
 /// The state of one connection.
@@ -78,7 +61,11 @@ pub struct Activity {
     cut: Cell<Option<Cut>>,
     /// Written before anything else: `100 Continue`, or a response that was not made by a handler.
     ahead: RefCell<Bytes>,
-    is_refused: Cell<bool>,
+    lingers: Cell<bool>,
+    /// Whether the client will send nothing more.
+    has_ended: Cell<bool>,
+    /// What had been sent when the request began.
+    sent_before: Cell<u64>,
     /// Whether the HTTP library is about to write `100 Continue`.
     announces_continue: Cell<bool>,
     unread: Unread,
@@ -100,7 +87,9 @@ impl Activity {
             is_trusted: Cell::new(false),
             cut: Cell::new(None),
             ahead: RefCell::default(),
-            is_refused: Cell::new(false),
+            lingers: Cell::new(false),
+            has_ended: Cell::new(false),
+            sent_before: Cell::new(0),
             announces_continue: Cell::new(false),
             unread: Unread::new(held),
             awaits_handler: Cell::new(false),
@@ -140,7 +129,7 @@ impl Activity {
             return Reading::Stop;
         }
         match self.phase.get() {
-            Phase::Head { bytes, is_parsed: false } if bytes >= HEAD_BYTES => {
+            Phase::Head { bytes, is_parsed: false } => {
                 self.phase.set(Phase::Head { bytes, is_parsed: true });
                 Reading::Pause
             }
@@ -148,9 +137,14 @@ impl Activity {
                 self.refuse(Cut::HeadTooLarge, &ApiError::head_too_large(HEAD_BYTES));
                 Reading::Stop
             }
-            Phase::Request { read, body } if read > FRAMING_BYTES + FRAMING_FACTOR * body => {
+            Phase::Request { read, body, .. } if read > FRAMING_BYTES + FRAMING_FACTOR * body => {
                 self.cut(Cut::Framing);
                 Reading::Stop
+            }
+            // The next request is read after the response to this one has been written.
+            Phase::Request { is_open: false, .. } => {
+                self.awaits_handler.set(true);
+                Reading::Wait
             }
             Phase::Request { .. } if self.unread.is_ahead(limits) => {
                 self.awaits_handler.set(true);
@@ -164,18 +158,30 @@ impl Activity {
         }
     }
 
-    /// Counts bytes that were read from the socket.
+    /// How many bytes may be read at a time.
+    pub fn read_step(&self) -> usize {
+        match self.phase.get() {
+            Phase::Idle | Phase::Head { .. } => HEAD_STEP,
+            Phase::Request { .. } | Phase::Discarding { .. } => usize::MAX,
+        }
+    }
+
+    /// Counts bytes that were read from the socket: none at its end.
     pub fn received(&self, bytes: usize) {
         let count = bytes as u64;
+        if bytes == 0 {
+            self.has_ended.set(true);
+        }
         match self.phase.get() {
-            Phase::Idle if bytes > 0 => self.enter(Phase::Head { bytes, is_parsed: false }),
+            Phase::Idle if bytes > 0 => self.enter(Phase::Head { bytes, is_parsed: bytes < HEAD_STEP }),
             Phase::Idle => {}
-            Phase::Head { bytes: before, is_parsed } => {
-                self.phase.set(Phase::Head { bytes: before + bytes, is_parsed });
-                self.unread.set_head(before + bytes);
+            Phase::Head { bytes: before, .. } => {
+                let all = before + bytes;
+                self.phase.set(Phase::Head { bytes: all, is_parsed: bytes < HEAD_STEP && all < HEAD_BYTES });
+                self.unread.set_head(all);
             }
-            Phase::Request { read, body } => {
-                self.phase.set(Phase::Request { read: read + count, body });
+            Phase::Request { read, body, is_open } => {
+                self.phase.set(Phase::Request { read: read + count, body, is_open });
                 self.unread.add_body(bytes);
             }
             Phase::Discarding { left } => self.phase.set(Phase::Discarding { left: left.saturating_sub(count) }),
@@ -226,17 +232,30 @@ impl Activity {
         }
     }
 
-    /// Whether a response was given to a request that no handler has seen; the client may still be sending it.
-    pub fn is_refused(&self) -> bool {
-        self.is_refused.get()
+    /// The HTTP library has dropped the connection. Returns whether the client may still be sending.
+    pub fn dropped(&self) -> bool {
+        if self.has_ended.get() || self.cut.get().is_some() {
+            return self.lingers.get();
+        }
+        let (is_cut_short, may_be_sending) = match self.phase.get() {
+            Phase::Idle | Phase::Head { .. } => (false, false),
+            Phase::Request { is_open, .. } => (is_open || self.lingers.get(), false),
+            Phase::Discarding { .. } => (true, self.since.get().elapsed() < LINGER),
+        };
+        // It takes malformed chunks for a lost connection, and drops the handler or the response.
+        if is_cut_short && self.output.total() == self.sent_before.get() {
+            self.answer(&ApiError::malformed("The body's chunks are malformed (RFC 9112, section 7.1)."));
+        }
+        may_be_sending || self.lingers.get()
     }
 
     // The requests.
 
-    /// A request's head has been parsed.
-    pub fn begin(&self) {
+    /// A request's head has been parsed; it may have a body.
+    pub fn begin(&self, has_body: bool) {
         self.is_answered.set(false);
-        self.enter(Phase::Request { read: 0, body: 0 });
+        self.sent_before.set(self.output.total());
+        self.enter(Phase::Request { read: 0, body: 0, is_open: has_body });
     }
 
     /// The client waits for `100 Continue`. The HTTP library writes it next, which is intercepted, and
@@ -252,10 +271,22 @@ impl Activity {
 
     /// Counts bytes of the request's body.
     pub fn delivered(&self, bytes: usize) {
-        if let Phase::Request { read, body } = self.phase.get() {
-            self.phase.set(Phase::Request { read, body: body + bytes as u64 });
+        if let Phase::Request { read, body, is_open } = self.phase.get() {
+            self.phase.set(Phase::Request { read, body: body + bytes as u64, is_open });
             self.taken(bytes);
         }
+    }
+
+    /// The request's body has ended.
+    pub fn has_read_body(&self) {
+        if let Phase::Request { read, body, .. } = self.phase.get() {
+            self.phase.set(Phase::Request { read, body, is_open: false });
+        }
+    }
+
+    /// The request's body is malformed, or ended before its end: the HTTP library closes the connection, and reads no more.
+    pub fn has_broken_body(&self) {
+        self.lingers.set(true);
     }
 
     /// The handler has taken all of the request's body that was read.
@@ -335,7 +366,7 @@ impl Activity {
     }
 
     fn answer(&self, error: &ApiError) {
-        self.is_refused.set(true);
+        self.lingers.set(true);
         self.ahead.replace(refusal::response(error));
     }
 
@@ -344,14 +375,18 @@ impl Activity {
         self.unread.has_long_head()
     }
 
-    /// The order in which connections are evicted to make room for others, lowest first; `None` if this one may not be.
-    pub fn eviction_order(&self) -> Option<(bool, Instant)> {
+    /// Whether a request with a valid key has arrived.
+    pub fn is_trusted(&self) -> bool {
+        self.is_trusted.get()
+    }
+
+    /// When the connection was accepted, or with a valid key, since when it has been idle. `None` if it may not be evicted.
+    pub fn evictable_from(&self) -> Option<Instant> {
         let may_go = match self.phase.get() {
             Phase::Idle | Phase::Head { .. } | Phase::Discarding { .. } => true,
             Phase::Request { .. } => !self.is_trusted.get(),
         };
-        let is_trusted = self.is_trusted.get();
-        let from = if is_trusted { self.since.get() } else { self.accepted };
-        (may_go && !self.is_abandoned()).then_some((is_trusted, from))
+        let from = if self.is_trusted.get() { self.since.get() } else { self.accepted };
+        (may_go && !self.is_abandoned()).then_some(from)
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::thread;
 use std::time::Duration;
 
 use actix_web::rt;
@@ -16,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::activity::{Activity, Flushed, LINGER, LINGER_BYTES, Reading};
+use super::activity::{Activity, LINGER, LINGER_BYTES};
 use super::connections::Place;
 use crate::service::Stretch;
 
@@ -24,6 +25,28 @@ use crate::service::Stretch;
 const PROBE_AFTER: Duration = Duration::from_mins(1);
 const PROBE_EVERY: Duration = Duration::from_secs(15);
 const PROBES: u32 = 4;
+
+/// Whether to read from the socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// Yes.
+    Go,
+    /// Not before the parser has seen what has been read.
+    Pause,
+    /// Not before the handler has taken what has been read, which wakes the connection.
+    Wait,
+    /// Never again: the connection ends.
+    Stop,
+}
+
+/// Whether more responses may follow what has been written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flushed {
+    /// More responses may follow.
+    Some,
+    /// The last response on this connection.
+    Last,
+}
 
 /// The connection as actix sees it.
 ///
@@ -124,7 +147,15 @@ impl AsyncRead for Connection {
             Reading::Go => {}
         }
         let before = into.filled().len();
-        ready!(Pin::new(&mut *socket).poll_read(cx, into))?;
+        let step = place.read_step();
+        if step < into.remaining() {
+            let mut start = ReadBuf::new(into.initialize_unfilled_to(step));
+            ready!(Pin::new(&mut *socket).poll_read(cx, &mut start)).inspect_err(|_| place.received(0))?;
+            let read = start.filled().len();
+            into.advance(read);
+        } else {
+            ready!(Pin::new(&mut *socket).poll_read(cx, into)).inspect_err(|_| place.received(0))?;
+        }
         drop(socket);
         place.received(into.filled().len() - before);
         place.shed_heads();
@@ -190,7 +221,8 @@ impl Drop for Connection {
     /// Closing a socket that still receives data resets the connection, and the client may never see the response.
     fn drop(&mut self) {
         if let Some(place) = self.place.take()
-            && place.is_refused()
+            && !thread::panicking()
+            && place.dropped()
         {
             rt::spawn(linger(place));
         }
@@ -200,7 +232,7 @@ impl Drop for Connection {
 /// Sends the rest of an error response, and discards what the client still sends, within limits on bytes and time.
 async fn linger(place: Place) {
     place.linger();
-    let (mut buffer, mut left, mut is_shut_down) = ([0; 4096], LINGER_BYTES, false);
+    let (mut left, mut is_shut_down) = (LINGER_BYTES, false);
     let discard = poll_fn(|cx| -> Poll<io::Result<()>> {
         place.register(cx);
         let mut socket = place.socket()?;
@@ -209,6 +241,7 @@ async fn linger(place: Place) {
             ready!(Pin::new(&mut *socket).poll_shutdown(cx))?;
             is_shut_down = true;
         }
+        let mut buffer = [0; 4096];
         loop {
             let mut into = ReadBuf::new(&mut buffer);
             ready!(Pin::new(&mut *socket).poll_read(cx, &mut into))?;

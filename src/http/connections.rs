@@ -12,7 +12,8 @@ use actix_web::rt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, interval};
 
-use super::activity::{Activity, Reading};
+use super::activity::Activity;
+use super::connection::Reading;
 use super::unread::Held;
 
 /// How often the timeouts are checked.
@@ -144,13 +145,14 @@ impl Connections {
         })
     }
 
-    /// Admits a connection. If there are too many, one is evicted: the oldest without a valid key, or else the longest
-    /// idle. `None` if none can be.
+    /// Admits a connection. If there are too many, one is evicted: the oldest without a valid key while those are more than
+    /// half, so that they take nothing from the others; else the longest idle, so that new ones can show their keys.
+    /// `None` if none can be.
     pub fn admit(self: &Rc<Self>, socket: TcpStream) -> Option<Place> {
         if !self.is_watched.replace(true) {
             rt::spawn(self.clone().watch());
         }
-        if self.open.borrow().len() >= self.limits.max() && !self.evict(|_| true) {
+        if self.open.borrow().len() >= self.limits.max() && !self.evict(|_| true, self.are_mostly_strangers()) {
             Cut::Refused.count();
             return None;
         }
@@ -162,11 +164,20 @@ impl Connections {
         Some(Place { connections: self.clone(), open, id })
     }
 
-    fn evict(&self, may_go: impl Fn(&Activity) -> bool) -> bool {
+    fn are_mostly_strangers(&self) -> bool {
+        let open = self.open.borrow();
+        open.values().filter(|it| !it.activity.is_trusted()).count() * 2 > open.len()
+    }
+
+    /// Closes the first connection in the order of eviction, with those without a valid key first or last.
+    fn evict(&self, may_go: impl Fn(&Activity) -> bool, strangers_first: bool) -> bool {
         let mut all = self.open.borrow_mut();
         let candidates = all.iter().filter(|(_, it)| may_go(&it.activity));
-        let ordered = candidates.filter_map(|(id, it)| Some((it.activity.eviction_order()?, *id)));
-        let Some(evicted) = ordered.min().and_then(|(_, id)| all.remove(&id)) else { return false };
+        let ordered = candidates.filter_map(|(id, it)| {
+            let from = it.activity.evictable_from()?;
+            Some((it.activity.is_trusted() == strangers_first, from, *id))
+        });
+        let Some(evicted) = ordered.min().and_then(|(.., id)| all.remove(&id)) else { return false };
         evicted.activity.cut(Cut::Evicted);
         evicted.socket.take();
         true
@@ -207,7 +218,7 @@ impl Place {
     /// Closes the connection whose long head has been arriving for longest, if long heads exceed their memory.
     pub fn shed_heads(&self) {
         if self.connections.held.heads() > self.connections.limits.heads_bytes {
-            self.connections.evict(Activity::holds_long_head);
+            self.connections.evict(Activity::holds_long_head, true);
         }
     }
 }

@@ -27,6 +27,9 @@ use crate::service::{self, ByteRange, Content, Service, Stretch};
 /// Fewer bytes are sent together with what precedes them: a packet of their own costs more than a copy.
 const SMALL_BYTES: usize = 16 * 1024;
 
+/// Clients may keep a File, but have to ask whether they may still see it.
+const CACHED: (HeaderName, &str) = (CACHE_CONTROL, "private, no-cache");
+
 /// The bytes of a File. `HEAD`, `Range` (one range), `If-Range` and `If-None-Match` are extensions.
 #[utoipa::path(
     get, path = "/files/{file_id}/content", tag = "Files", operation_id = "downloadFile",
@@ -65,7 +68,7 @@ pub async fn download_file(
     let file = service.run(|it| it.get_file(asker.0, id)).await?;
     let (etag, size) = (etag(&file), file.bytes.get());
     if has_it_already(request.headers(), &etag) {
-        return Ok(HttpResponse::NotModified().insert_header((ETAG, etag)).finish());
+        return Ok(HttpResponse::NotModified().insert_header(CACHED).insert_header((ETAG, etag)).finish());
     }
     let is_head = request.method() == Method::HEAD;
     // A range is defined for GET only (RFC 9110, section 14.2).
@@ -80,7 +83,7 @@ pub async fn download_file(
         .insert_header((CONTENT_TYPE, "application/octet-stream"))
         .insert_header((CONTENT_DISPOSITION, attachment(&file.filename)))
         .insert_header((ACCEPT_RANGES, "bytes"))
-        .insert_header((CACHE_CONTROL, "private, no-cache"))
+        .insert_header(CACHED)
         .insert_header((ETAG, etag));
     if let Some(range) = &range {
         answer.insert_header((CONTENT_RANGE, format!("bytes {}-{}/{size}", range.start, range.end - 1)));

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use actix_http::Request;
+use actix_http::{ConnectionType, Request};
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::PayloadError;
@@ -33,17 +33,22 @@ pub async fn follow<B: MessageBody>(
     next: Next<B>,
 ) -> Result<ServiceResponse<Followed<B>>, Error> {
     let activity = request.conn_data::<Rc<Activity>>().cloned();
-    let body = activity.as_ref().and_then(|activity| {
-        activity.begin();
-        RequestBody::take(&mut request, activity)
-    });
+    let body = activity.as_ref().and_then(|it| RequestBody::take(&mut request, it));
+    if let Some(activity) = &activity {
+        activity.begin(body.is_some());
+    }
+    let asks_for_upgrade = request.head().upgrade();
     let ended = Ended { activity, body };
-    let response = next.call(request).await?;
+    let mut response = next.call(request).await?;
     if !ended.has_whole_body() {
         // The rest may have been read already: actix parses it once the handler has been polled.
         yield_now().await;
     }
     ended.handled();
+    // The HTTP library would repeat the client's `connection: upgrade`, and does not see the end of a broken body.
+    if asks_for_upgrade || ended.is_broken() {
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
     Ok(response.map_body(|_, inner| Followed { inner, _ended: ended }))
 }
 
@@ -95,6 +100,10 @@ impl Ended {
         }
     }
 
+    fn is_broken(&self) -> bool {
+        self.body.as_ref().is_some_and(|it| it.0.borrow().is_broken)
+    }
+
     fn has_whole_body(&self) -> bool {
         self.body.as_ref().is_none_or(RequestBody::has_ended)
     }
@@ -120,6 +129,7 @@ struct Incoming {
     /// What is left of a body whose end actix does not detect: for it, all that follows an upgrade request is the body.
     left: Option<u64>,
     has_ended: bool,
+    is_broken: bool,
 }
 
 impl RequestBody {
@@ -136,7 +146,14 @@ impl RequestBody {
             length.unwrap_or(0)
         });
         let is_awaited = headers.contains_key(EXPECT);
-        let incoming = Incoming { payload, activity: activity.clone(), is_awaited, left, has_ended: left == Some(0) };
+        let incoming = Incoming {
+            payload,
+            activity: activity.clone(),
+            is_awaited,
+            left,
+            has_ended: left == Some(0),
+            is_broken: false,
+        };
         let body = Self(Rc::new(RefCell::new(incoming)));
         request.set_payload(Payload::Stream { payload: Box::pin(body.clone()) });
         Some(body)
@@ -166,6 +183,17 @@ impl Incoming {
             return Poll::Ready(None);
         }
         let next = Pin::new(&mut self.payload).poll_next(cx);
+        let next = self.counted(next);
+        if self.has_ended {
+            self.activity.has_read_body();
+        }
+        next
+    }
+
+    fn counted(
+        &mut self,
+        next: Poll<Option<Result<Bytes, PayloadError>>>,
+    ) -> Poll<Option<Result<Bytes, PayloadError>>> {
         match next {
             Poll::Pending => {
                 self.activity.has_caught_up();
@@ -185,7 +213,8 @@ impl Incoming {
                 Poll::Ready(Some(Ok(bytes)))
             }
             Poll::Ready(Some(Err(error))) => {
-                self.has_ended = true;
+                (self.has_ended, self.is_broken) = (true, true);
+                self.activity.has_broken_body();
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(None) => {

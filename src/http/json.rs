@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::error::ApiError;
 use super::number::whole;
+use crate::domain::Shown;
 
 /// A byte order mark, which some programs write at the beginning of every file.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -38,8 +41,17 @@ impl<'b> Fields<'b> {
     }
 
     fn of(object: &'b RawValue, within: Option<&'static str>) -> Result<Self, ApiError> {
-        let unread = serde_json::from_str(object.get()).map_err(|error| not_json(&error))?;
-        Ok(Self { unread, known: Vec::new(), within })
+        let Members(members) = serde_json::from_str(object.get()).map_err(|error| not_json(&error))?;
+        let mut fields = Self { unread: BTreeMap::new(), known: Vec::new(), within };
+        for (name, value) in members {
+            if fields.unread.contains_key(&name) {
+                let path = fields.path(&name);
+                let message = format!("'{}' is given more than once.", Shown(&path));
+                return Err(ApiError::invalid(&path, message));
+            }
+            fields.unread.insert(name, value);
+        }
+        Ok(fields)
     }
 
     /// Takes a text that must be there.
@@ -109,6 +121,33 @@ impl<'b> Fields<'b> {
 
     fn path(&self, name: &str) -> String {
         self.within.map_or_else(|| name.to_owned(), |within| format!("{within}.{name}"))
+    }
+}
+
+/// The members of an object, in their order and with all repetitions.
+struct Members<'b>(Vec<(String, &'b RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MembersVisitor;
+
+        impl<'de> Visitor<'de> for MembersVisitor {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(MembersVisitor)
     }
 }
 

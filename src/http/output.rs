@@ -34,6 +34,11 @@ impl Output {
         self.is_blocked.set(is_blocked);
     }
 
+    /// How many bytes the socket took.
+    pub fn total(&self) -> u64 {
+        self.sent.get()
+    }
+
     /// Whether the client reads the response, at no less than the minimum rate. Called regularly.
     pub fn is_being_read(&self, now: Instant, limits: &ConnectionLimits) -> bool {
         let (sent, last) = (self.sent.get(), self.progress.get());

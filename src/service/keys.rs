@@ -53,7 +53,7 @@ impl Service {
     /// When the ledger fails.
     pub async fn ensure_key(self, key: ApiKey) -> Result<bool> {
         keys::insert_project_if_missing(&self.db, "default").await?;
-        keys::insert(&self.db, "default", KeyId::generate(), "from WINDLASS_API_KEY", &key.hash()).await?;
+        keys::insert(&self.db, "default", KeyId::generate(), "from the settings", &key.hash()).await?;
         Ok(keys::find_caller(&self.db, &key.hash()).await?.is_some())
     }
 

@@ -2,6 +2,7 @@
 
 use super::parameters::{BadParameters, Parameters, is_token};
 use super::text::{BadText, excerpt};
+use crate::domain::{BadMimeType, MimeType, Shown};
 
 const DISPOSITION: &str = "Content-Disposition";
 const TYPE: &str = "Content-Type";
@@ -17,8 +18,8 @@ pub struct Head {
     pub filename: Result<Option<String>, BadText>,
     /// Empty if it has none.
     pub content_type: String,
-    /// Its encoding, if its content would have to be decoded.
-    pub encoded: Option<Encoded>,
+    /// What is wrong with its content, if something is.
+    pub unusable: Option<Unusable>,
 }
 
 /// A head that cannot be read.
@@ -42,12 +43,19 @@ pub enum BadHead {
     Name(BadText),
 }
 
-/// Content that would have to be decoded (RFC 7578, 4.7).
+/// Content that is not what its field stands for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("is sent with '{header}: {value}', which is not supported; send it unencoded, without this header")]
-pub struct Encoded {
-    header: &'static str,
-    value: String,
+pub enum Unusable {
+    /// It would have to be decoded (RFC 7578, 4.7).
+    #[error("is sent with '{header}: {value}', which is not supported; send it unencoded, without this header")]
+    Encoded { header: &'static str, value: String },
+    /// It is parts in itself, as clients once sent several files (RFC 7578, 4.3).
+    #[error(
+        "is sent as '{type}' without a file name, which is how several files are sent in one field, and is not \
+         supported; send one file per request",
+        type = Shown(.0)
+    )]
+    SeveralFiles(String),
 }
 
 impl Head {
@@ -63,23 +71,51 @@ impl Head {
             return Err(BadHead::NotFormData(excerpt(disposition.value().as_bytes())));
         }
         let content_type = headers.text(TYPE)?;
-        let transfer_encoding = Encoded::unless(&["7bit", "8bit", "binary"], TRANSFER_ENCODING, &headers)?;
-        let encoding = Encoded::unless(&["identity"], ENCODING, &headers)?;
+        let filename = disposition.text("filename");
+        let encoded = encoded(&headers)?;
+        let several = several_files(&content_type).filter(|_| filename == Ok(None));
         Ok(Self {
             name: disposition.text("name").map_err(BadHead::Name)?.unwrap_or_default(),
-            filename: disposition.text("filename"),
+            filename,
             content_type,
-            encoded: transfer_encoding.or(encoding),
+            unusable: encoded.or(several),
         })
+    }
+
+    /// Its content type. Of one that cannot be kept with its parameters, what precedes them.
+    ///
+    /// # Errors
+    /// When that cannot be kept either.
+    pub fn mime_type(&self) -> Result<MimeType, BadMimeType> {
+        match self.content_type.as_str() {
+            "" => Ok(MimeType::octet_stream()),
+            sent => sent.parse().or_else(|_| essence(sent).parse()),
+        }
     }
 }
 
-impl Encoded {
-    fn unless(harmless: &[&str], header: &'static str, headers: &Headers) -> Result<Option<Self>, BadHead> {
-        let value = headers.text(header)?;
-        let harmless = value.is_empty() || harmless.iter().any(|it| value.eq_ignore_ascii_case(it));
-        Ok((!harmless).then(|| Self { header, value: excerpt(value.as_bytes()) }))
-    }
+/// What precedes the parameters.
+fn essence(content_type: &str) -> &str {
+    content_type.split(';').next().unwrap_or_default().trim_ascii()
+}
+
+fn several_files(content_type: &str) -> Option<Unusable> {
+    let essence = essence(content_type).to_ascii_lowercase();
+    essence.starts_with("multipart/").then_some(Unusable::SeveralFiles(essence))
+}
+
+/// The encoding of the content, if it has one.
+fn encoded(headers: &Headers) -> Result<Option<Unusable>, BadHead> {
+    let is_any_of = |value: &str, harmless: &[&str]| harmless.iter().any(|it| value.eq_ignore_ascii_case(it));
+    let (transfer, codings) = (headers.text(TRANSFER_ENCODING)?, headers.text(ENCODING)?);
+    let (header, value) = if !is_any_of(&transfer, &["", "7bit", "8bit", "binary"]) {
+        (TRANSFER_ENCODING, transfer)
+    } else if !codings.split(',').all(|it| is_any_of(it.trim_ascii(), &["", "identity"])) {
+        (ENCODING, codings)
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(Unusable::Encoded { header, value: excerpt(value.as_bytes()) }))
 }
 
 /// The headers of one part: names as they were sent, values without white space around them.
@@ -146,7 +182,7 @@ mod tests {
             assert_eq!(head.name, "file");
             assert_eq!(head.filename.unwrap().as_deref(), Some("a  b"));
             assert_eq!(head.content_type, "text/plain; charset=x");
-            assert_eq!(head.encoded, None);
+            assert_eq!(head.unusable, None);
         }
     }
 
@@ -195,12 +231,52 @@ mod tests {
             ("Content-Transfer-Encoding:", None),
             ("Content-Encoding: gzip", Some("Content-Encoding: gzip")),
             ("Content-Encoding: Identity", None),
+            ("Content-Encoding: identity ,\tIDENTITY,", None),
+            ("Content-Encoding: identity, gzip", Some("Content-Encoding: identity, gzip")),
+            ("Content-Transfer-Encoding: 8bit, 8bit", Some("Content-Transfer-Encoding: 8bit, 8bit")),
         ] {
             let head = parse(&format!("Content-Disposition: form-data; name=file\r\n{header}"));
-            match (head.encoded, message) {
+            match (head.unusable, message) {
                 (Some(encoded), Some(message)) => assert!(encoded.to_string().contains(message), "{encoded}"),
                 (encoded, message) => assert_eq!((encoded, message), (None, None), "{header}"),
             }
+        }
+    }
+
+    #[test]
+    fn several_files_in_one_field_are_named() {
+        let unusable = |head: &str| parse(&format!("Content-Disposition: form-data; name=file{head}")).unusable;
+        for head in ["\r\nContent-Type: multipart/mixed; boundary=x", "\r\nContent-Type: MULTIPART/Mixed"] {
+            assert_eq!(unusable(head), Some(Unusable::SeveralFiles("multipart/mixed".to_owned())), "{head}");
+        }
+        for head in [
+            "; filename=a.mht\r\nContent-Type: multipart/related; boundary=x",
+            "; filename*=a\r\nContent-Type: multipart/mixed; boundary=x",
+            "\r\nContent-Type: multipart",
+            "\r\nContent-Type: x-multipart/mixed",
+        ] {
+            assert_eq!(unusable(head), None, "{head}");
+        }
+    }
+
+    #[test]
+    fn a_content_type_that_cannot_be_kept_loses_its_parameters() {
+        let long = |length: usize| format!("a/b; c={}", "d".repeat(length - "a/b; c=".len()));
+        for (sent, kept) in [
+            ("", Some("application/octet-stream")),
+            ("text/plain; charset=x", Some("text/plain; charset=x")),
+            ("text/plain; name=\"日本\"", Some("text/plain")),
+            ("Text/Plain ;name=é; charset=x", Some("Text/Plain")),
+            ("txt;\té", Some("txt")),
+            (&long(255), Some(&long(255))),
+            (&long(256), Some("a/b")),
+            ("日本", None),
+            ("日本; a=b", None),
+            ("; name=日本", None),
+            (&"x".repeat(256), None),
+        ] {
+            let head = parse(&format!("Content-Disposition: form-data; name=file\r\nContent-Type: {sent}"));
+            assert_eq!(head.mime_type().ok().as_ref().map(MimeType::as_str), kept, "{sent}");
         }
     }
 }

@@ -5,6 +5,7 @@ mod head;
 mod parameters;
 mod splitter;
 mod text;
+mod unread;
 
 use std::task::Poll;
 
@@ -97,8 +98,8 @@ impl Form {
             if self.seen.contains(name) {
                 return Err(ApiError::invalid(name, format!("'{name}' is given more than once.")));
             }
-            if let Some(encoded) = &head.encoded {
-                return Err(ApiError::invalid(name, format!("'{name}' {encoded}.")));
+            if let Some(unusable) = &head.unusable {
+                return Err(ApiError::invalid(name, format!("'{name}' {unusable}.")));
             }
             self.seen.push(name.clone());
             if name != CHARSET {
@@ -207,12 +208,10 @@ impl Field<'_> {
     /// # Errors
     /// When there is one that is invalid.
     pub fn mime_type(&self) -> Result<MimeType, ApiError> {
-        match self.head.content_type.as_str() {
-            "" => Ok(MimeType::octet_stream()),
-            text => text
-                .parse()
-                .map_err(|error| ApiError::invalid(self.name(), format!("The content type cannot be used: {error}."))),
-        }
+        self.head.mime_type().map_err(|error| {
+            let message = format!("The content type '{}' cannot be used: {error}.", Shown(&self.head.content_type));
+            ApiError::invalid(self.name(), message)
+        })
     }
 }
 

@@ -1,11 +1,12 @@
 //! Splits a multipart body into its parts (RFC 2046, 5.1.1) while it arrives in pieces.
 
-use std::mem;
 use std::task::Poll;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use memchr::memmem::{self, Finder};
 use memchr::memrchr;
+
+use super::unread::Unread;
 
 /// The longest head of a part.
 const MOST_HEAD_BYTES: usize = 16 * 1024;
@@ -17,7 +18,7 @@ const MOST_PADDING_BYTES: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// Such a form may use LF alone throughout, which does not delimit parts.
-    #[error("a boundary line ends in LF alone; lines must end in CRLF")]
+    #[error("a boundary line, or the line before the first one, ends in LF alone; lines must end in CRLF")]
     BareLf,
     /// See [`MOST_PADDING_BYTES`].
     #[error("a boundary is followed by more than {max} spaces or tabs", max = MOST_PADDING_BYTES)]
@@ -84,7 +85,12 @@ impl Splitter {
     pub fn head(&mut self) -> Result<Poll<Option<Bytes>>, Malformed> {
         loop {
             match self.place {
-                Place::Preamble | Place::Content => {
+                Place::Preamble => {
+                    if self.skip_preamble()?.is_pending() {
+                        return Ok(Poll::Pending);
+                    }
+                }
+                Place::Content => {
                     if self.until_delimiter()?.is_pending() {
                         return Ok(Poll::Pending);
                     }
@@ -103,6 +109,44 @@ impl Splitter {
         if self.place == Place::Content { self.until_delimiter() } else { Ok(Poll::Ready(None)) }
     }
 
+    /// Passes the first delimiter. A bare LF must not hide it: the first part would be missing.
+    fn skip_preamble(&mut self) -> Result<Poll<()>, Malformed> {
+        let (bytes, delimiter) = (self.unread.bytes(), self.delimiter.needle());
+        let mut before = bytes.len().saturating_sub(delimiter.len() - 1);
+        for lf in memmem::find_iter(bytes, &delimiter[1..]) {
+            let after = lf + delimiter.len() - 1;
+            let line = Line::of(&bytes[after..])?;
+            match line {
+                Line::Content => {}
+                Line::Unfinished => {
+                    before = lf.saturating_sub(1);
+                    break;
+                }
+                _ if !bytes[..lf].ends_with(b"\r") => return Err(Malformed::BareLf),
+                Line::Delimiter(blanks) => {
+                    self.pass_delimiter(after + blanks);
+                    return Ok(Poll::Ready(()));
+                }
+                Line::Last => {
+                    self.pass_last();
+                    return Ok(Poll::Ready(()));
+                }
+            }
+        }
+        self.unread.take(before);
+        Ok(Poll::Pending)
+    }
+
+    fn pass_delimiter(&mut self, length: usize) {
+        self.unread.take(length);
+        self.place = Place::Head;
+    }
+
+    fn pass_last(&mut self) {
+        self.unread = Unread::default();
+        self.place = Place::Epilogue;
+    }
+
     /// The next bytes before a delimiter; `None` once it has been passed.
     fn until_delimiter(&mut self) -> Result<Poll<Option<Bytes>>, Malformed> {
         let bytes = self.unread.bytes();
@@ -117,13 +161,11 @@ impl Splitter {
                 _ if at > 0 => break at,
                 Ok(Line::Unfinished) => return Ok(Poll::Pending),
                 Ok(Line::Delimiter(blanks)) => {
-                    self.unread.take(after + blanks);
-                    self.place = Place::Head;
+                    self.pass_delimiter(after + blanks);
                     return Ok(Poll::Ready(None));
                 }
                 Ok(Line::Last) => {
-                    self.unread = Unread::default();
-                    self.place = Place::Epilogue;
+                    self.pass_last();
                     return Ok(Poll::Ready(None));
                 }
                 Err(error) => return Err(error),
@@ -172,34 +214,6 @@ impl Line {
             [b'-', b'-', ..] if blanks == 0 => Ok(Self::Last),
             _ => Ok(Self::Content),
         }
-    }
-}
-
-/// The bytes that have arrived and have not been taken. A piece is copied only if it has to be joined to
-/// bytes of an earlier one. At least one of the two is empty.
-#[derive(Default)]
-struct Unread {
-    joined: BytesMut,
-    piece: Bytes,
-}
-
-impl Unread {
-    fn bytes(&self) -> &[u8] {
-        if self.joined.is_empty() { &self.piece } else { &self.joined }
-    }
-
-    fn push(&mut self, piece: Bytes) {
-        if self.bytes().is_empty() {
-            self.piece = piece;
-            return;
-        }
-        self.joined.reserve(self.piece.len() + piece.len());
-        self.joined.extend_from_slice(&mem::take(&mut self.piece));
-        self.joined.extend_from_slice(&piece);
-    }
-
-    fn take(&mut self, count: usize) -> Bytes {
-        if self.joined.is_empty() { self.piece.split_to(count) } else { self.joined.split_to(count).freeze() }
     }
 }
 
@@ -321,6 +335,17 @@ mod tests {
         assert_eq!(parts("B", "--B\nh\n\nx\n--B--\n").1, Some(Err(Malformed::BareLf)));
         assert_eq!(parts("B", "--B\r\nh\r\n\r\nx\r\n--B \nh\r\n\r\ny\r\n--B--").1, Some(Err(Malformed::BareLf)));
         assert_eq!(parts("B", "--B\r\nh\n\nx\n--B--\n").1, None);
+        let form = "--B\r\nh\r\n\r\nx\r\n--B\r\ni\r\n\r\ny\r\n--B--";
+        for preamble in ["\n", "\n\n", "\r\r\n\n", "junk\n", "\r\n--B-\n", "--B\n\r\n", "\n--B--\r\n", "\n--B \n\n"] {
+            assert_eq!(
+                parts("B", &format!("{preamble}{form}")),
+                (vec![], Some(Err(Malformed::BareLf))),
+                "{preamble:?}"
+            );
+        }
+        for preamble in ["\n\r\n", "\n--Bx\r\n", "\n--B-\r\n", "\n--\r\n", "a\n--B\rb\n\r\n", "\n--B - \n\r\n"] {
+            check("B", &format!("{preamble}{form}"), &[("h", "x"), ("i", "y")]);
+        }
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! Decodes the text of a parameter's value: charsets, percent-encoding (RFC 8187, RFC 2231) and encoded words (RFC
 //! 2047).
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use encoding_rs::{Encoding, UTF_8};
+use encoding_rs::{Encoding, ISO_2022_JP, UTF_8, UTF_16BE, UTF_16LE};
+
+use crate::domain::Shown;
 
 /// The most characters of what was sent that an error repeats.
 const EXCERPT_CHARS: usize = 60;
@@ -29,6 +33,12 @@ pub enum BadText {
     /// Continuations, such as `filename*0` and `filename*2`.
     #[error("its segments are not numbered consecutively from 0 (RFC 2231)")]
     Segments,
+    /// In a plain segment beside an extended one.
+    #[error(
+        "it mixes the charset '{0}' with bytes that are not percent-encoded; percent-encode every byte beyond ASCII \
+         (RFC 2231), or send it all as UTF-8"
+    )]
+    RawBytes(String),
     /// It is malformed.
     #[error("the encoded word '{0}' cannot be decoded (RFC 2047)")]
     EncodedWord(String),
@@ -38,8 +48,8 @@ pub enum BadText {
 pub fn excerpt(sent: &[u8]) -> String {
     let text = String::from_utf8_lossy(sent);
     match text.char_indices().nth(EXCERPT_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.into_owned(),
+        Some((end, _)) => format!("{}…", Shown(&text[..end])),
+        None => Shown(&text).to_string(),
     }
 }
 
@@ -51,8 +61,14 @@ pub fn plain(value: &[u8]) -> Result<String, BadText> {
     Ok(decoded.unwrap_or_else(|| text.replace("%22", "\"").replace("%0D", "\r").replace("%0A", "\n")))
 }
 
-/// Decodes a value in segments, some of which are extended. A single extended one is `name*=`.
+/// Decodes a value in segments, each with whether it is extended. A single extended one is `name*=`; if none is, they
+/// are a plain value in pieces.
 pub fn segmented<'a>(segments: impl IntoIterator<Item = (&'a [u8], bool)>) -> Result<String, BadText> {
+    let segments: Vec<_> = segments.into_iter().collect();
+    if segments.iter().all(|it| !it.1) {
+        return plain(&segments.iter().map(|it| it.0).collect::<Vec<_>>().concat());
+    }
+    let raw = segments.iter().any(|(segment, extended)| !extended && !segment.is_ascii());
     let (mut charset, mut bytes) = (&b""[..], Vec::new());
     for (index, (mut segment, extended)) in segments.into_iter().enumerate() {
         if extended && index == 0 {
@@ -68,17 +84,69 @@ pub fn segmented<'a>(segments: impl IntoIterator<Item = (&'a [u8], bool)>) -> Re
             bytes.extend_from_slice(segment);
         }
     }
+    if raw && encoding_of(charset)? != UTF_8 {
+        return Err(BadText::RawBytes(excerpt(charset)));
+    }
     decode(charset, &bytes)
 }
 
-/// Decodes bytes in a charset; an empty one stands for UTF-8.
-fn decode(charset: &[u8], bytes: &[u8]) -> Result<String, BadText> {
+/// What a charset stands for; an empty one is UTF-8.
+fn encoding_of(charset: &[u8]) -> Result<&'static Encoding, BadText> {
     let encoding = if charset.is_empty() { Some(UTF_8) } else { Encoding::for_label_no_replacement(charset) };
-    let encoding = encoding.ok_or_else(|| BadText::UnknownCharset(excerpt(charset)))?;
-    match encoding.decode_without_bom_handling_and_without_replacement(bytes) {
+    encoding.ok_or_else(|| BadText::UnknownCharset(excerpt(charset)))
+}
+
+/// Decodes bytes in a charset.
+fn decode(charset: &[u8], bytes: &[u8]) -> Result<String, BadText> {
+    let (encoding, bytes) = without_mark(encoding_of(charset)?, bytes);
+    let bytes = if encoding == ISO_2022_JP { without_idle_escapes(bytes).into() } else { Cow::from(bytes) };
+    match encoding.decode_without_bom_handling_and_without_replacement(&bytes) {
         Some(text) => Ok(text.into_owned()),
         None => Err(BadText::NotInCharset(excerpt(if charset.is_empty() { b"utf-8" } else { charset }))),
     }
+}
+
+/// What follows a byte order mark, which decides the order.
+fn without_mark<'a>(encoding: &'static Encoding, bytes: &'a [u8]) -> (&'static Encoding, &'a [u8]) {
+    match Encoding::for_bom(bytes) {
+        Some((marked, length)) if encoding == marked || [encoding, marked].iter().all(|it| is_utf_16(it)) => {
+            (marked, &bytes[length..])
+        }
+        _ => (encoding, bytes),
+    }
+}
+
+fn is_utf_16(encoding: &'static Encoding) -> bool {
+    [UTF_16BE, UTF_16LE].contains(&encoding)
+}
+
+/// Without the escape sequences of ISO-2022-JP that another one directly follows: they have no effect, but browsers
+/// refuse them.
+fn without_idle_escapes(mut bytes: &[u8]) -> Vec<u8> {
+    const ESCAPE: usize = b"\x1b(B".len();
+    let escape = |it: &[u8]| matches!(it, [0x1b, b'(', b'B' | b'I' | b'J', ..] | [0x1b, b'$', b'@' | b'B', ..]);
+    let mut kept = Vec::with_capacity(bytes.len());
+    while let [first, rest @ ..] = bytes {
+        if escape(bytes) && escape(&bytes[ESCAPE..]) {
+            bytes = &bytes[ESCAPE..];
+            continue;
+        }
+        kept.push(*first);
+        bytes = rest;
+    }
+    kept
+}
+
+/// Decodes the bytes of adjacent words of one charset.
+fn decode_run(charset: &str, words: &[Vec<u8>]) -> Result<String, BadText> {
+    let (charset, joined) = (charset.as_bytes(), words.concat());
+    // A word that continues the state of the previous one could be decoded by itself, but to another text.
+    if encoding_of(charset)? == ISO_2022_JP {
+        return decode(charset, &joined);
+    }
+    // Some clients split a character between two words.
+    let each: Result<String, _> = words.iter().map(|it| decode(charset, it)).collect();
+    each.or_else(|_| decode(charset, &joined))
 }
 
 /// Appends bytes, decoding each escape and its two hexadecimal digits. `None` if the digits are missing.
@@ -146,26 +214,25 @@ impl<'a> EncodedWord<'a> {
 /// put them where RFC 2047 does not allow them: into quoted strings, next to other text.
 fn with_encoded_words(mut text: &str) -> Result<Option<String>, BadText> {
     let mut decoded = String::new();
-    // Adjacent words are decoded together: some clients split a character between two of them.
-    let mut run: Option<(&str, Vec<u8>)> = None;
+    let mut run: Option<(&str, Vec<Vec<u8>>)> = None;
     while let Some(word) = EncodedWord::find(text) {
         let bytes = word.bytes()?;
         text = word.after;
         match &mut run {
             Some((charset, run)) if charset.eq_ignore_ascii_case(word.charset) && is_blank(word.before) => {
-                run.extend(bytes);
+                run.push(bytes);
                 continue;
             }
-            Some((charset, run)) => decoded += &decode(charset.as_bytes(), run)?,
+            Some((charset, run)) => decoded += &decode_run(charset, run)?,
             None => {}
         }
         if run.is_none() || !is_blank(word.before) {
             decoded += word.before;
         }
-        run = Some((word.charset, bytes));
+        run = Some((word.charset, vec![bytes]));
     }
-    let Some((charset, bytes)) = run else { return Ok(None) };
-    Ok(Some(decoded + &decode(charset.as_bytes(), &bytes)? + text))
+    let Some((charset, run)) = run else { return Ok(None) };
+    Ok(Some(decoded + &decode_run(charset, &run)? + text))
 }
 
 /// White space between two encoded words, which is not part of the text.
@@ -197,6 +264,7 @@ mod tests {
         assert_eq!(extended("utf-8''你").as_deref(), Ok("你"));
         assert_eq!(extended("utf-8''caf%E9"), Err(BadText::NotInCharset("utf-8".to_owned())));
         assert_eq!(extended("klingon''x"), Err(BadText::UnknownCharset("klingon".to_owned())));
+        assert_eq!(extended("\u{202e}''x"), Err(BadText::UnknownCharset("\\u{202e}".to_owned())));
         for value in ["a.txt", "utf-8'a.txt", ""] {
             assert_eq!(extended(value), Err(BadText::NotExtended), "{value}");
         }
@@ -229,6 +297,74 @@ mod tests {
             ("=?utf-8?Q?a%22b?=%22", "a%22b%22"),
         ] {
             assert_eq!(plain(value.as_bytes()).as_deref(), Ok(text), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_decides_the_order_and_is_removed() {
+        for (value, text) in [
+            ("utf-16''%FE%FF%4F%60", "你"),
+            ("utf-16''%FF%FE%60%4F", "你"),
+            ("utf-16be''%FE%FF%4F%60", "你"),
+            ("utf-16''%60%4F", "你"),
+            ("utf-8''%EF%BB%BFa", "a"),
+            ("utf-8''%EF%BB%BF%EF%BB%BFa", "\u{feff}a"),
+            ("iso-8859-1''%FE%FF", "þÿ"),
+        ] {
+            assert_eq!(extended(value).as_deref(), Ok(text), "{value}");
+        }
+        assert_eq!(extended("utf-8''%FE%FF%4F%60"), Err(BadText::NotInCharset("utf-8".to_owned())));
+        for (value, text) in [
+            ("=?utf-16?B?/v8AYQ==?=", "a"),
+            ("=?utf-8?B?77u/YQ==?=", "a"),
+            ("=?utf-16?B?/v8AYQ==?= =?utf-16?B?//5iAA==?=", "ab"),
+            ("=?utf-8?B?77u/YQ==?= =?utf-8?B?77u/Yg==?=", "ab"),
+        ] {
+            assert_eq!(plain(value.as_bytes()).as_deref(), Ok(text), "{value}");
+        }
+    }
+
+    #[test]
+    fn iso_2022_jp_may_change_its_state_twice_and_between_words() {
+        for (value, text) in [
+            ("=?iso-2022-jp?B?GyRCRnwbKEI=?= =?iso-2022-jp?B?GyRCS1wbKEI=?=", "日本"),
+            ("=?iso-2022-jp?B?GyRCRnwbKEI=?==?ISO-2022-JP?Q?.txt?=", "日.txt"),
+            // The text was encoded as a whole and then cut: in a character, and between two.
+            ("=?iso-2022-jp?B?GyRCRg==?= =?iso-2022-jp?B?fEtcGyhC?=", "日本"),
+            ("=?iso-2022-jp?B?GyRCRnw=?= =?iso-2022-jp?B?S1wbKEI=?=", "日本"),
+        ] {
+            assert_eq!(plain(value.as_bytes()).as_deref(), Ok(text), "{value}");
+        }
+        for (value, text) in [
+            ("iso-2022-jp''%1B$BF%7C%1B(B%1B$BK%5C%1B(B.txt", "日本.txt"),
+            ("iso-2022-jp''%1B(B%1B(J%1B$BF%7CK%5C%1B(B", "日本"),
+            ("iso-2022-jp''%1B$BF%7C%1B(J%1B(B", "日"),
+        ] {
+            assert_eq!(extended(value).as_deref(), Ok(text), "{value}");
+        }
+        assert_eq!(extended("iso-2022-jp''%1B%1B(B"), Err(BadText::NotInCharset("iso-2022-jp".to_owned())));
+    }
+
+    #[test]
+    fn segments_that_are_all_plain_are_one_plain_value() {
+        assert_eq!(segmented([(&b"=?utf-8?Q?"[..], false), (b"a?= =?utf-8?Q?b?=", false)]).as_deref(), Ok("ab"));
+        assert_eq!(segmented([(&b"%"[..], false), (b"22%41", false)]).as_deref(), Ok("\"%41"));
+        assert_eq!(segmented([(&b"\xe4\xbd"[..], false), (b"\xa0", false)]).as_deref(), Ok("你"));
+        assert_eq!(segmented([(&b"caf\xe9"[..], false)]), Err(BadText::NotUtf8));
+    }
+
+    #[test]
+    fn a_plain_segment_beside_an_extended_one_is_ascii_or_utf_8() {
+        for charset in ["", "utf-8", "UTF8"] {
+            let first = format!("{charset}''%E4%BD%A0");
+            assert_eq!(segmented([(first.as_bytes(), true), ("好".as_bytes(), false)]).as_deref(), Ok("你好"));
+        }
+        assert_eq!(segmented([("你".as_bytes(), false), (b"%E5%A5%BD", true)]).as_deref(), Ok("你好"));
+        assert_eq!(segmented([(&b"gb2312''%C4%E3"[..], true), (b".txt", false)]).as_deref(), Ok("你.txt"));
+        for charset in ["gb2312", "us-ascii"] {
+            let first = format!("{charset}''a");
+            let outcome = segmented([(first.as_bytes(), true), ("好".as_bytes(), false)]);
+            assert_eq!(outcome, Err(BadText::RawBytes(charset.to_owned())));
         }
     }
 

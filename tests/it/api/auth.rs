@@ -52,7 +52,7 @@ async fn another_projects_things_do_not_exist(app: &TestApp) {
     let upload = app.client.upload(1).await;
     let part = app.client.part(&upload, "x").await;
     let file = app.client.file("secret").await;
-    let them = &app.stranger;
+    let them = app.stranger();
     for path in [format!("/v1/uploads/{upload}"), format!("/v1/uploads/{upload}/parts")] {
         them.get(&path).await.error(404, Some("upload_id"));
     }
@@ -74,15 +74,15 @@ async fn another_projects_things_do_not_exist(app: &TestApp) {
 }
 
 async fn a_revoked_key_opens_nothing(app: &TestApp) {
-    app.stranger.get("/v1/files").await.ok();
+    app.stranger().get("/v1/files").await.ok();
     let listed = String::from_utf8(app.run(&["keys", "list"]).stdout).unwrap();
     let line = listed.lines().find(|it| it.contains("stranger")).unwrap();
-    assert!(line.contains("valid") && !listed.contains(&app.stranger.key), "{listed}");
+    assert!(line.contains("valid") && !listed.contains(&app.stranger().key), "{listed}");
     let key = line.split_whitespace().next().unwrap();
     assert!(app.run(&["keys", "revoke", key]).status.success());
     // A key that was valid a moment ago is not asked for at every request.
     tokio::time::sleep(Duration::from_secs(5)).await;
-    app.stranger.get("/v1/files").await.error(401, None);
+    app.stranger().get("/v1/files").await.error(401, None);
     assert!(app.run(&["keys", "revoke", key]).status.success(), "again changes nothing");
     assert!(String::from_utf8(app.run(&["keys", "list"]).stdout).unwrap().contains("revoked"));
     let unknown = app.run(&["keys", "revoke", "key_00000000000000000000000000000000"]);
@@ -97,7 +97,7 @@ async fn keys_are_kept_as_hashes(app: &TestApp) {
         .await
         .unwrap();
     assert_eq!(rows.len(), 2);
-    assert!(rows.iter().all(|row| !row.contains(&app.client.key) && !row.contains(&app.stranger.key)));
+    assert!(rows.iter().all(|row| !row.contains(&app.client.key) && !row.contains(&app.stranger().key)));
 }
 
 async fn a_short_key_that_was_made_before_opens(app: &TestApp) {

@@ -47,6 +47,8 @@ const MISTAKES: &[(&str, Send, u16, Option<&str>, &str)] = &[
     (UPLOADS, Json(r#"{"filename":"f","purpose":"evals","bytes":1}"#), 400, Some("mime_type"), "Missing"),
     (UPLOADS, Json(r#"{"filename":1,"purpose":"evals","bytes":1,"mime_type":"x"}"#), 400, Some("filename"), "must be a string, but was a number"),
     (UPLOADS, Json(r#"{"filename":null,"purpose":"evals","bytes":1,"mime_type":"x"}"#), 400, Some("filename"), "must be a string, but was null"),
+    (UPLOADS, Json(r#"{"filename":"f","filename":"g","purpose":"evals","bytes":1,"mime_type":"x"}"#), 400, Some("filename"), "'filename' is given more than once"),
+    (UPLOADS, Json(r#"{"filename":"f","purpose":"evals","bytes":1,"mime_type":"x","expires_after":{"anchor":"created_at","seconds":3600,"seconds":7200}}"#), 400, Some("expires_after.seconds"), "given more than once"),
     (UPLOADS, Json(r#"{"filename":"","purpose":"evals","bytes":1,"mime_type":"x"}"#), 400, Some("filename"), "empty"),
     (UPLOADS, Json(r#"{"filename":"a\nb","purpose":"evals","bytes":1,"mime_type":"x"}"#), 400, Some("filename"), "control characters"),
     (UPLOADS, Json(r#"{"filename":"{long}","purpose":"evals","bytes":1,"mime_type":"x"}"#), 400, Some("filename"), "at most 512 characters, but this one has 1000"),

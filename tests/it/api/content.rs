@@ -118,6 +118,7 @@ async fn a_client_that_has_the_file_gets_304(app: &TestApp) {
     for tags in [etag.clone(), format!("\"x\", {etag}"), format!("W/{etag}"), "*".to_owned()] {
         let answer = get(app, &file, &[("if-none-match", &tags), ("range", "bytes=0-0")]).await;
         assert_eq!((answer.status.as_u16(), answer.header("etag")), (304, Some(&*etag)), "{tags}");
+        assert_eq!(answer.header("cache-control"), Some("private, no-cache"));
     }
     assert_eq!(get(app, &file, &[("if-none-match", "\"x\"")]).await.status.as_u16(), 200);
 }

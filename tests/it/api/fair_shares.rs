@@ -73,7 +73,7 @@ async fn hundreds_of_slow_bodies_leave_room_for_everybody(app: &TestApp) {
     slow.extend(begin_many(app, 50, &chunked(&part[..MIB]), 1_500).await);
     slow.extend(begin_many(app, 50, &app.client.raw_file("slow", &vec![1; 12 * MIB]), 1_000).await);
     eventually("all of them are being received", async || receiving(app).await == 200).await;
-    for client in [&app.client, &app.stranger] {
+    for client in [&app.client, app.stranger()] {
         is_taken(client, 5).await;
         is_taken(client, 100_000).await;
         is_taken(client, 11 * MIB).await;
@@ -90,7 +90,7 @@ async fn small_parts_and_other_projects_do_not_wait_for_the_bodies_of_one(app: &
     let smaller = begin_many(app, 100, &app.client.raw_part(&upload, &[1; 6_000]), 300).await;
     let small = begin_many(app, 10, &app.client.raw_part(&upload, &[1; 4_000]), 2_500).await;
     is_taken(&app.client, 4_000).await;
-    is_taken(&app.stranger, 6 * MIB).await;
+    is_taken(app.stranger(), 6 * MIB).await;
     drop((stalled, smaller, small));
 }
 
@@ -147,7 +147,7 @@ async fn uploads(client: &Client, count: usize) -> Vec<(String, String)> {
 
 async fn completions_that_wait_for_locks_leave_transactions_to_other_projects(app: &TestApp) {
     let held_up = uploads(&app.client, 8).await;
-    let others = uploads(&app.stranger, 3).await;
+    let others = uploads(app.stranger(), 3).await;
     let mut lock = app.pool.begin().await.unwrap();
     let all = "select from upload where project_id = (select id from project where name = 'default') for update";
     lock.execute(AssertSqlSafe(all)).await.unwrap();
@@ -161,7 +161,7 @@ async fn completions_that_wait_for_locks_leave_transactions_to_other_projects(ap
     let blocked = async || sqlx::query_scalar::<_, i64>(blocked).fetch_one(&app.pool).await.unwrap();
     eventually("they wait for the locks", async || blocked().await >= 2).await;
     for (upload, part) in &others {
-        app.stranger.complete(upload, &[part]).await.ok();
+        app.stranger().complete(upload, &[part]).await.ok();
     }
     assert!(timeout(Duration::ZERO, select_all(&mut waiting)).await.is_err(), "they wait still");
     lock.rollback().await.unwrap();
@@ -178,8 +178,8 @@ async fn a_long_list_that_does_not_fit_fails_without_a_lock(app: &TestApp) {
         let batch = (0..8.min(PARTS - parts.len())).map(|_| app.client.part(&upload, "x"));
         parts.extend(join_all(batch).await);
     }
-    let strange = app.stranger.upload(1).await;
-    let strange = app.stranger.part(&strange, "x").await;
+    let strange = app.stranger().upload(1).await;
+    let strange = app.stranger().part(&strange, "x").await;
     let mut lock = app.pool.begin().await.unwrap();
     lock.execute("select from upload for update").await.unwrap();
     let complete = async |parts: &[String]| -> Answer {
@@ -224,8 +224,8 @@ async fn files_that_are_read_again_for_one_project_leave_others_their_turn() {
         .collect();
     eventually("the others wait", async || metric(&app, "windlass_turns_waiting").await >= 16.0).await;
 
-    let (upload, part) = upload_of(&app.stranger).await;
-    complete(app.stranger.clone(), upload, part, md5.clone()).await.ok();
+    let (upload, part) = upload_of(app.stranger()).await;
+    complete(app.stranger().clone(), upload, part, md5.clone()).await.ok();
     assert!(held_up.iter().all(|it| !it.is_finished()), "they wait still");
     fs::rename(&object, object.with_extension("pipe")).unwrap();
     fs::rename(&kept, &object).unwrap();

@@ -7,10 +7,13 @@ use crate::support::{Answer, TestApp};
 
 crate::on_a_directory_and_s3! {
     every_clients_file_name_comes_back_as_it_was_meant;
+    names_come_back_from_charsets_with_byte_order_marks_and_escape_sequences;
     a_heads_syntax_is_read_as_the_rfcs_have_it;
     a_name_that_cannot_be_read_is_refused_with_a_true_reason;
     a_head_that_cannot_be_read_is_refused_with_a_true_reason;
     content_that_would_have_to_be_decoded_is_refused;
+    several_files_in_one_field_are_refused;
+    of_a_content_type_that_cannot_be_kept_the_essence_is;
     texts_are_utf_8_and_a_form_may_mention_it;
 }
 
@@ -73,6 +76,19 @@ async fn every_clients_file_name_comes_back_as_it_was_meant(app: &TestApp) {
     }
 }
 
+async fn names_come_back_from_charsets_with_byte_order_marks_and_escape_sequences(app: &TestApp) {
+    for (rest, name) in [
+        ("filename*=utf-16''%FE%FF%4F%60", "你"),
+        ("filename=\"=?utf-16?B?/v8AYQ==?=\"", "a"),
+        ("filename=\"=?utf-8?B?77u/YQ==?= =?utf-8?B?77u/Yg==?=\"", "ab"),
+        ("filename=\"=?iso-2022-jp?B?GyRCRnwbKEI=?= =?iso-2022-jp?B?GyRCS1wbKEI=?=\"", "日本"),
+        ("filename*=iso-2022-jp''%1B$BF%7C%1B(B%1B$BK%5C%1B(B.txt", "日本.txt"),
+    ] {
+        let file = disposition(app, format!("name=file; {rest}")).await.ok();
+        assert_eq!(file["filename"], name, "{rest}");
+    }
+}
+
 async fn a_heads_syntax_is_read_as_the_rfcs_have_it(app: &TestApp) {
     for (head, name) in [
         ("CONTENT-DISPOSITION:Form-Data;FileName=a;Name=file", "a"),
@@ -86,6 +102,11 @@ async fn a_heads_syntax_is_read_as_the_rfcs_have_it(app: &TestApp) {
         ("Content-Disposition: form-data; filename=a; filename*=\"UTF-8'en'b%20c\"; name=file", "b c"),
         ("Content-Disposition: form-data; name*=utf-8''file; filename=a", "a"),
         ("Content-Disposition: form-data; name=file; filename*1=\"c\"; filename*0=\"b\"; filename=a", "bc"),
+        (
+            "Content-Disposition: form-data; name=file; filename*1=\"?= =?utf-8?Q?c?=\"; filename*0=\"=?utf-8?Q?b\"",
+            "bc",
+        ),
+        ("Content-Disposition: form-data; name=file; filename*0=\"a%2\"; filename*1=\"2b\"", "a\"b"),
         ("Content-Disposition: form-data; name=file", "upload"),
         ("Content-Disposition: form-data; name=file; filename=\"=?utf-8?B?\"", "=?utf-8?B?"),
     ] {
@@ -104,6 +125,10 @@ async fn a_name_that_cannot_be_read_is_refused_with_a_true_reason(app: &TestApp)
         (b"name=file; filename=\"=?utf-8?B?a?=\"", "'=?utf-8?B?a?=' cannot be decoded"),
         (b"name=file; filename=\"=?utf-8?Q?caf=E9?=\"", "not valid in its charset 'utf-8'"),
         (b"name=file; filename*0=a; filename*2=b", "numbered consecutively from 0"),
+        (
+            b"name=file; filename*0*=iso-8859-1''%E9; filename*1=\"\xc3\xa9\"",
+            "percent-encode every byte beyond ASCII (RFC 2231), or send it all as UTF-8",
+        ),
         (b"name=file; filename*=utf-8''a%00b", "control characters, but this one has U+0000"),
         (b"name=file; filename=\"a%0D%0Ab\"", "control characters, but this one has U+000D"),
         (b"name=file; filename=\"a\tb\"", "control characters, but this one has U+0009"),
@@ -166,6 +191,7 @@ async fn content_that_would_have_to_be_decoded_is_refused(app: &TestApp) {
         "Content-Transfer-Encoding: 8BIT",
         "Content-Transfer-Encoding: Binary",
         "Content-Encoding: identity",
+        "Content-Encoding: identity, Identity",
     ] {
         send(app, head(header)).await.ok();
     }
@@ -175,6 +201,44 @@ async fn content_that_would_have_to_be_decoded_is_refused(app: &TestApp) {
     let answer =
         app.client.send(request.header("content-type", "multipart/form-data; boundary=B").body(&part[..])).await;
     refused(&answer, Some("data"), "'Content-Transfer-Encoding: base64'");
+}
+
+async fn several_files_in_one_field_are_refused(app: &TestApp) {
+    let words = "is sent as 'multipart/mixed' without a file name";
+    let form_type = "multipart/form-data; boundary=B";
+    let several = |name: &str, more: &str| {
+        format!("Content-Disposition: form-data; name={name}{more}\r\nContent-Type: Multipart/Mixed; boundary=C")
+    };
+    refused(&send(app, several("file", "")).await, Some("file"), words);
+    app.no_writer_is_busy().await;
+    assert_eq!(app.client.get("/v1/files").await.ok()["data"].as_array().unwrap().len(), 0, "nothing was stored");
+    let file = send(app, several("file", "; filename=page.mht")).await.ok();
+    assert_eq!((&file["filename"], app.client.download(&id(&file)).await), (&"page.mht".into(), b"abc".to_vec()));
+
+    let upload = app.client.upload(3).await;
+    let part = async |more: &str| {
+        let body = format!("--B\r\n{}\r\n\r\nabc\r\n--B--", several("data", more));
+        let request = app.client.request(Method::POST, &format!("/v1/uploads/{upload}/parts"));
+        app.client.send(request.header("content-type", form_type).body(body)).await
+    };
+    refused(&part("").await, Some("data"), words);
+    part("; filename=upload").await.ok();
+}
+
+async fn of_a_content_type_that_cannot_be_kept_the_essence_is(app: &TestApp) {
+    let head = |sent: &str| format!("Content-Disposition: form-data; name=file; filename=a\r\nContent-Type: {sent}");
+    for sent in ["text/plain; name=\"日本\"", &format!("text/plain; name={}", "x".repeat(255))] {
+        send(app, head(sent)).await.ok();
+    }
+    for (sent, shown) in
+        [("日本", "'日本'"), ("a\u{202e}b; c=d", "'a\\u{202e}b; c=d'"), ("; name=日本", "'; name=日本'")]
+    {
+        refused(
+            &send(app, head(sent)).await,
+            Some("file"),
+            &format!("The content type {shown} cannot be used: a MIME"),
+        );
+    }
 }
 
 async fn texts_are_utf_8_and_a_form_may_mention_it(app: &TestApp) {

@@ -154,8 +154,10 @@ async fn text_around_the_form_and_blanks_after_a_boundary_are_skipped(app: &Test
 async fn lines_that_end_in_lf_alone_are_refused(app: &TestApp) {
     let form = field("name=\"purpose\"", "evals") + &field("name=\"file\"", "abc") + "--B--\r\n";
     let (first, second) = (form.replace("\r\n", "\n"), form.replacen("abc\r\n--B", "abc\r\n--B\n", 1));
-    for form in [first, second] {
-        let error = send(app, "/v1/files", "B", form.as_bytes(), None).await.error(400, None);
-        assert!(error["message"].as_str().unwrap().contains("ends in LF alone; lines must end in CRLF"), "{error}");
+    for form in [first, second, format!("\n{form}"), format!("preamble\n{form}")] {
+        for chunked in [None, Some(1), Some(10)] {
+            let error = send(app, "/v1/files", "B", form.as_bytes(), chunked).await.error(400, None);
+            assert!(error["message"].as_str().unwrap().contains("ends in LF alone; lines must end in CRLF"), "{error}");
+        }
     }
 }

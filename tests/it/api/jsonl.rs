@@ -238,7 +238,7 @@ async fn what_is_wrong_with_the_parts_or_the_upload_is_said_first(app: &TestApp)
     let (upload, parts) = upload_of(app, "batch", &["no", "lines"]).await;
     let error = complete(app, &upload, &parts[..1]).await.error(400, Some("part_ids"));
     assert!(message(&error).contains("add up to 2 bytes"), "{error}");
-    app.stranger.complete(&upload, &[&parts[0]]).await.error(404, Some("upload_id"));
+    app.stranger().complete(&upload, &[&parts[0]]).await.error(404, Some("upload_id"));
     app.client.cancel(&upload).await.ok();
     complete(app, &upload, &parts).await.error(400, Some("upload_id"));
     let (upload, parts) = upload_of(app, "batch", &["no", "lines"]).await;

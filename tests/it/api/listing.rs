@@ -51,7 +51,7 @@ async fn pages_of_one_show_every_file_once_in_order(app: &TestApp) {
     for _ in 0..7 {
         files.push(app.client.file("x").await);
     }
-    app.stranger.file("not ours").await;
+    app.stranger().file("not ours").await;
     for moment in [false, true] {
         if moment {
             of_one_moment(app, "file").await;
@@ -101,12 +101,12 @@ async fn uploads_can_be_listed(app: &TestApp) {
         uploads.push(app.client.upload(1).await);
     }
     app.client.cancel(&uploads[1]).await.ok();
-    app.stranger.upload(1).await;
+    app.stranger().upload(1).await;
     of_one_moment(app, "upload").await;
     assert_eq!(pages(&app.client, "/v1/uploads?limit=1&order=asc").await, uploads);
     uploads.reverse();
     assert_eq!(pages(&app.client, "/v1/uploads?limit=3").await, uploads);
-    app.client.get(&format!("/v1/uploads?after={}", app.stranger.upload(1).await)).await.error(404, Some("after"));
+    app.client.get(&format!("/v1/uploads?after={}", app.stranger().upload(1).await)).await.error(404, Some("after"));
 }
 
 async fn bad_pages_are_refused(app: &TestApp) {
@@ -127,7 +127,7 @@ async fn bad_pages_are_refused(app: &TestApp) {
             app.client.get(&format!("{list}?after={after}")).await.error(404, Some("after"));
         }
     }
-    let strangers = app.stranger.file("x").await;
+    let strangers = app.stranger().file("x").await;
     app.client.get(&format!("/v1/files?after={strangers}")).await.error(404, Some("after"));
 }
 

@@ -164,7 +164,7 @@ async fn what_has_arrived_can_be_listed(app: &TestApp) {
     assert_eq!((id(&page["data"][0]), &page["has_more"]), (id(&sent[1]), &true.into()));
     app.client.get(&format!("{path}?after={}", app.client.upload(1).await)).await.error(404, Some("after"));
     app.client.get(&format!("{path}?limit=0")).await.error(400, Some("limit"));
-    app.stranger.get(&path).await.error(404, Some("upload_id"));
+    app.stranger().get(&path).await.error(404, Some("upload_id"));
 }
 
 /// The head of a request that adds a part, and the form up to the first byte of `data`.

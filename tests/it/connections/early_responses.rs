@@ -213,3 +213,46 @@ async fn a_client_that_stops_in_a_body_after_an_early_response_is_closed() {
         peer.closed().await;
     }
 }
+
+#[tokio::test]
+async fn the_client_sees_the_response_to_a_body_whose_chunks_are_malformed() {
+    let app = app(&[]).await;
+    let upload = app.client.upload(1000).await;
+    let key = format!("authorization: Bearer {}", app.client.key);
+    let part = format!("POST /v1/uploads/{upload}/parts");
+    let json = "content-type: application/json";
+    let begin = b"--B\r\nContent-Disposition: form-data; name=\"data\"; filename=\"x\"\r\n\r\nhello";
+    for (line, kind, begin) in [(&*part, FORM, &begin[..]), ("POST /v1/uploads", json, b"{\"filename\": \"x")] {
+        for malformed in ["zz\r\n", "-1\r\n", "3 3\r\nabc\r\n", "3\r\nabcde\r\n", "fffffffffffffffff\r\n"] {
+            for pieces in [0, 200] {
+                let mut peer = Peer::connect(&app).await;
+                assert!(peer.send(head(line, &[&key, kind, "transfer-encoding: chunked"])).await);
+                let chunk =
+                    [format!("{:x}\r\n", begin.len()).as_bytes(), begin, b"\r\n", malformed.as_bytes()].concat();
+                peer.send(chunk).await;
+                for _ in 0..pieces {
+                    peer.send(vec![b'y'; 16 * 1024]).await;
+                }
+                let response = peer.response().await.unwrap_or_else(|| panic!("none to {malformed:?} and {pieces}"));
+                response.is_error(400);
+                response.is_last();
+                peer.closed().await;
+            }
+        }
+    }
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test]
+async fn a_response_never_offers_an_upgrade() {
+    let app = app(&[]).await;
+    for upgrade in ["connection: upgrade", "connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c"] {
+        for line in ["GET /livez", "GET /v1/files", "OPTIONS /v1/files", "PUT /livez"] {
+            let mut peer = Peer::connect(&app).await;
+            assert!(peer.send(head(line, &[upgrade])).await);
+            let response = peer.response().await.unwrap();
+            response.is_last();
+            peer.closed().await;
+        }
+    }
+}

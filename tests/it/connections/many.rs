@@ -74,6 +74,27 @@ async fn a_client_without_a_key_that_keeps_sending_requests_is_evicted_before_a_
 }
 
 #[tokio::test]
+async fn a_new_connection_can_show_its_key_where_all_others_have() {
+    let app = app(&[("WINDLASS_MAX_CONNECTIONS", "40")]).await;
+    let request = head("GET /v1/files", &[&format!("authorization: Bearer {}", app.client.key)]);
+    let mut idle = Vec::new();
+    for _ in 0..40 {
+        let mut peer = Peer::connect(&app).await;
+        assert!(peer.send(&request).await);
+        assert_eq!(peer.response().await.unwrap().status(), 200);
+        idle.push(peer);
+    }
+    let mut new = Vec::new();
+    for _ in 0..10 {
+        new.push(Peer::connect(&app).await);
+    }
+    for peer in &mut new {
+        assert!(peer.send(&request).await);
+        assert_eq!(peer.response().await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test]
 async fn connections_take_only_a_share_of_the_descriptors() {
     let app = app(&[]).await;
     let pid = app.program(|it| it.pid());

@@ -7,4 +7,5 @@ mod early_responses;
 mod heads;
 mod many;
 mod peer;
+mod pipelines;
 mod proxies;

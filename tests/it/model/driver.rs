@@ -73,7 +73,7 @@ impl Driver {
             ("WINDLASS_SWEEP_INTERVAL", if setup.sweeps { "50ms" } else { "1h" }),
         ];
         let app = TestApp::start(setup.store, &settings).await?;
-        let clients = [app.client.alone(), app.stranger.alone()];
+        let clients = [app.client.alone(), app.stranger().alone()];
         Some(Self { clients, app, tally: RefCell::default() })
     }
 

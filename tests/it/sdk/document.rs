@@ -16,7 +16,7 @@ async fn requests_made_from_the_document_are_answered_as_it_says() {
     let settings = [("WINDLASS_MIME_POLICY", "any"), ("WINDLASS_JSONL_CHECK", "off")];
     let Some(app) = TestApp::start(StoreKind::Directory, &settings).await else { return };
     let place = tempfile::tempdir().unwrap();
-    let users = [("default", &app.client.key), ("stranger", &app.stranger.key)].map(|(name, key)| {
+    let users = [("default", &app.client.key), ("stranger", &app.stranger().key)].map(|(name, key)| {
         json!({"name": name, "fixedHeaders": [{"name": "Authorization", "value": format!("Bearer {key}")}]})
     });
     std::fs::write(place.path().join("users.json"), json!({ "auth": users }).to_string()).unwrap();

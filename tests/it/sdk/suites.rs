@@ -64,7 +64,7 @@ async fn run(app: &TestApp, command: &mut Command) {
     let output = command
         .env("WINDLASS_BASE_URL", format!("{}/v1", app.client.address))
         .env("WINDLASS_API_KEY", &app.client.key)
-        .env("WINDLASS_OTHER_API_KEY", &app.stranger.key)
+        .env("WINDLASS_OTHER_API_KEY", &app.stranger().key)
         .env("WINDLASS_EXPIRED_UPLOAD", expired)
         .env("WINDLASS_SDK_CACHE", tools::dev_dir().join("sdk-cache"))
         .env("PYTHONDONTWRITEBYTECODE", "1")

@@ -1,6 +1,6 @@
 //! A test's own Windlass: its process, its database, its store, and clients of two projects.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -16,8 +16,8 @@ use super::store::{Store, StoreKind};
 pub struct TestApp {
     /// A client with a key of the project `default`.
     pub client: Client,
-    /// A client with a key of another project.
-    pub stranger: Client,
+    /// Made when it is first used.
+    stranger: OnceLock<Client>,
     /// The same database that the program uses.
     pub pool: PgPool,
     /// The same store.
@@ -50,18 +50,29 @@ impl TestApp {
         ]);
         settings.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let program = Program::serve(&settings, &data_dir.path().join("log"), false);
-        let made = program::run(&settings, &["keys", "create", "--project", "stranger"]);
-        assert!(made.status.success(), "{made:?}");
-        let stranger_key = String::from_utf8(made.stdout).unwrap().trim().to_owned();
         Self {
             client: Client::new(&program.address, "test-key-of-the-default-project"),
-            stranger: Client::new(&program.address, &stranger_key),
+            stranger: OnceLock::new(),
             pool,
             store,
             settings,
             data_dir,
             program: Mutex::new(program),
         }
+    }
+
+    /// A client with a key of another project.
+    pub fn stranger(&self) -> &Client {
+        self.stranger.get_or_init(|| {
+            let made = self.run(&["keys", "create", "--project", "stranger"]);
+            assert!(made.status.success(), "{made:?}");
+            Client::new(&self.client.address, String::from_utf8(made.stdout).unwrap().trim())
+        })
+    }
+
+    /// The clients that the test has used.
+    pub fn clients(&self) -> impl Iterator<Item = &Client> {
+        [Some(&self.client), self.stranger.get()].into_iter().flatten()
     }
 
     /// Runs a command of the program beside the one that serves.

@@ -81,7 +81,7 @@ impl TestApp {
     /// Every file of both projects: its id and its bytes, as it is downloaded.
     async fn downloads(&self) -> Vec<(String, Vec<u8>)> {
         let mut downloads = Vec::new();
-        for client in [&self.client, &self.stranger] {
+        for client in self.clients() {
             for file in client.get("/v1/files").await.ok()["data"].as_array().unwrap() {
                 let id = file["id"].as_str().unwrap().to_owned();
                 let bytes = client.download(&id).await;

@@ -69,7 +69,7 @@ async fn long_uploads(app: &TestApp, count: u32) {
 
 /// Clients that read and write as usual are served as usual.
 async fn others_are_served(app: &TestApp) {
-    let client = app.stranger.alone();
+    let client = app.stranger().alone();
     let file = client.file("a small file").await;
     assert_eq!(client.download(&file).await, b"a small file");
     let upload = client.upload(4).await;
@@ -88,7 +88,7 @@ async fn lists_that_nobody_reads_are_held_a_batch_at_a_time() {
     let before = peak_mib(&app);
     let (held, refused) = ask(&app.client, 100, "/v1/uploads").await;
     assert!(held.len() >= 16 && !refused.is_empty(), "{} lists, {} refused", held.len(), refused.len());
-    app.stranger.alone().upload(1).await;
+    app.stranger().alone().upload(1).await;
     let peak = peak_mib(&app);
     assert!(peak < before + 32, "{peak} MiB, and {before} before, with {} lists", held.len());
     drop(held);
@@ -129,7 +129,7 @@ async fn bodies_that_are_sent_by_half_are_counted_as_they_come() {
     drop(answers);
     let peak = peak_mib(&app);
     assert!(peak < before + 100, "{peak} MiB, and {before} before");
-    assert_eq!(app.stranger.alone().begin_upload(4).await.status, 200, "a small body waits for nothing");
+    assert_eq!(app.stranger().alone().begin_upload(4).await.status, 200, "a small body waits for nothing");
     drop(half_sent);
     others_are_served_again(&app).await;
 }
@@ -160,7 +160,7 @@ async fn downloads_from_a_bucket_that_nobody_reads_are_held_a_chunk_at_a_time() 
     let path = format!("/v1/files/{file}/content");
     let (mut held, refused) = ask(&app.client, 100, &path).await;
     assert!(held.len() >= 5 && !refused.is_empty(), "{} downloads, {} refused", held.len(), refused.len());
-    app.stranger.alone().upload(1).await;
+    app.stranger().alone().upload(1).await;
     let peak = peak_mib(&app);
     assert!(peak < before + 32, "{peak} MiB, and {before} before, with {} downloads", held.len());
 
