@@ -211,7 +211,9 @@ async fn a_command_whose_output_is_lost_fails_unless_its_reader_wants_no_more() 
         let said = String::from_utf8(lost.stderr).unwrap();
         assert_eq!(lost.status.code(), Some(1), "{arguments:?}: {said}");
         assert!(said.contains("standard output cannot be written"), "{arguments:?}: {said}");
-        let unwanted = run(pipe().1.into());
+        let (reader, writer) = pipe();
+        drop(reader);
+        let unwanted = run(writer.into());
         let said = String::from_utf8(unwanted.stderr).unwrap();
         assert!(unwanted.status.success() && !said.contains("panicked"), "{arguments:?}: {said}");
     }
