@@ -145,8 +145,7 @@ fn an_ordinary_user_needs_no_help() {
     }
     let place = tempfile::tempdir().unwrap();
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let program = place.path().join("windlass");
-    fs::copy(env!("CARGO_BIN_EXE_windlass"), &program).unwrap();
+    let program = program::copy_into(place.path());
     let data_dir = place.path().join("data");
     fs::create_dir(&data_dir).unwrap();
     chown(&data_dir, Some(65534), Some(65534)).unwrap();

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,14 @@ pub struct Program {
     pub address: String,
     /// What it said on standard output after the first line, until it began to serve.
     pub key_line: Option<String>,
+}
+
+/// Copies the program into a directory that any user may enter. `cp` does it: a child of another test that is forked
+/// meanwhile would inherit the open copy, which could not be run then (ETXTBSY).
+pub fn copy_into(directory: &Path) -> PathBuf {
+    let copy = directory.join("windlass");
+    assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_windlass")).arg(&copy).status().unwrap().success());
+    copy
 }
 
 /// A command that runs the program with these settings and no others.

@@ -65,8 +65,7 @@ async fn what_an_interrupted_start_has_left_is_made_anew() {
 
 /// Runs `keys list` on a data directory as an unprivileged user.
 fn run_as_nobody(outer: &Path, data_dir: &Path) -> Output {
-    let program = outer.join("windlass");
-    fs::copy(env!("CARGO_BIN_EXE_windlass"), &program).unwrap();
+    let program = program::copy_into(outer);
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program).args(["keys", "list"]);
     command.env_clear().env("PATH", "/usr/bin:/bin").env("WINDLASS_DATA_DIR", data_dir).output().unwrap()
