@@ -23,6 +23,9 @@ pub const HEAD_BYTES: usize = 32 * 1024;
 /// How much is read at a time where heads are expected: a buffer full of pipelined requests would be parsed as a whole.
 const HEAD_STEP: usize = 4096;
 
+/// How much of further requests is read before the responses to those before them have been written.
+const MAX_PIPELINED: usize = 2 * HEAD_STEP;
+
 /// How much of a body is discarded after an early response: a part and its form.
 pub const LINGER_BYTES: u64 = 80 * 1024 * 1024;
 
@@ -69,6 +72,8 @@ pub struct Activity {
     /// Whether the HTTP library is about to write `100 Continue`.
     announces_continue: Cell<bool>,
     unread: Unread,
+    /// Bytes of heads, and of what is not the body of the request at hand, since all responses were last written.
+    pipelined: Cell<usize>,
     /// Whether reading waits for the handler.
     awaits_handler: Cell<bool>,
     output: Output,
@@ -92,6 +97,7 @@ impl Activity {
             sent_before: Cell::new(0),
             announces_continue: Cell::new(false),
             unread: Unread::new(held),
+            pipelined: Cell::new(0),
             awaits_handler: Cell::new(false),
             output: Output::new(now),
             waker: RefCell::default(),
@@ -141,12 +147,10 @@ impl Activity {
                 self.cut(Cut::Framing);
                 Reading::Stop
             }
-            // The next request is read after the response to this one has been written.
-            Phase::Request { is_open: false, .. } => {
-                self.awaits_handler.set(true);
-                Reading::Wait
-            }
-            Phase::Request { .. } if self.unread.is_ahead(limits) => {
+            // Some of the next request is read, so that a client that resets the connection is noticed.
+            Phase::Request { is_open, .. }
+                if self.unread.is_ahead(limits) || (!is_open && self.pipelined.get() >= MAX_PIPELINED) =>
+            {
                 self.awaits_handler.set(true);
                 Reading::Wait
             }
@@ -161,8 +165,8 @@ impl Activity {
     /// How many bytes may be read at a time.
     pub fn read_step(&self) -> usize {
         match self.phase.get() {
-            Phase::Idle | Phase::Head { .. } => HEAD_STEP,
-            Phase::Request { .. } | Phase::Discarding { .. } => usize::MAX,
+            Phase::Idle | Phase::Head { .. } | Phase::Request { is_open: false, .. } => HEAD_STEP,
+            Phase::Request { is_open: true, .. } | Phase::Discarding { .. } => usize::MAX,
         }
     }
 
@@ -171,6 +175,9 @@ impl Activity {
         let count = bytes as u64;
         if bytes == 0 {
             self.has_ended.set(true);
+        }
+        if self.read_step() == HEAD_STEP {
+            self.pipelined.set(self.pipelined.get() + bytes);
         }
         match self.phase.get() {
             Phase::Idle if bytes > 0 => self.enter(Phase::Head { bytes, is_parsed: bytes < HEAD_STEP }),
@@ -198,6 +205,7 @@ impl Activity {
         self.output.sent(0, false);
         match self.phase.get() {
             Phase::Request { .. } if self.is_answered.take() => {
+                self.pipelined.set(0);
                 self.enter(Phase::Idle);
                 Flushed::Some
             }
