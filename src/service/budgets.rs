@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::memory_budget::Reserved;
 use super::{Error, Result, Service};
@@ -19,6 +19,8 @@ pub(super) const MOST_WAITING: usize = 64;
 pub struct BodyMemory {
     held: Reserved,
     waiting: Arc<Semaphore>,
+    /// How long it may still wait in all: a client's TCP gives up if its data is not taken for half a minute.
+    patience: Duration,
 }
 
 impl BodyMemory {
@@ -27,6 +29,13 @@ impl BodyMemory {
     /// # Errors
     /// [`Error::Busy`] when there is no memory for too long, or too many wait for it.
     pub async fn grow_to(&mut self, bytes: usize) -> Result<()> {
+        let began = Instant::now();
+        let grown = timeout(self.patience, self.grow(bytes)).await.unwrap_or(Err(Error::Busy));
+        self.patience = self.patience.saturating_sub(began.elapsed());
+        grown
+    }
+
+    async fn grow(&mut self, bytes: usize) -> Result<()> {
         let counted = bytes.saturating_sub(Limits::FREE_BODY_BYTES) as u64;
         if counted <= self.held.bytes() || self.held.try_grow(counted) {
             return Ok(());
@@ -39,7 +48,8 @@ impl BodyMemory {
 impl Service {
     /// Begins the reservation for a body that is read as a whole.
     pub fn body_memory(&self, project: ProjectId) -> BodyMemory {
-        BodyMemory { held: self.memory.nothing_for(project), waiting: Arc::clone(&self.waiting_bodies) }
+        let held = self.memory.nothing_for(project);
+        BodyMemory { held, waiting: Arc::clone(&self.waiting_bodies), patience: self.limits.buffer_wait }
     }
 
     /// Reserves memory for a response that is sent as the client reads it.

@@ -125,6 +125,8 @@ async fn what_waits_for_somebody_elses_lock_is_503_and_is_not_waiting_any_more()
 async fn a_statement_does_not_outlive_the_process_that_sent_it() {
     // Long enough that only the end of the process can end the statement.
     let app = TestApp::start(StoreKind::Directory, &[("WINDLASS_LEDGER_PATIENCE", "1h")]).await.unwrap();
+    // The service sweeps when it starts, and must have done so before the lock.
+    assert!(app.run(&["sweep"]).status.success());
     let mut other = app.pool.begin().await.unwrap();
     other.execute("lock table part in access exclusive mode").await.unwrap();
     let mut sweep = program::command(&app.settings).arg("sweep").spawn().unwrap();
