@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,6 +20,10 @@ use crate::http::{self, ConnectionLimits};
 use crate::service::{self, Service, Volume};
 use crate::telemetry::stdout;
 use crate::{descriptors, sweeper};
+
+/// How many connections may wait to be accepted; the kernel caps it at `net.core.somaxconn`. The standard library's 128
+/// are exceeded by a burst of clients, who then wait a second or more for their handshake to be retried.
+const BACKLOG: i32 = 4096;
 
 /// How long a database that is still starting is waited for.
 const DATABASE_PATIENCE: Duration = Duration::from_mins(1);
@@ -180,7 +184,7 @@ pub async fn serve(config: Config, database_url: &str, stop: CancellationToken) 
         },
     };
     let listen = |source| Error::Listen { address: config.listen.to_string(), source };
-    let listener = config.listen.addresses().and_then(|it| TcpListener::bind(&*it)).map_err(listen)?;
+    let listener = config.listen.addresses().and_then(|it| bind(&it)).map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
     stdout::announce(format!("listening on http://{address}"));
     if let Some(key) = first_key {
@@ -190,6 +194,13 @@ pub async fn serve(config: Config, database_url: &str, stop: CancellationToken) 
     let intervals = Intervals { sweep: config.sweep_interval, patience: config.shutdown_patience };
     let connections = descriptors::bound(&config.connections);
     run(service, listener, config.cors_origins, intervals, connections, stop).await
+}
+
+/// Listens on the first of these addresses that can be used.
+fn bind(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(addresses)?;
+    rustix::net::listen(&listener, BACKLOG)?;
+    Ok(listener)
 }
 
 /// How often [`run`] sweeps, and how long it lets open requests continue after it was told to stop.

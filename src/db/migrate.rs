@@ -51,6 +51,14 @@ pub enum Unfit {
         /// The error message from Postgres.
         reason: String,
     },
+    /// The database cannot hold every name.
+    #[error(
+        "the database's encoding is {encoding}, in which not every file name can be stored: create one with `create database … encoding 'UTF8' template template0`"
+    )]
+    Encoding {
+        /// Its encoding, as Postgres calls it.
+        encoding: String,
+    },
     /// The role lacks the privilege to read the schema's history.
     #[error("the database role of this process may not read refinery_schema_history: grant it select on all tables")]
     Hidden(#[source] sqlx::Error),
@@ -78,12 +86,18 @@ pub async fn run_within(db: &Db, patience: Duration) -> Result<()> {
     CrashPoint::MigrationLocked.passed();
     // Another process may have migrated in the meantime.
     if !is_up_to_date(db).await? {
+        check_encoding(db).await?;
         let mut connection = connections::detached(&db.statements).await?;
         let migrated = migrate(&mut connection, &db.endpoint.session).await;
         connection.close().await.ok();
         migrated?;
     }
     super::rollback(lock).await
+}
+
+async fn check_encoding(db: &Db) -> Result<()> {
+    let encoding: String = sqlx::query_scalar("select current_setting('server_encoding')").fetch_one(db).await?;
+    if encoding == "UTF8" { Ok(()) } else { Err(Unfit::Encoding { encoding }.into()) }
 }
 
 async fn migrate(connection: &mut PgConnection, session: &Session) -> Result<()> {

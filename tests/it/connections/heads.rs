@@ -38,7 +38,7 @@ async fn a_head_that_is_too_large_is_answered_431() {
     for bad in [
         head(&format!("GET /v1/files?{large}"), &[]),
         head("GET /v1/files", &[&format!("a: {large}")]),
-        head("GET /v1/files", &["a: 1"; 200]),
+        head("GET /v1/files", &["a: 1"; 96]),
         head("POST /v1/files", &[&format!("cookie: {large}"), "content-length: 100000"]) + &large[..100_000],
     ] {
         for requests_before in [0, 1] {
@@ -54,9 +54,12 @@ async fn a_head_that_is_too_large_is_answered_431() {
             peer.closed().await;
         }
     }
-    let mut peer = Peer::connect(&app).await;
-    assert!(peer.send(head("GET /livez", &[&format!("a: {}", &large[..30_000])])).await);
-    assert_eq!(peer.response().await.unwrap().status(), 200);
+    // With `host`, 96 headers are the most that the HTTP library parses.
+    for good in [head("GET /livez", &[&format!("a: {}", &large[..30_000])]), head("GET /livez", &["a: 1"; 95])] {
+        let mut peer = Peer::connect(&app).await;
+        assert!(peer.send(good).await);
+        assert_eq!(peer.response().await.unwrap().status(), 200);
+    }
 }
 
 #[tokio::test]

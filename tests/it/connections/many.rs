@@ -4,9 +4,11 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
+use nix::sys::signal::Signal;
 use reqwest::Method;
+use tokio::time::timeout;
 
-use super::peer::{Peer, app, head};
+use super::peer::{PATIENCE, Peer, app, head};
 use crate::support::{eventually, tools};
 
 /// The default limit of a process on many systems.
@@ -92,6 +94,22 @@ async fn a_new_connection_can_show_its_key_where_all_others_have() {
         assert!(peer.send(&request).await);
         assert_eq!(peer.response().await.unwrap().status(), 200);
     }
+}
+
+#[tokio::test]
+async fn a_burst_of_connections_waits_for_a_busy_service_in_the_kernel() {
+    let app = app(&[]).await;
+    let burst: usize = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
+    app.program(|it| it.signal(Signal::SIGSTOP));
+    let mut peers = Vec::new();
+    for _ in 0..burst.min(500) {
+        // A connection beyond the backlog is not made while the program is stopped.
+        peers.push(timeout(PATIENCE, Peer::connect(&app)).await.expect("a connection"));
+    }
+    app.program(|it| it.signal(Signal::SIGCONT));
+    let mut last = peers.pop().unwrap();
+    assert!(last.send(head("GET /livez", &[])).await);
+    assert_eq!(last.response().await.unwrap().status(), 200);
 }
 
 #[tokio::test]

@@ -38,6 +38,12 @@ pub async fn empty_database() -> Database {
     from_template(None).await
 }
 
+/// A new database with nothing in it, of another encoding.
+pub async fn latin1_database() -> Database {
+    administer("create database latin1 template template0 encoding 'LATIN1' locale 'C'").await;
+    connect("latin1").await
+}
+
 async fn from_template(template: Option<&str>) -> Database {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     static READY: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();

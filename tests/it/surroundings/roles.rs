@@ -71,6 +71,13 @@ async fn a_schema_of_a_newer_version_says_so() {
     assert!(!succeeded && said.contains("the schema is at V9999") && said.contains("run a newer one"), "{said}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_cannot_store_every_name_is_not_migrated() {
+    let database = cluster::latin1_database().await;
+    let (succeeded, said) = run(&database.url, &["serve"]);
+    assert!(!succeeded && said.contains("encoding is LATIN1") && said.contains("encoding 'UTF8'"), "{said}");
+}
+
 /// The key of the advisory lock held during migrations, also by older versions of the program.
 const MIGRATION_LOCK: i64 = 0x7769_6e64_6c61_7373;
 
