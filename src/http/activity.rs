@@ -107,8 +107,8 @@ impl Activity {
     fn enter(&self, phase: Phase) {
         self.phase.set(phase);
         self.since.set(Instant::now());
-        self.unread.set_head(0);
-        self.taken(usize::MAX);
+        self.unread.restart();
+        self.taken(0);
     }
 
     /// Some of what was read ahead has been taken.
@@ -158,7 +158,8 @@ impl Activity {
                 self.cut(Cut::Discarded);
                 Reading::Stop
             }
-            Phase::Idle | Phase::Head { .. } | Phase::Request { .. } | Phase::Discarding { .. } => Reading::Go,
+            Phase::Discarding { .. } => Reading::Discard,
+            Phase::Idle | Phase::Head { .. } | Phase::Request { .. } => Reading::Go,
         }
     }
 
@@ -327,25 +328,19 @@ impl Activity {
 
     /// Cuts the connection if it has exceeded a bound.
     pub fn check(&self, now: Instant, limits: &ConnectionLimits) {
-        if self.cut.get().is_some() {
-            // It may still have to be sent why.
-            if !self.output.is_being_read(now, limits) {
-                self.cut(Cut::NotReading);
-            }
-            return;
-        }
         let lasted = now - self.since.get();
         match self.phase.get() {
+            // The reason for closing it may still have to be sent.
+            _ if self.cut.get().is_some() => {}
             Phase::Idle if lasted >= limits.keep_alive => self.cut(Cut::Idle),
             Phase::Head { .. } if lasted >= limits.head_timeout => {
                 self.refuse(Cut::HeadTimeout, &ApiError::head_timeout(limits.head_timeout));
                 self.wake();
             }
-            Phase::Idle | Phase::Head { .. } | Phase::Request { .. } | Phase::Discarding { .. } => {
-                if !self.output.is_being_read(now, limits) {
-                    self.cut(Cut::NotReading);
-                }
-            }
+            Phase::Idle | Phase::Head { .. } | Phase::Request { .. } | Phase::Discarding { .. } => {}
+        }
+        if !self.output.is_being_read(now, limits) {
+            self.cut(Cut::NotReading);
         }
     }
 

@@ -4,6 +4,7 @@
 use std::cell::{RefCell, RefMut};
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -17,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::activity::{Activity, LINGER, LINGER_BYTES};
+use super::activity::{Activity, LINGER};
 use super::connections::Place;
 use crate::service::Stretch;
 
@@ -25,6 +26,9 @@ use crate::service::Stretch;
 const PROBE_AFTER: Duration = Duration::from_mins(1);
 const PROBE_EVERY: Duration = Duration::from_secs(15);
 const PROBES: u32 = 4;
+
+/// How much is discarded at a time.
+const DISCARD_STEP: usize = 16 * 1024;
 
 /// Whether to read from the socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +39,8 @@ pub enum Reading {
     Pause,
     /// Not before the handler has taken what has been read, which wakes the connection.
     Wait,
+    /// Yes, but what is read is discarded.
+    Discard,
     /// Never again: the connection ends.
     Stop,
 }
@@ -133,6 +139,20 @@ fn poll_ahead(socket: &mut TcpStream, place: &Place, cx: &mut Context<'_>) -> Po
     Poll::Ready(Ok(()))
 }
 
+/// Discards what the client still sends, to its end or as much as is allowed. actix would collect it first, in a buffer
+/// that it keeps.
+fn poll_discard(socket: &mut TcpStream, place: &Place, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    let mut buffer = [MaybeUninit::uninit(); DISCARD_STEP];
+    loop {
+        let mut into = ReadBuf::uninit(&mut buffer);
+        let read = ready!(Pin::new(&mut *socket).poll_read(cx, &mut into)).inspect_err(|_| place.received(0));
+        place.received(into.filled().len());
+        if read.is_err() || into.filled().is_empty() || place.reading() == Reading::Stop {
+            return Poll::Ready(read);
+        }
+    }
+}
+
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let (mut socket, _, place) = self.get_mut().parts()?;
@@ -144,6 +164,7 @@ impl AsyncRead for Connection {
                 return Poll::Pending;
             }
             Reading::Wait => return Poll::Pending,
+            Reading::Discard => return poll_discard(&mut socket, place, cx),
             Reading::Go => {}
         }
         let before = into.filled().len();
@@ -232,7 +253,7 @@ impl Drop for Connection {
 /// Sends the rest of an error response, and discards what the client still sends, within limits on bytes and time.
 async fn linger(place: Place) {
     place.linger();
-    let (mut left, mut is_shut_down) = (LINGER_BYTES, false);
+    let mut is_shut_down = false;
     let discard = poll_fn(|cx| -> Poll<io::Result<()>> {
         place.register(cx);
         let mut socket = place.socket()?;
@@ -241,16 +262,7 @@ async fn linger(place: Place) {
             ready!(Pin::new(&mut *socket).poll_shutdown(cx))?;
             is_shut_down = true;
         }
-        let mut buffer = [0; 4096];
-        loop {
-            let mut into = ReadBuf::new(&mut buffer);
-            ready!(Pin::new(&mut *socket).poll_read(cx, &mut into))?;
-            let count = into.filled().len() as u64;
-            if count == 0 || count > left {
-                return Poll::Ready(Ok(()));
-            }
-            left -= count;
-        }
+        poll_discard(&mut socket, &place, cx)
     });
     timeout(LINGER, discard).await.ok();
 }

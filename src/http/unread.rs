@@ -8,8 +8,11 @@ use super::connections::ConnectionLimits;
 
 /// How much of a body is read ahead of its handler; the rest waits in the kernel's buffers.
 const READ_AHEAD: usize = 64 * 1024;
-/// The same while [`ConnectionLimits::read_ahead_bytes`] are in use.
+/// The same at first, and while [`ConnectionLimits::read_ahead_bytes`] are in use.
 const MIN_READ_AHEAD: usize = 8 * 1024;
+/// In between it is this share of what the handler has taken. actix keeps a buffer of up to twice as much for as long as
+/// the connection lasts, which is little beside what the handler has reserved for those bytes.
+const READ_AHEAD_SHARE: usize = 8;
 
 /// Heads shorter than this are not counted in [`ConnectionLimits::heads_bytes`].
 const SHORT_HEAD: usize = 4096;
@@ -33,11 +36,20 @@ pub struct Unread {
     held: Rc<Held>,
     head: Cell<usize>,
     body: Cell<usize>,
+    /// How much of the body was taken.
+    taken: Cell<usize>,
 }
 
 impl Unread {
     pub fn new(held: Rc<Held>) -> Self {
-        Self { held, head: Cell::new(0), body: Cell::new(0) }
+        Self { held, head: Cell::new(0), body: Cell::new(0), taken: Cell::new(0) }
+    }
+
+    /// Nothing is unread, and another head or body begins.
+    pub fn restart(&self) {
+        self.set_head(0);
+        self.take_body(usize::MAX);
+        self.taken.set(0);
     }
 
     /// The head that is arriving has so many bytes.
@@ -62,19 +74,20 @@ impl Unread {
     pub fn take_body(&self, bytes: usize) {
         let taken = bytes.min(self.body.get());
         self.body.set(self.body.get() - taken);
+        self.taken.set(self.taken.get().saturating_add(taken));
         self.held.bodies.set(self.held.bodies.get() - taken);
     }
 
     /// Whether enough has been read ahead of the handler.
     pub fn is_ahead(&self, limits: &ConnectionLimits) -> bool {
         let is_short = self.held.bodies.get() >= limits.read_ahead_bytes;
-        self.body.get() >= if is_short { MIN_READ_AHEAD } else { READ_AHEAD }
+        let most = if is_short { MIN_READ_AHEAD } else { READ_AHEAD };
+        self.body.get() >= (self.taken.get() / READ_AHEAD_SHARE).clamp(MIN_READ_AHEAD, most)
     }
 }
 
 impl Drop for Unread {
     fn drop(&mut self) {
-        self.set_head(0);
-        self.take_body(usize::MAX);
+        self.restart();
     }
 }
