@@ -1,5 +1,7 @@
 //! Every head, every body, every response and every pause has a deadline.
 
+use tokio::io::AsyncReadExt as _;
+
 use super::peer::{Peer, app, chunk, head};
 use crate::support::{TestApp, eventually};
 
@@ -129,4 +131,21 @@ async fn a_response_that_is_not_read_ends() {
         assert!(sent < 1_000_000);
     }
     assert!(cut(&app, "not_reading").await == 2);
+}
+
+#[tokio::test]
+async fn a_response_that_is_read_too_slowly_ends() {
+    let app = app(&[("WINDLASS_SEND_TIMEOUT", "5s"), ("WINDLASS_MIN_RATE", "4MiB")]).await;
+    let file = app.client.file(vec![7; 64 * 1024 * 1024]).await;
+    let key = format!("authorization: Bearer {}", app.client.key);
+    let mut peer = Peer::connect(&app).await;
+    assert!(peer.send(head(&format!("GET /v1/files/{file}/content"), &[&key])).await);
+    let (mut some, mut reads) = (vec![0; 40 * 1024], 0);
+    // Often enough that the socket takes more within every timeout.
+    while peer.0.read(&mut some).await.is_ok_and(|it| it > 0) {
+        reads += 1;
+        assert!(reads < 600, "it goes on");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert!(cut(&app, "not_reading").await == 1);
 }
