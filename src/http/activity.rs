@@ -14,6 +14,7 @@ use super::connection::{Flushed, Reading};
 use super::connections::{ConnectionLimits, Cut};
 use super::error::ApiError;
 use super::output::Output;
+use super::pipeline::Pipeline;
 use super::refusal;
 use super::unread::{Held, Unread};
 
@@ -23,9 +24,6 @@ pub const HEAD_BYTES: usize = 32 * 1024;
 /// How much is read at a time where heads are expected: a buffer full of pipelined requests would be parsed as a whole.
 const HEAD_STEP: usize = 4096;
 
-/// How much of further requests is read before the responses to those before them have been written.
-const MAX_PIPELINED: usize = 2 * HEAD_STEP;
-
 /// How much of a body is discarded after an early response: a part and its form.
 pub const LINGER_BYTES: u64 = 80 * 1024 * 1024;
 
@@ -34,7 +32,7 @@ pub const LINGER: Duration = Duration::from_secs(5);
 
 /// The ratio of chunked framing to content that is allowed: a chunk of one byte has five bytes of framing.
 const FRAMING_FACTOR: u64 = 8;
-/// Allowed in addition for any body; this also covers what was read ahead.
+/// Allowed in addition; it covers what was read ahead.
 const FRAMING_BYTES: u64 = 1024 * 1024;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -57,7 +55,7 @@ pub struct Activity {
     accepted: Instant,
     phase: Cell<Phase>,
     since: Cell<Instant>,
-    /// Whether the response has been produced to its end; its last bytes may still have to be written.
+    /// Whether the response has been produced to its end.
     is_answered: Cell<bool>,
     /// Whether a request with a valid key has arrived.
     is_trusted: Cell<bool>,
@@ -72,8 +70,9 @@ pub struct Activity {
     /// Whether the HTTP library is about to write `100 Continue`.
     announces_continue: Cell<bool>,
     unread: Unread,
-    /// Bytes of heads, and of what is not the body of the request at hand, since all responses were last written.
-    pipelined: Cell<usize>,
+    pipeline: Pipeline,
+    /// After how many bytes the body of a request may end.
+    may_end_after: Cell<u64>,
     /// Whether reading waits for the handler.
     awaits_handler: Cell<bool>,
     output: Output,
@@ -97,7 +96,8 @@ impl Activity {
             sent_before: Cell::new(0),
             announces_continue: Cell::new(false),
             unread: Unread::new(held),
-            pipelined: Cell::new(0),
+            pipeline: Pipeline::default(),
+            may_end_after: Cell::new(0),
             awaits_handler: Cell::new(false),
             output: Output::new(now),
             waker: RefCell::default(),
@@ -111,15 +111,13 @@ impl Activity {
         self.taken(0);
     }
 
-    /// Some of what was read ahead has been taken.
+    /// Some of what was read ahead was taken.
     fn taken(&self, bytes: usize) {
         self.unread.take_body(bytes);
         if self.awaits_handler.take() {
             self.wake();
         }
     }
-
-    // The socket.
 
     /// Remembers which task to wake when the connection is cut.
     pub fn register(&self, cx: &Context<'_>) {
@@ -133,6 +131,9 @@ impl Activity {
     pub fn reading(&self, limits: &ConnectionLimits) -> Reading {
         if self.cut.get().is_some() {
             return Reading::Stop;
+        }
+        if self.pipeline.is_cut() {
+            return Reading::Pause;
         }
         match self.phase.get() {
             Phase::Head { bytes, is_parsed: false } => {
@@ -148,9 +149,7 @@ impl Activity {
                 Reading::Stop
             }
             // Some of the next request is read, so that a client that resets the connection is noticed.
-            Phase::Request { is_open, .. }
-                if self.unread.is_ahead(limits) || (!is_open && self.pipelined.get() >= MAX_PIPELINED) =>
-            {
+            Phase::Request { is_open, .. } if self.unread.is_ahead(limits) || (!is_open && self.pipeline.is_full()) => {
                 self.awaits_handler.set(true);
                 Reading::Wait
             }
@@ -171,15 +170,23 @@ impl Activity {
         }
     }
 
+    /// How many of the bytes that were read may be parsed now; the others come next.
+    pub fn admit(&self, read: &[u8]) -> usize {
+        match self.phase.get() {
+            Phase::Request { read: before, is_open: true, .. } => {
+                let may_end = before + read.len() as u64 > self.may_end_after.get();
+                if may_end { self.pipeline.admit(read, true) } else { read.len() }
+            }
+            Phase::Idle | Phase::Head { .. } | Phase::Request { .. } | Phase::Discarding { .. } => {
+                self.pipeline.admit(read, false)
+            }
+        }
+    }
+
     /// Counts bytes that were read from the socket: none at its end.
     pub fn received(&self, bytes: usize) {
         let count = bytes as u64;
-        if bytes == 0 {
-            self.has_ended.set(true);
-        }
-        if self.read_step() == HEAD_STEP {
-            self.pipelined.set(self.pipelined.get() + bytes);
-        }
+        self.has_ended.set(self.has_ended.get() || bytes == 0);
         match self.phase.get() {
             Phase::Idle if bytes > 0 => self.enter(Phase::Head { bytes, is_parsed: bytes < HEAD_STEP }),
             Phase::Idle => {}
@@ -206,7 +213,7 @@ impl Activity {
         self.output.sent(0, false);
         match self.phase.get() {
             Phase::Request { .. } if self.is_answered.take() => {
-                self.pipelined.set(0);
+                self.pipeline.flushed();
                 self.enter(Phase::Idle);
                 Flushed::Some
             }
@@ -258,10 +265,10 @@ impl Activity {
         may_be_sending || self.lingers.get()
     }
 
-    // The requests.
-
-    /// A request's head has been parsed; it may have a body.
-    pub fn begin(&self, has_body: bool) {
+    /// A request's head has been parsed; it may have a body, of this length if that is known.
+    pub fn begin(&self, has_body: bool, length: Option<u64>) {
+        // What came with the head is not counted in the phase.
+        self.may_end_after.set(length.map_or(0, |it| it.saturating_sub(HEAD_STEP as u64)));
         self.is_answered.set(false);
         self.sent_before.set(self.output.total());
         self.enter(Phase::Request { read: 0, body: 0, is_open: has_body });
@@ -323,8 +330,6 @@ impl Activity {
         self.cut.set(None);
         self.enter(Phase::Discarding { left: LINGER_BYTES });
     }
-
-    // The watchdog.
 
     /// Cuts the connection if it has exceeded a bound.
     pub fn check(&self, now: Instant, limits: &ConnectionLimits) {

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use actix_web::rt;
-use bytes::Buf as _;
+use bytes::{Buf as _, Bytes};
 use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -60,6 +60,8 @@ pub enum Flushed {
 /// passes nothing more to actix until what bypassed it has been sent.
 pub struct Connection {
     outlet: Outlet,
+    /// What was read and may not be parsed yet.
+    rest: Bytes,
     /// Taken when the connection is dropped.
     place: Option<Place>,
 }
@@ -101,7 +103,7 @@ impl Connection {
         if let Err(error) = set() {
             tracing::debug!(%error, "a socket option is not supported");
         }
-        Self { outlet: Outlet::default(), place: Some(place) }
+        Self { outlet: Outlet::default(), rest: Bytes::new(), place: Some(place) }
     }
 
     /// Where a body sends what is not to go through actix.
@@ -155,7 +157,9 @@ fn poll_discard(socket: &mut TcpStream, place: &Place, cx: &mut Context<'_>) -> 
 
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let (mut socket, _, place) = self.get_mut().parts()?;
+        let Self { rest, place, .. } = self.get_mut();
+        let place = place.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        let mut socket = place.socket()?;
         place.register(cx);
         match place.reading() {
             Reading::Stop => return Poll::Ready(Ok(())),
@@ -164,12 +168,17 @@ impl AsyncRead for Connection {
                 return Poll::Pending;
             }
             Reading::Wait => return Poll::Pending,
-            Reading::Discard => return poll_discard(&mut socket, place, cx),
+            Reading::Discard => {
+                rest.clear();
+                return poll_discard(&mut socket, place, cx);
+            }
             Reading::Go => {}
         }
         let before = into.filled().len();
         let step = place.read_step();
-        if step < into.remaining() {
+        if !rest.is_empty() {
+            into.put_slice(&rest.split_to(step.min(rest.len()).min(into.remaining())));
+        } else if step < into.remaining() {
             let mut start = ReadBuf::new(into.initialize_unfilled_to(step));
             ready!(Pin::new(&mut *socket).poll_read(cx, &mut start)).inspect_err(|_| place.received(0))?;
             let read = start.filled().len();
@@ -178,7 +187,13 @@ impl AsyncRead for Connection {
             ready!(Pin::new(&mut *socket).poll_read(cx, into)).inspect_err(|_| place.received(0))?;
         }
         drop(socket);
-        place.received(into.filled().len() - before);
+        let read = &into.filled()[before..];
+        let admitted = place.admit(read);
+        if admitted < read.len() {
+            *rest = [&read[admitted..], rest].concat().into();
+            into.set_filled(before + admitted);
+        }
+        place.received(admitted);
         place.shed_heads();
         Poll::Ready(Ok(()))
     }

@@ -14,7 +14,7 @@ use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::PayloadError;
 use actix_web::http::Method;
-use actix_web::http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE};
+use actix_web::http::header::{CONTENT_LENGTH, EXPECT, HeaderMap, TRANSFER_ENCODING, UPGRADE};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage as _};
 use bytes::Bytes;
@@ -35,7 +35,7 @@ pub async fn follow<B: MessageBody>(
     let activity = request.conn_data::<Rc<Activity>>().cloned();
     let body = activity.as_ref().and_then(|it| RequestBody::take(&mut request, it));
     if let Some(activity) = &activity {
-        activity.begin(body.is_some());
+        activity.begin(body.is_some(), content_length(request.headers()));
     }
     let asks_for_upgrade = request.head().upgrade();
     let ended = Ended { activity, body };
@@ -50,6 +50,10 @@ pub async fn follow<B: MessageBody>(
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     Ok(response.map_body(|_, inner| Followed { inner, _ended: ended }))
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Holds back `100 Continue` until the body is read: a client without a key need not send it at all.
@@ -141,10 +145,7 @@ impl RequestBody {
         }
         let headers = request.headers();
         let is_upgrade = headers.contains_key(UPGRADE) && !headers.contains_key(TRANSFER_ENCODING);
-        let left = (is_upgrade || request.method() == Method::CONNECT).then(|| {
-            let length = headers.get(CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
-            length.unwrap_or(0)
-        });
+        let left = (is_upgrade || request.method() == Method::CONNECT).then(|| content_length(headers).unwrap_or(0));
         let is_awaited = headers.contains_key(EXPECT);
         let incoming = Incoming {
             payload,

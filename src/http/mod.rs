@@ -22,6 +22,7 @@ mod lists;
 mod number;
 mod openapi;
 mod output;
+mod pipeline;
 mod query;
 mod refusal;
 mod requests;
