@@ -114,6 +114,11 @@ impl FaultyS3 {
         is_used_up(&self.shared.rules.lock().unwrap())
     }
 
+    /// How many more times the rules can apply.
+    pub fn times_left(&self) -> usize {
+        self.shared.rules.lock().unwrap().iter().map(|it| it.times).sum()
+    }
+
     /// From now on all goes well. Whether something had gone wrong as often as it was to.
     pub fn heal(&self) -> bool {
         is_used_up(&std::mem::take(&mut *self.shared.rules.lock().unwrap()))

@@ -214,6 +214,7 @@ async fn a_deletion_that_fails_is_written_down_and_tried_again_with_growing_paus
     ] {
         faults.set(rule(method, about, times, fault));
         let said = String::from_utf8(sweep().stdout).unwrap();
+        assert!(faults.times_left() < times, "{fault:?} was not met");
         faults.heal();
         assert!(said.contains("objects deleted: 0, objects failed: 1"), "{fault:?}: {said}");
         let (attempts, error, pause): (i32, Option<String>, f64) = sqlx::query_as(
