@@ -22,6 +22,7 @@ fn resident_mib(app: &TestApp) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn pipelined_requests_whose_responses_are_not_read_take_little_memory() {
     let app = app(&[]).await;
+    let before = resident_mib(&app);
     let get = head("GET /nothing", &[]);
     let sized = head("POST /nothing", &["content-length: 5"]) + "hello";
     let chunked = head("POST /nothing", &["transfer-encoding: chunked"]) + "5\r\nhello\r\n0\r\n\r\n";
@@ -32,7 +33,6 @@ async fn pipelined_requests_whose_responses_are_not_read_take_little_memory() {
         sized + &get.repeat(10_000),
         chunked + &get.repeat(10_000),
     ] {
-        let before = resident_mib(&app);
         let (line, requests) = (requests.lines().next().unwrap().to_owned(), Arc::new(requests));
         let mut held = Vec::new();
         for _ in 0..CONNECTIONS {
