@@ -1,7 +1,7 @@
-"""Holds the served OpenAPI document against the contract's own, where that is to be had.
+"""Compares the served OpenAPI document with the contract's.
 
-Called as: contract.py SERVED.json CONTRACT.yaml. Every path, method, parameter, documented status and field of the
-contract must be in the served document, with the same type; what is more there must be an addition, not a change.
+Usage: contract.py SERVED.json CONTRACT.yaml. Every path, method, parameter, documented status and field of the
+contract must be in the served document, with the same type. The served document may have more.
 """
 
 import json
@@ -11,7 +11,7 @@ import yaml
 
 
 def resolve(document, schema):
-    """A schema without its reference, and what its type is called."""
+    """Resolves references. Returns the schema and the names of its types."""
     while "$ref" in schema or "allOf" in schema:
         schema = schema["allOf"][0] if "allOf" in schema else document["components"]["schemas"][schema["$ref"].split("/")[-1]]
     kinds = schema.get("type") or [it.get("type", "object") for it in schema.get("anyOf", schema.get("oneOf", [{}]))]
@@ -28,23 +28,23 @@ def compare_operations(contract, served):
                 yield f"{where} is missing"
                 continue
             if here["operationId"] != operation["operationId"]:
-                yield f"{where} is called {here['operationId']}"
+                yield f"{where} has the operation id {here['operationId']}"
             parameters = {(it["in"], it["name"]) for it in here.get("parameters", [])}
             for it in operation.get("parameters", []):
                 if (it["in"], it["name"]) not in parameters:
                     yield f"{where} lacks the parameter {it['name']}"
             for status in operation["responses"]:
-                # 429 and 500 may come from every operation, and are documented for none.
+                # Every operation may respond with 429 or 500; the served document may leave them out.
                 if status not in here["responses"] and status not in ("429", "500"):
-                    yield f"{where} lacks the answer {status}"
+                    yield f"{where} lacks the response {status}"
             for kind in operation.get("requestBody", {}).get("content", {}):
                 if kind not in here.get("requestBody", {}).get("content", {}):
-                    yield f"{where} does not take {kind}"
+                    yield f"{where} does not accept {kind}"
 
 
 def compare_schemas(contract, served):
-    # Pages have one generic shape here.
-    names = {"ListFilesResponse": "ListBody_OpenAIFile"}
+    # The served document has one generic schema for pages.
+    names = {"ListFilesResponse": "ListObject_OpenAIFile"}
     for name, schema in contract["components"]["schemas"].items():
         here = served["components"]["schemas"].get(names.get(name, name))
         if here is None:

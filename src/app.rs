@@ -1,106 +1,104 @@
-//! Puts the pieces together, for `main` and for the tests alike.
+//! Opens the database and the store and runs the service, for `main` and for the tests.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use secrecy::SecretString;
 use tokio::runtime::Handle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use windlass_engine::db::{self, Db, stores};
+use windlass_engine::failpoints::CrashPoint;
+use windlass_engine::model::ApiKey;
+use windlass_engine::store::{self, BlobStore, IfMissing, Location};
+use windlass_engine::{self as engine, Service, Volume};
 
-use crate::blobs::{self, Blobs, IfMissing, Location};
 use crate::config::{Config, Database};
-use crate::crash::CrashPoint;
-use crate::db::{self, Db, stores};
-use crate::domain::{ApiKey, Origins};
+use crate::descriptors;
 use crate::http::{self, ConnectionLimits};
-use crate::service::{self, Service, Volume};
 use crate::telemetry::stdout;
-use crate::{descriptors, sweeper};
 
-/// How many connections may wait to be accepted; the kernel caps it at `net.core.somaxconn`. The standard library's 128
-/// are exceeded by a burst of clients, who then wait a second or more for their handshake to be retried.
+/// Length of the accept queue; the kernel caps it at `net.core.somaxconn`. A burst of clients overflows the standard
+/// library's 128, and TCP then retries their handshakes after a second or more.
 const BACKLOG: i32 = 4096;
 
-/// How long a database that is still starting is waited for.
-const DATABASE_PATIENCE: Duration = Duration::from_mins(1);
+/// How long to wait for a database that is still starting.
+const DATABASE_START_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The timeout for opening a store.
+/// Timeout for opening a store and for linking it.
 const STORE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How often to log that the store has not responded yet.
-const STORE_NOTICE: Duration = Duration::from_secs(5);
+/// Interval of the log lines while the store does not respond.
+const STORE_LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long what is to be finished or given up is waited for, once nobody is served any more.
-const SETTLED_WITHIN: Duration = Duration::from_secs(10);
+/// How long to wait for running operations after the HTTP server has stopped.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why the service does not run.
+/// Why the service could not start, or why it stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The ledger.
+    /// The database could not be opened or migrated.
     #[error("the database cannot be used")]
     Db(#[from] db::Error),
-    /// The store.
+    /// The store could not be opened.
     #[error("the store cannot be used")]
-    Blobs(#[from] blobs::Error),
-    /// The store did not respond in time.
-    #[error("the store {store} did not respond within {} s; check its address and the network", STORE_TIMEOUT.as_secs())]
+    BlobStore(#[from] store::Error),
+    /// The store did not respond within the timeout.
+    #[error("the store {store} did not respond within {} s; check its address and network", STORE_TIMEOUT.as_secs())]
     StoreSilent {
-        /// The location of the store.
+        /// Location of the store.
         store: String,
     },
-    /// Something the service was asked to do.
+    /// An operation of the engine failed.
     #[error(transparent)]
-    Service(#[from] service::Error),
-    /// The address.
+    Service(#[from] engine::Error),
+    /// The listener could not be created.
     #[error("cannot listen on {address}")]
     Listen {
-        /// Which.
+        /// Address to listen on.
         address: String,
-        /// Why.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The file with the first key.
+    /// The file with the first API key could not be written.
     #[error("the first API key cannot be written to {path}")]
     KeyFile {
-        /// Which.
+        /// Path of the file.
         path: String,
-        /// Why.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The server or the sweeper.
-    #[error("the service ended by itself")]
+    /// The HTTP server failed, or a background task panicked.
+    #[error("the service stopped unexpectedly")]
     Ended(#[source] io::Error),
 }
 
-/// Opens the ledger, with its schema up to date.
+/// Opens the ledger and migrates its schema.
 ///
 /// # Errors
-/// When it cannot be reached or migrated.
-pub async fn open_db(config: &Config, url: &str, connections: u32) -> Result<Db, Error> {
-    let server = db::Server {
-        url: url.to_owned(),
-        patience: config.limits.ledger_patience,
-        ca_file: config.database_ca_file.clone(),
-    };
-    let db = Db::connect(server, connections, DATABASE_PATIENCE).await?;
+/// When the database is unreachable or cannot be migrated.
+pub async fn open_db(config: &Config, url: &SecretString, connections: u32) -> Result<Db, Error> {
+    let server =
+        db::Server { url: url.clone(), patience: config.limits.db_timeout, ca_file: config.database_ca_file.clone() };
+    let db = Db::connect(server, connections, DATABASE_START_TIMEOUT).await?;
     db::migrate::run(&db).await?;
     Ok(db)
 }
 
-/// Opens the ledger and the store, and links them or verifies their link.
+/// Opens the ledger and the store, and links them, or verifies that they are linked to each other.
 ///
 /// # Errors
 /// When one of them cannot be used, or they do not belong together.
-pub async fn open(config: &Config, database_url: &str) -> Result<Service, Error> {
+pub async fn open(config: &Config, database_url: &SecretString) -> Result<Service, Error> {
     let db = open_db(config, database_url, config.database_connections).await?;
     let is_linked = stores::find(&db).await?.is_some_and(|it| it.linked_at.is_some());
     let if_missing = if is_linked { IfMissing::Fail } else { IfMissing::Make };
     let service = with_store(config, db, if_missing).await?;
-    in_time(config, service.link_store()).await?;
+    wait_for_store(config, service.verify_or_link_store()).await?;
     Ok(service)
 }
 
@@ -108,15 +106,19 @@ pub async fn open(config: &Config, database_url: &str) -> Result<Service, Error>
 ///
 /// # Errors
 /// When one of them cannot be used.
-pub async fn open_unlinked(config: &Config, database_url: &str, if_missing: IfMissing) -> Result<Service, Error> {
+pub async fn open_unlinked(
+    config: &Config,
+    database_url: &SecretString,
+    if_missing: IfMissing,
+) -> Result<Service, Error> {
     with_store(config, open_db(config, database_url, config.database_connections).await?, if_missing).await
 }
 
 async fn with_store(config: &Config, db: Db, if_missing: IfMissing) -> Result<Service, Error> {
-    let opened = Blobs::open(&config.store, &config.store_variables, if_missing);
+    let opened = BlobStore::open(&config.store, &config.store_variables, if_missing);
     let blobs = match &config.store {
-        Location::Directory(_) => in_time(config, opened).await?,
-        // It has its own timeout, and logs what it is waiting for.
+        Location::Directory(_) => wait_for_store(config, opened).await?,
+        // Opening a bucket has its own timeout and log lines.
         Location::Bucket(_) => opened.await?,
     };
     Ok(Service::new(db, blobs, config.limits.clone(), Handle::current()).with_disk_guard(volumes(config)))
@@ -135,36 +137,37 @@ fn volumes(config: &Config) -> Vec<Volume> {
     store.into_iter().chain(ledger).collect()
 }
 
-/// Waits up to `STORE_TIMEOUT` for the store to respond, and logs periodically that it is waiting.
-async fn in_time<T, E>(config: &Config, answer: impl Future<Output = Result<T, E>>) -> Result<T, Error>
+/// Applies `STORE_TIMEOUT` to an operation on the store, and logs regularly while waiting for it.
+async fn wait_for_store<T, E>(config: &Config, operation: impl Future<Output = Result<T, E>>) -> Result<T, Error>
 where
     Error: From<E>,
 {
-    let mut answer = Box::pin(answer);
+    let mut operation = Box::pin(operation);
     let began = Instant::now();
     while began.elapsed() < STORE_TIMEOUT {
-        if let Ok(answer) = timeout(STORE_NOTICE, &mut answer).await {
-            return Ok(answer?);
+        if let Ok(result) = timeout(STORE_LOG_INTERVAL, &mut operation).await {
+            return Ok(result?);
         }
-        tracing::info!(store = %config.store, "waiting for the store, {} s so far", began.elapsed().as_secs());
+        tracing::info!(store = %config.store, waited_s = began.elapsed().as_secs(), "waiting for the store");
     }
     Err(Error::StoreSilent { store: config.store.to_string() })
 }
 
-/// Serves until told to stop. The first line on standard output says where.
+/// Serves until `stop` is cancelled. The first line on standard output is the address.
 ///
 /// # Errors
-/// When the service cannot begin, or ends by itself.
-pub async fn serve(config: Config, database_url: &str, stop: CancellationToken) -> Result<(), Error> {
+/// When the service cannot start, or stops unexpectedly.
+pub async fn serve(config: Config, database_url: &SecretString, stop: CancellationToken) -> Result<(), Error> {
     tracing::info!(
         memory_mib = config.memory >> 20,
         buffers_mib = config.limits.buffer_bytes.get() >> 20,
-        "memory limit, and the budget for buffers"
+        "memory limit and buffer budget"
     );
     let service = open(&config, database_url).await?;
+    wait_for_store(&config, service.try_out_store()).await?;
     let first_key = match config.api_key {
         Some(key) => {
-            if !service.clone().ensure_key(key.0).await? {
+            if !service.clone().ensure_key(key).await? {
                 tracing::warn!(
                     "the configured API key (WINDLASS_API_KEY, WINDLASS_API_KEY_FILE) has been revoked and is not \
                      accepted"
@@ -174,7 +177,7 @@ pub async fn serve(config: Config, database_url: &str, stop: CancellationToken) 
         }
         None => match service.clone().begin_first_key().await? {
             Some(first) => {
-                keep_first_key(&config.data_dir, first.key())?;
+                write_first_key(&config.data_dir, first.key())?;
                 CrashPoint::FirstKeyKept.passed();
                 let key = first.commit().await?;
                 CrashPoint::FirstKeyCommitted.passed();
@@ -189,68 +192,78 @@ pub async fn serve(config: Config, database_url: &str, stop: CancellationToken) 
     stdout::announce(format!("listening on http://{address}"));
     if let Some(key) = first_key {
         let path = config.data_dir.join("api-key");
-        stdout::announce(format!("API key: {} (shown once; kept in {})", key.reveal(), path.display()));
+        let path = path.display();
+        // If standard output is not a terminal, it may be a log that others can read.
+        stdout::announce(if io::stdout().is_terminal() {
+            format!("API key: {} (shown once; stored in {path})", key.reveal())
+        } else {
+            format!("API key: stored in {path}")
+        });
     }
-    let intervals = Intervals { sweep: config.sweep_interval, patience: config.shutdown_patience };
+    let intervals =
+        Intervals { sweep: config.sweep_interval, delay: config.shutdown_delay, patience: config.shutdown_patience };
     let connections = descriptors::bound(&config.connections);
-    run(service, listener, config.cors_origins, intervals, connections, stop).await
+    let Config { cors_origins, project_header, public_url, .. } = config;
+    let settings = http::Settings { cors_origins, project_header, public_url };
+    run(service, listener, settings, intervals, connections, stop).await
 }
 
-/// Listens on the first of these addresses that can be used.
+/// Listens on the first of these addresses that can be bound.
 fn bind(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(addresses)?;
     rustix::net::listen(&listener, BACKLOG)?;
     Ok(listener)
 }
 
-/// How often [`run`] sweeps, and how long it lets open requests continue after it was told to stop.
+/// Sweep interval and shutdown timeouts of [`run`].
 #[derive(Debug, Clone, Copy)]
 pub struct Intervals {
-    /// Between two sweeps.
+    /// Time between two sweeps.
     pub sweep: Duration,
-    /// For open requests.
+    /// How long the service is not ready, but accepts connections, after `stop` is cancelled.
+    pub delay: Duration,
+    /// How long open requests may continue after that.
     pub patience: Duration,
 }
 
-/// Serves on a socket, sweeps, and probes the dependencies. When one of these ends by itself, the others are stopped.
+/// Runs the HTTP server and the background tasks. If one of them ends, the others are stopped.
 ///
 /// # Errors
-/// When that happened.
+/// [`Error::Ended`] when the HTTP server failed, or one of the others panicked.
 pub async fn run(
     service: Service,
     listener: TcpListener,
-    cors_origins: Option<Origins>,
+    settings: http::Settings,
     intervals: Intervals,
     connections: ConnectionLimits,
     stop: CancellationToken,
 ) -> Result<(), Error> {
-    let whoever_ends = stop.clone().drop_guard();
-    let sweeper = tokio::spawn({
-        let (service, stop) = (service.clone(), stop.clone());
-        async move {
-            let _ends = stop.clone().drop_guard();
-            sweeper::run(service, intervals.sweep, stop).await;
-        }
-    });
-    let prober = tokio::spawn({
-        let (service, stop) = (service.clone(), stop.clone());
-        async move {
-            let _ends = stop.clone().drop_guard();
-            service.keep_probing(stop).await;
-        }
-    });
-    let served = http::serve(service.clone(), listener, cors_origins, stop, intervals.patience, connections).await;
-    drop(whoever_ends);
-    let ended = tokio::try_join!(sweeper, prober);
-    if !service.settle(SETTLED_WITHIN).await {
-        tracing::warn!("some work was broken off; the sweeper will find what is left of it");
+    let closing = CancellationToken::new();
+    let closing_guard = closing.clone().drop_guard();
+    let drained = drain(service.clone(), stop, intervals.delay, closing.clone());
+    tokio::spawn(closing.clone().run_until_cancelled_owned(drained));
+    let background = tokio::spawn(service.clone().run_background_tasks(intervals.sweep, closing.clone()));
+    let served = http::serve(service.clone(), listener, settings, closing, intervals.patience, connections).await;
+    drop(closing_guard);
+    let background = background.await.flatten();
+    if !service.wait_for_tasks(SETTLE_TIMEOUT).await {
+        tracing::warn!("some operations did not finish before the exit; the sweeper cleans up after them");
     }
     served.map_err(Error::Ended)?;
-    ended.map(drop).map_err(|error| Error::Ended(io::Error::other(error)))
+    background.map_err(|error| Error::Ended(io::Error::other(error)))
 }
 
-/// Keeps the first key where only those can read it who started the service.
-fn keep_first_key(data_dir: &Path, key: &ApiKey) -> Result<(), Error> {
+/// When `stop` is cancelled, makes the service not ready, and cancels `closing` after `delay`: load balancers need some
+/// time to notice, and a connection that they open meanwhile must not be refused.
+async fn drain(service: Service, stop: CancellationToken, delay: Duration, closing: CancellationToken) {
+    stop.cancelled().await;
+    service.begin_shutdown();
+    sleep(delay).await;
+    closing.cancel();
+}
+
+/// Writes the first key to a file that only the user of this process can read.
+fn write_first_key(data_dir: &Path, key: &ApiKey) -> Result<(), Error> {
     let path = data_dir.join("api-key");
     let write = || {
         fs::create_dir_all(data_dir)?;

@@ -1,51 +1,55 @@
-//! The command line: which command, with which settings, and how the process ends.
+//! Entry point: parses the command line, runs the command and maps its outcome to an exit status.
 
 use std::error::Error;
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
+use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
-use windlass::blobs::IfMissing;
 use windlass::config::{
-    Command, CommandLine, Config, Database, Fsck, KeysCommand, StoreCommand, Unusable, UpgradePostgres,
+    Command, Config, Database, Fsck, Health, InForce, Invocation, SignedUrlsCommand, StoreCommand, Unusable,
+    UpgradePostgres,
 };
-use windlass::domain::{KeyId, StoreId};
-use windlass::embedded::{Postgres, Upgrade, guard, upgrade};
-use windlass::service::{Finding, FsckOptions, FsckReport, Keys, Service, StoreLink};
+use windlass::embedded::{Postgres, Upgrade, exec_wrapper, upgrade};
+use windlass::health::Probe;
 use windlass::telemetry::stdout;
-use windlass::{app, http, signals, telemetry};
+use windlass::{app, health, http, keys_command, signals, telemetry};
+use windlass_engine::store::IfMissing;
+use windlass_engine::{Finding, FsckOptions, FsckReport, Keys, Service, StoreLink, rotate_url_secret};
+use windlass_types::StoreId;
 
-/// The exit status of an fsck that has found something.
-const FOUND: u8 = 3;
+/// Exit status of an fsck that reported unrepaired findings.
+const UNREPAIRED_FINDINGS: u8 = 3;
 
-/// The exit status of an fsck that found nothing, but could not check everything.
-const NOT_ALL_SEEN: u8 = 4;
-/// The exit status for an invalid command line or setting.
+/// Exit status of an fsck without findings that could not check everything.
+const NOT_ALL_CHECKED: u8 = 4;
+
+/// Exit status for an invalid command line or setting.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|it| it == guard::SUBCOMMAND) {
-        return fail(&guard::run(arguments));
+    if arguments.next().is_some_and(|it| it == exec_wrapper::SUBCOMMAND) {
+        return fail(&exec_wrapper::run(arguments));
     }
-    let line = match CommandLine::read() {
-        Ok(line) => line,
-        Err(Unusable::CommandLine(answer)) => return usage(&answer),
-        Err(error @ Unusable::Settings(_)) => {
+    let invocation = match Invocation::read() {
+        Ok(invocation) => invocation,
+        Err(Unusable::CommandLine(output)) => return usage(&output),
+        Err(error @ (Unusable::Settings(_) | Unusable::Path(_))) => {
             fail(&error);
             return ExitCode::from(USAGE);
         }
     };
-    let code = start(line).unwrap_or_else(|error| fail(&*error));
+    let code = start(invocation).unwrap_or_else(|error| fail(&*error));
     telemetry::flush();
     code
 }
 
-/// Prints the response of the command-line parser: the help, the version, or an error.
-fn usage(answer: &clap::Error) -> ExitCode {
-    let text = answer.render();
+/// Prints the output of the command line parser: the help, the version, or an error.
+fn usage(output: &clap::Error) -> ExitCode {
+    let text = output.render();
     let styled = |is_terminal| if is_terminal { text.ansi().to_string() } else { text.to_string() };
-    if answer.use_stderr() {
+    if output.use_stderr() {
         telemetry::say(styled(io::stderr().is_terminal()).trim_end());
         return ExitCode::from(USAGE);
     }
@@ -55,7 +59,7 @@ fn usage(answer: &clap::Error) -> ExitCode {
     }
 }
 
-/// Says what went wrong and why, down to the last cause.
+/// Prints the error and its chain of sources to standard error.
 fn fail(error: &dyn Error) -> ExitCode {
     let mut message = format!("windlass: {error}");
     let mut cause = error.source();
@@ -71,39 +75,43 @@ fn fail(error: &dyn Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Starts the embedded database if one is needed, runs the command, and stops the database last.
-fn start(line: CommandLine) -> Result<ExitCode, Box<dyn Error>> {
-    let command = line.command.unwrap_or(Command::Serve);
+/// Starts the embedded database if it is configured, runs the command, then stops the database.
+fn start(invocation: Invocation) -> Result<ExitCode, Box<dyn Error>> {
+    let Invocation { command, config, in_force, unknown } = invocation;
     signals::survive_file_size_limit()?;
     if let Command::Serve = command {
         signals::ignore_accidental()?;
     }
-    let config = match Config::try_from(line.options) {
-        Ok(config) => config,
-        Err(error) => {
-            fail(&error);
-            return Ok(ExitCode::from(USAGE));
-        }
-    };
     if let Command::Openapi = command {
         stdout::print(http::document(&config.limits).to_pretty_json()?)?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Command::Health(Health { ready }) = command {
+        let probe = if ready { Probe::Ready } else { Probe::Live };
+        stdout::print(health::check(&config.listen, probe)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Command::Config { json } = command {
+        print_settings(&in_force, json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     telemetry::init(&config.log, config.log_format)?;
-    line.unknown.iter().for_each(|it| tracing::warn!("{it}"));
-    if let Command::UpgradePostgres(how) = &command {
-        return upgrade_postgres(how, &config.database);
+    for variable in unknown {
+        tracing::warn!(setting = %variable, "unrecognized setting");
+    }
+    if let Command::UpgradePostgres(arguments) = &command {
+        return upgrade_postgres(arguments, &config.database);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    // Installed before the database starts, which may take long.
+    // Installed first, because starting the database may take long.
     let serves = matches!(command, Command::Serve);
     let stop = if serves { runtime.block_on(async { signals::stop() })? } else { CancellationToken::new() };
-    let database_over = CancellationToken::new();
+    let database_exited = CancellationToken::new();
     let postgres = match &config.database {
         Database::Url(_) => None,
         Database::Embedded(settings) if serves => {
-            let over = database_over.clone();
-            match Postgres::start(settings, || stop.is_cancelled(), move || over.cancel())? {
+            let exited = database_exited.clone();
+            match Postgres::start(settings, || stop.is_cancelled(), move || exited.cancel())? {
                 None => return Ok(ExitCode::SUCCESS),
                 started => started,
             }
@@ -112,37 +120,51 @@ fn start(line: CommandLine) -> Result<ExitCode, Box<dyn Error>> {
     };
     let url = match (&config.database, &postgres) {
         (Database::Url(url), _) => url.clone(),
-        (Database::Embedded(_), postgres) => postgres.as_ref().map(|it| it.url().to_owned()).unwrap_or_default(),
+        (Database::Embedded(_), postgres) => postgres.as_ref().map(|it| it.url().into()).unwrap_or_default(),
     };
-    let outcome = runtime.block_on(database_over.run_until_cancelled(run(command, config, &url, stop)));
-    // Tasks that are still about end before the database does.
+    let outcome = runtime.block_on(database_exited.run_until_cancelled(run(command, config, &url, stop)));
+    // The remaining tasks have to end before the database stops.
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     postgres.map_or(Ok(()), Postgres::stop)?;
-    outcome.unwrap_or_else(|| Err("the embedded PostgreSQL ended".into()))
+    outcome.unwrap_or_else(|| Err("the embedded PostgreSQL exited".into()))
 }
 
-fn upgrade_postgres(how: &UpgradePostgres, database: &Database) -> Result<ExitCode, Box<dyn Error>> {
-    let Database::Embedded(settings) = database else {
-        return Err("DATABASE_URL is set: only the private PostgreSQL of a data directory is upgraded".into());
+fn print_settings(in_force: &[InForce], json: bool) -> Result<(), Box<dyn Error>> {
+    let text = if json {
+        serde_json::to_string_pretty(in_force)?
+    } else {
+        in_force.iter().map(InForce::line).collect::<Vec<_>>().join("\n")
     };
-    match upgrade(settings, how.from.as_deref())? {
+    Ok(stdout::print(text)?)
+}
+
+fn upgrade_postgres(arguments: &UpgradePostgres, database: &Database) -> Result<ExitCode, Box<dyn Error>> {
+    let Database::Embedded(settings) = database else {
+        return Err("DATABASE_URL is set, but only the private PostgreSQL of a data directory can be upgraded".into());
+    };
+    match upgrade(settings, arguments.from.as_deref())? {
         Upgrade::Unneeded(version) => {
-            stdout::print(format_args!("the data is PostgreSQL {}'s already", version.major()))?;
+            stdout::print(format_args!("nothing to do: the cluster is already at PostgreSQL {}", version.major()))?;
         }
         Upgrade::Done { from, to, kept } => {
             let kept = kept.display();
             stdout::print(format_args!(
-                "moved from PostgreSQL {from} to {to}; delete {kept} once you have verified the result"
+                "upgraded from PostgreSQL {from} to {to}; delete {kept} once you have verified the result"
             ))?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn run(command: Command, config: Config, url: &str, stop: CancellationToken) -> Result<ExitCode, Box<dyn Error>> {
+async fn run(
+    command: Command,
+    config: Config,
+    url: &SecretString,
+    stop: CancellationToken,
+) -> Result<ExitCode, Box<dyn Error>> {
     match command {
         Command::Serve => app::serve(config, url, stop).await?,
-        Command::Openapi | Command::UpgradePostgres(_) => {}
+        Command::Openapi | Command::Health(_) | Command::Config { .. } | Command::UpgradePostgres(_) => {}
         Command::Migrate => drop(app::open_db(&config, url, 2).await?),
         Command::Sweep => {
             let report = app::open(&config, url).await?.sweep_all().await;
@@ -158,47 +180,58 @@ async fn run(command: Command, config: Config, url: &str, stop: CancellationToke
                 return Err(format!("steps of the sweep failed: {}", report.failed_steps.join(", ")).into());
             }
         }
-        Command::Fsck(how) => return fsck(how, app::open(&config, url).await?).await,
+        Command::Fsck(arguments) => return fsck(arguments, app::open(&config, url).await?).await,
         Command::Store(command) => {
             let may_make = matches!(command, StoreCommand::Link { yes: true });
             let if_missing = if may_make { IfMissing::Make } else { IfMissing::Fail };
             store(&command, &app::open_unlinked(&config, url, if_missing).await?).await?;
         }
-        Command::Keys(command) => keys(command, &Keys::new(app::open_db(&config, url, 2).await?)).await?,
+        Command::Keys(command) => {
+            keys_command::keys(command, &Keys::new(app::open_db(&config, url, 2).await?)).await?;
+        }
+        Command::SignedUrls(SignedUrlsCommand::RotateSecret { void_existing }) => {
+            rotate_url_secret(&app::open_db(&config, url, 2).await?, void_existing).await?;
+            let outcome = if void_existing { "existing URLs are void" } else { "existing URLs stay valid" };
+            stdout::print(format_args!("rotated: {outcome}"))?;
+        }
+        Command::Projects(command) => {
+            keys_command::projects(command, &Keys::new(app::open_db(&config, url, 2).await?)).await?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// What was found, a line each, and how much was looked at.
-async fn fsck(how: Fsck, service: Service) -> Result<ExitCode, Box<dyn Error>> {
-    let Fsck { deep, repair, older_than, max_deleted_share } = how;
+/// Runs fsck. Prints one line per finding, then a summary.
+async fn fsck(arguments: Fsck, service: Service) -> Result<ExitCode, Box<dyn Error>> {
+    let Fsck { deep, repair, older_than, max_deleted_share } = arguments;
     let options = FsckOptions { deep, repair, older_than, max_deleted_share };
-    let say = |finding: &Finding, repaired: bool| {
+    let print = |finding: &Finding, repaired: bool| {
         let outcome = if repaired { "; deleted" } else { "" };
-        // If this fails, so does the last line below.
+        // An output error is reported by the summary below.
         stdout::print(format_args!("{finding}{outcome}")).ok();
     };
-    let report = service.fsck(options, say).await?;
-    let FsckReport { objects, rows, findings, repaired, refused, half_done_unseen } = report;
-    let unseen = if half_done_unseen { ", not looked at: half-done multipart uploads" } else { "" };
+    let report = service.fsck(options, print).await?;
+    let FsckReport { objects, rows, findings, repaired, refused, incomplete_unlisted } = report;
+    let unchecked = if incomplete_unlisted { ", not checked: incomplete multipart uploads" } else { "" };
     stdout::print(format_args!(
-        "objects: {objects}, stored parts: {rows}, findings: {findings}, repaired: {repaired}{unseen}"
+        "objects: {objects}, stored parts: {rows}, findings: {findings}, repaired: {repaired}{unchecked}"
     ))?;
     if let Some(refused) = refused {
         telemetry::say(&format!(
             "nothing was repaired: {refused}, more than --max-deleted-share {max_deleted_share}. Check that this is \
-             the database of this store and not an older copy; if so, repeat it with --max-deleted-share {}",
+             the current database of this store, not an older copy; if it is, run this again with \
+             --max-deleted-share {}",
             refused.share()
         ));
     }
-    Ok(match (report.is_clean(), half_done_unseen) {
-        (false, _) => ExitCode::from(FOUND),
-        (true, true) => ExitCode::from(NOT_ALL_SEEN),
+    Ok(match (report.is_clean(), incomplete_unlisted) {
+        (false, _) => ExitCode::from(UNREPAIRED_FINDINGS),
+        (true, true) => ExitCode::from(NOT_ALL_CHECKED),
         (true, false) => ExitCode::SUCCESS,
     })
 }
 
-/// Shows how the database and the store are linked, and links them anew if requested.
+/// Prints how the database and the store are linked, and relinks them if requested.
 async fn store(command: &StoreCommand, service: &Service) -> Result<(), Box<dyn Error>> {
     let StoreLink { store, found, expected, parts, objects } = service.describe_store().await?;
     let name = |id: Option<StoreId>| id.map_or("none".to_owned(), |it| it.to_string());
@@ -213,49 +246,12 @@ async fn store(command: &StoreCommand, service: &Service) -> Result<(), Box<dyn 
     match command {
         StoreCommand::Show => {}
         StoreCommand::Link { yes: false } => {
-            return Err("nothing was changed: repeat it with --yes to link the two under a new identity".into());
+            return Err("nothing was changed: run this again with --yes to link the two under a new identity".into());
         }
         StoreCommand::Link { yes: true } => {
             let id = service.relink_store().await?;
-            stdout::print(format_args!("linked: both have the identity {id} now"))?;
+            stdout::print(format_args!("linked: both now have the identity {id}"))?;
         }
     }
     Ok(())
-}
-
-async fn keys(command: KeysCommand, keys: &Keys) -> Result<(), Box<dyn Error>> {
-    match command {
-        KeysCommand::Create { project, name } => {
-            let (id, key) = keys.create(&project, &name).await?;
-            telemetry::say(&format!("made {id}; the key itself is shown only now:"));
-            if let Err(source) = stdout::deliver(key.reveal()) {
-                let is_revoked = keys.revoke(id).await.is_ok();
-                return Err(
-                    if is_revoked { NotShown::Revoked { id, source } } else { NotShown::Valid { id, source } }.into()
-                );
-            }
-        }
-        KeysCommand::List => {
-            for key in keys.list().await? {
-                let made = key.created_at.format("%Y-%m-%d");
-                let state =
-                    key.revoked_at.map_or("valid".to_owned(), |it| format!("revoked {}", it.format("%Y-%m-%d")));
-                stdout::print(format_args!("{}  {}  made {made}  {state}  {}", key.id, key.project, key.name))?;
-            }
-        }
-        KeysCommand::Revoke { id } => {
-            keys.revoke(id).await?;
-            telemetry::say(&format!("revoked {id}"));
-        }
-    }
-    Ok(())
-}
-
-/// A new key could not be shown.
-#[derive(Debug, thiserror::Error)]
-enum NotShown {
-    #[error("the key {id} could not be shown, and was revoked")]
-    Revoked { id: KeyId, source: stdout::Error },
-    #[error("the key {id} could not be shown, and is valid: revoke it by `windlass keys revoke {id}`")]
-    Valid { id: KeyId, source: stdout::Error },
 }

@@ -1,12 +1,12 @@
-//! How much memory this process and its child processes may use.
+//! Memory limit of this process and its child processes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{SysconfVar, sysconf};
 
-/// The memory limit in bytes: the machine's memory, or the lowest limit of the control groups (v1 or v2) that this
-/// process is in, if that is less. `u64::MAX` if neither can be determined.
+/// Memory limit in bytes: the machine's physical memory or the lowest limit of the control groups (v1 or v2) of this
+/// process, whichever is less. `u64::MAX` if neither can be determined.
 pub fn limit() -> u64 {
     let of_system = |it| sysconf(it).ok().flatten().and_then(|it| u64::try_from(it).ok());
     let machine = of_system(SysconfVar::_PHYS_PAGES).zip(of_system(SysconfVar::PAGE_SIZE));
@@ -24,10 +24,10 @@ fn limit_of_groups(read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
     files.filter_map(|file| read(&file)?.trim().parse().ok()).min()
 }
 
-/// A mounted hierarchy of control groups that may limit memory.
+/// A mounted control group hierarchy that can limit memory.
 struct Hierarchy<'a> {
     mounted_at: &'a Path,
-    /// The control group that is visible at the mount point.
+    /// The control group that is mounted at `mounted_at`.
     root: &'a str,
     version: Version,
 }
@@ -53,7 +53,7 @@ impl<'a> Hierarchy<'a> {
         Some(Self { mounted_at: Path::new(mounted_at), root, version })
     }
 
-    /// The files with this process's limits: those of its own control group, and of every visible ancestor.
+    /// The limit files of this process's control group and of each of its ancestors below the mount point.
     fn limit_files(&self, groups: &str) -> Vec<PathBuf> {
         let names: &[&str] = match self.version {
             Version::V1 => &["memory.limit_in_bytes"],
@@ -64,8 +64,8 @@ impl<'a> Hierarchy<'a> {
         seen.flat_map(|group| names.iter().map(|name| group.join(name))).collect()
     }
 
-    /// The directory of this process's control group. If that is outside of the mounted tree, the mount point: a
-    /// container often sees its own group there, under its name on the host.
+    /// The directory of this process's control group. The mount point if the group is outside of the mounted tree: in a
+    /// container, the group's path is often the one on the host, while the mount point is the group itself.
     fn own_group(&self, groups: &str) -> PathBuf {
         let is_own = |controllers: &str| match self.version {
             Version::V1 => controllers.split(',').any(|it| it == "memory"),
@@ -95,7 +95,7 @@ mod tests {
     const V1: &str = "24 1 8:1 / / rw - ext4 /dev/vda rw\n35 31 0:32 /docker/abc /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
 
     #[test]
-    fn the_least_limit_of_a_group_and_those_above_it_counts() {
+    fn the_lowest_limit_of_a_group_and_its_ancestors_applies() {
         let files = [
             ("/proc/self/mountinfo", V2),
             ("/proc/self/cgroup", "0::/pods.slice/one/box\n"),
@@ -105,12 +105,12 @@ mod tests {
             ("/sys/fs/cgroup/pods.slice/memory.max", "600\n"),
         ];
         assert_eq!(limit_with(&files), Some(400));
-        assert_eq!(limit_with(&files[..4]), Some(500), "a throttle is a limit, too");
+        assert_eq!(limit_with(&files[..4]), Some(500), "memory.high counts as a limit");
         assert_eq!(limit_with(&files[..3]), None);
     }
 
     #[test]
-    fn a_container_that_sees_its_group_as_the_root_is_limited_by_it() {
+    fn a_container_is_limited_by_the_group_at_its_mount_point() {
         let limit = ("/sys/fs/cgroup/memory.max", "300");
         for group in ["0::/\n", "0::/../other\n"] {
             assert_eq!(limit_with(&[("/proc/self/mountinfo", V2), ("/proc/self/cgroup", group), limit]), Some(300));
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_version_is_read_where_memory_is_in_it() {
+    fn version_1_is_read_from_the_hierarchy_of_the_memory_controller() {
         let limit = ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "314572800\n");
         for group in ["4:cpu,memory:/docker/abc\n1:cpu:/x\n0::/\n", "4:memory:/elsewhere\n"] {
             let files = [("/proc/self/mountinfo", V1), ("/proc/self/cgroup", group), limit];
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn without_control_groups_there_is_no_limit_of_theirs() {
+    fn without_control_groups_there_is_no_limit() {
         assert_eq!(limit_with(&[]), None);
         assert_eq!(limit_with(&[("/proc/self/mountinfo", "garbage\n - \n"), ("/proc/self/cgroup", ":\n")]), None);
     }

@@ -1,5 +1,5 @@
-//! Completion: how long it takes to make a File of few, of many and of large Parts, and with an `md5`;
-//! and what the server took of the processor from the first Part on.
+//! Completion: how long it takes to complete Uploads with one, many and large Parts, and with an `md5`; and the
+//! server's processor time from the first Part on.
 
 use std::time::Instant;
 
@@ -16,13 +16,13 @@ use crate::windlass::{Client, Windlass, id};
 const ROUNDS: usize = 7;
 const PARALLEL: usize = 8;
 
-/// What is completed.
+/// An Upload to complete.
 struct Case {
     name: &'static str,
     parts: usize,
     part_bytes: usize,
     with_md5: bool,
-    /// Whether the Parts are sent at once rather than one after another.
+    /// Whether the Parts are sent concurrently rather than one after another.
     in_parallel: bool,
 }
 
@@ -47,15 +47,15 @@ const CASES: [Case; 6] = [
     },
 ];
 
-/// Runs it, and prints its table.
+/// Runs this part and prints its table.
 pub fn run() {
     let runtime = Runtime::new().unwrap();
     let body = random_body();
     let windlass = runtime.block_on(Windlass::start(StoreKind::Directory, &[])).unwrap();
     println!("completion: {ROUNDS} rounds; medians");
-    let mut table = Table::new(&["a file of", "ms", "of the first", "CPU-s/GiB, parts and all"]);
+    let mut table = Table::new(&["a file of", "ms", "of the first", "CPU-s/GiB, parts included"]);
     let mut first = None;
-    // Postgres keeps a plan of a statement after its fifth use on a connection.
+    // Postgres may switch to a generic plan after five executions of a statement on a connection.
     for _ in 0..10 {
         let (file, ..) = complete(&windlass, &CASES[0], &body[..CASES[0].part_bytes]);
         windlass.client().delete(&id(&file));
@@ -88,7 +88,7 @@ fn complete(windlass: &Windlass, case: &Case, bytes: &[u8]) -> (Value, f64) {
     let md5 = case.with_md5.then(|| {
         let mut digest = Md5::new();
         (0..case.parts).for_each(|_| digest.update(bytes));
-        windlass::domain::Md5::from(<[u8; 16]>::from(digest.finalize())).to_string()
+        windlass_types::Md5::from(<[u8; 16]>::from(digest.finalize())).to_string()
     });
     let began = Instant::now();
     let file = client.complete(&upload, &parts, md5.as_deref());

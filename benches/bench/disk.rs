@@ -1,11 +1,11 @@
-//! How fast the disk below the benchmark is.
+//! The speed of the disk on which the benchmark runs.
 
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
-/// How often a second it can be written to and synced, 4 KiB at a time, one after another.
+/// Measures how many times a second 4 KiB can be written and synced, one after another.
 pub fn syncs_a_second() -> f64 {
     let folder = tempfile::tempdir().unwrap();
     let file = File::create(folder.path().join("probe")).unwrap();
@@ -18,14 +18,14 @@ pub fn syncs_a_second() -> f64 {
     f64::from(count) / began.elapsed().as_secs_f64()
 }
 
-/// How fast a file of so many times these bytes is written and synced, in MB a second.
+/// Measures how fast a file that repeats these bytes is written and then synced, in MB/s.
 pub fn synced_mb_a_second(bytes: &[u8], times: usize) -> f64 {
     let folder = tempfile::tempdir().unwrap();
     nix::unistd::sync();
     let began = Instant::now();
     let mut file = File::create(folder.path().join("probe")).unwrap();
     for _ in 0..times {
-        // As `dd bs=1M conv=fsync` does it.
+        // Like `dd bs=1M conv=fsync`.
         for block in bytes.chunks(1024 * 1024) {
             file.write_all(block).unwrap();
         }

@@ -1,4 +1,4 @@
-//! Download: a File of eight Parts of 64 MiB, read by one client and by four at once.
+//! Download: a File of eight Parts of 64 MiB, read by one client and by four concurrently.
 
 use std::fs;
 use std::thread;
@@ -23,15 +23,15 @@ const PARTS: usize = 8;
 const BYTES: usize = PARTS * BODY;
 const READERS: [usize; 2] = [1, 4];
 
-/// A server, and what came of its rounds.
+/// A server and the results of its rounds.
 struct Server {
     name: &'static str,
-    /// Which one it is compared with: an earlier one.
+    /// The name of the server that it is compared with, which comes earlier in the list.
     of: Option<&'static str>,
     rounds: Vec<[Round; READERS.len()]>,
 }
 
-/// Megabytes a second, and processor seconds a GiB.
+/// The result of a round: MB/s, and processor seconds per GiB of the server and of the load.
 struct Round {
     speed: f64,
     cpu: f64,
@@ -41,7 +41,7 @@ struct Round {
 const NGINX: &str = "nginx, static file";
 const DIRECT: &str = "object_store's own client from SeaweedFS";
 
-/// Runs it, and prints its table.
+/// Runs this part and prints its table.
 pub fn run() {
     let runtime = Runtime::new().unwrap();
     let bytes = random_body();
@@ -74,7 +74,7 @@ pub fn run() {
             let (whole, range) = (GetOptions::new(), GetOptions::new().with_range(Some(0..BODY as u64)));
             add(DIRECT, None, &|| read_directly(&runtime, objects, &whole), Pid::this());
             add(
-                "the same, asking for a range",
+                "the same, requesting a range",
                 Some(DIRECT),
                 &|| read_directly(&runtime, objects, &range),
                 Pid::this(),
@@ -86,7 +86,7 @@ pub fn run() {
     print(&all);
 }
 
-/// A File, its id.
+/// Creates the File. Returns its id.
 fn store(windlass: &Windlass, bytes: &[u8]) -> String {
     let mut client = windlass.client();
     let upload = client.upload(BYTES);
@@ -104,7 +104,7 @@ fn store_directly(runtime: &Runtime, bytes: &[u8]) -> Store {
     store
 }
 
-/// Reads the objects one after another, as `object_store` streams them.
+/// Reads the objects one after another with `object_store`. Returns the number of bytes.
 fn read_directly(runtime: &Runtime, store: &Store, options: &GetOptions) -> u64 {
     let Store::Bucket { objects, prefix, .. } = store else { unreachable!() };
     runtime.block_on(async {

@@ -1,18 +1,18 @@
-//! Growth: do requests, and passes of the sweeper, take as long over ten million Uploads and Files as
-//! over a thousand? Both ledgers are in one Postgres and are asked in turn, so that what the machine
-//! does beside falls on both.
+//! Growth: compares the latency of requests and of sweeper passes with ten million Uploads and Files to that with a
+//! thousand. Both ledgers are in one Postgres and are measured in turn, so that other load on the machine affects both.
 //!
-//! `WINDLASS_BENCH_UPLOADS` makes it fewer.
+//! `WINDLASS_BENCH_UPLOADS` sets a smaller number than ten million.
 
 use std::time::{Duration, Instant};
 
 use sqlx::{Executor as _, PgPool};
 use tokio::runtime::{Handle, Runtime};
 use uuid::Uuid;
-use windlass::blobs::{Blobs, IfMissing, Location, Variables};
-use windlass::db::Db;
-use windlass::domain::{FileId, Limits, UploadId};
-use windlass::service::Service;
+use windlass_engine::Service;
+use windlass_engine::db::Db;
+use windlass_engine::model::Limits;
+use windlass_engine::store::{BlobStore, IfMissing, Location, Variables};
+use windlass_types::{FileId, UploadId};
 
 use crate::load::Latencies;
 use crate::support::StoreKind;
@@ -22,35 +22,36 @@ use crate::windlass::{Client, Windlass};
 
 const FEW: i64 = 1000;
 const MANY: i64 = 10_000_000;
-/// One more comes before, and does not count.
+/// The measured rounds; a warm-up round precedes them.
 const ROUNDS: usize = 16;
-/// In a round, over each ledger.
+/// Visits (one request of each kind) in a round, on each ledger.
 const VISITS: i64 = 250;
 const PASSES: i64 = 25;
 const PART: [u8; 4096] = [7; 4096];
 const FILES_A_STATEMENT: i64 = 1_000_000;
 
-/// What is timed. A pass of the sweeper has a full batch of everything but objects that refuse.
+/// The timed operations. A pass of the sweeper handles a full batch of each kind of row, and every deletion succeeds.
 const OPERATIONS: [&str; 11] = [
     "create an upload",
     "add a part of 4 KiB",
     "complete",
     "files, the first 20",
-    "files, 20 from anywhere",
+    "files, 20 after a random one",
     "uploads, the first 20",
-    "uploads, 20 from anywhere",
-    "look at an upload",
-    "look at a file",
+    "uploads, 20 after a random one",
+    "retrieve an upload",
+    "retrieve a file",
     "delete a file",
     SWEEP,
 ];
 const SWEEP: &str = "a pass of the sweeper";
 
-/// The ledger of a project of size and nine small ones. No trigger runs: the rows are made legal, not by legal steps.
+/// Prepares the insertion of rows for one large project and nine small ones. Triggers are disabled: the rows are
+/// inserted directly in their final, legal states.
 const BEGIN: &str = "set local session_replication_role = replica; set local work_mem = '256MB';
     insert into project (id, name) select uuidv7(), 'project-' || n from generate_series(1, 9) n on conflict do nothing";
 
-/// The Files numbered from $1 to $2 of $3, over a year, with their Uploads and Parts: of hundred, three
+/// Inserts the Files number $1 to $2 of $3, created over a year, with their Uploads and Parts. Of each hundred, three
 /// were deleted in the last days, and ten will expire.
 const FILES: &str = "with made as materialized (
         select n, uuidv7(age) as id, uuidv7(age + interval '1 second') as part, now() + age as created_at,
@@ -76,7 +77,7 @@ const FILES: &str = "with made as materialized (
     insert into part (id, upload_id, state, bytes, crc64nvme, created_at)
     select part, id, 'stored', 4096, n, created_at from made where deleted_at is null";
 
-/// So many Uploads without a File: of ten one is pending, with a Part, and nine have ended in the last days.
+/// Inserts $1 Uploads without a File. Of each ten, one is pending, with a Part, and nine have ended in the last days.
 const OTHERS: &str = "with made as materialized (
         select n, uuidv7(age) as id, now() + age as created_at, is_pending
         from generate_series(1, $1::bigint) n,
@@ -92,8 +93,8 @@ const OTHERS: &str = "with made as materialized (
     insert into part (id, upload_id, state, bytes, crc64nvme, created_at)
     select uuidv7(), id, 'stored', 4096, n, created_at from made where is_pending";
 
-/// So many of each that the sweeper is to take: Uploads past their hour, Files past their time, and
-/// Uploads and Files that ended so long ago that they may be forgotten.
+/// Inserts $1 rows of each kind that is due for the sweeper: Uploads to expire, Files to expire, and Uploads and Files
+/// that ended so long ago that their rows are deleted.
 const DUE: &str = "with made as materialized (
         select n % 4 as kind, uuidv7(interval '-9 days') as id, project.id as project_id, now() - interval '9 days' as created_at,
                now() - interval '8 days' as long_ago
@@ -114,12 +115,12 @@ const DUE: &str = "with made as materialized (
     insert into part (id, upload_id, state, bytes, crc64nvme, created_at)
     select uuidv7(interval '-9 days'), id, 'stored', 4096, 1, created_at from made where kind = 0";
 
-/// Two times $1 Files of the large project, from anywhere among $2.
+/// Selects 2 × $1 random Files of the large project, which has about $2.
 const ANY_FILES: &str = "select id from file tablesample bernoulli (least(100, 800.0 * $1 / $2))
     where deleted_at is null and project_id = (select id from project where name = 'default')
       and (expires_at is null or expires_at > now() + interval '1 hour') order by random() limit 2 * $1";
 
-/// Runs it, and prints its tables.
+/// Runs this part and prints its tables.
 pub fn run() {
     let runtime = Runtime::new().unwrap();
     let many = uploads_asked_for(MANY);
@@ -150,26 +151,26 @@ pub fn run() {
     table.print();
 }
 
-/// A ledger, who serves it, and how long that took.
+/// A ledger, the service and sweeper on it, and the measured latencies.
 struct Ledger {
     windlass: Windlass,
-    /// Not a process of its own, so that each of its passes can be timed.
+    /// Runs in this process, so that each pass can be timed.
     sweeper: Service,
     files: i64,
     times: [Latencies; OPERATIONS.len()],
 }
 
 impl Ledger {
-    /// A new one of so many Files, and a tenth more Uploads.
+    /// Creates a ledger with `files` Files, and 10 % more Uploads.
     async fn of(files: i64) -> Self {
         let settings = [("WINDLASS_SWEEP_INTERVAL", "1d"), ("WINDLASS_UPLOAD_LIFETIME", "1d")];
         let windlass = Windlass::start(StoreKind::Directory, &settings).await.unwrap();
         let db = Db::connect(windlass.setting("DATABASE_URL"), 2, Duration::ZERO).await.unwrap();
         let store: Location = windlass.setting("WINDLASS_STORE").parse().unwrap();
         let limits = Limits { deletion_grace: Duration::ZERO, ..Limits::default() };
-        let blobs = Blobs::open(&store, &Variables::default(), IfMissing::Fail).await.unwrap();
+        let blobs = BlobStore::open(&store, &Variables::default(), IfMissing::Fail).await.unwrap();
         let sweeper = Service::new(db, blobs, limits, Handle::current());
-        sweeper.link_store().await.unwrap();
+        sweeper.verify_or_link_store().await.unwrap();
         let began = Instant::now();
         let mut last = 0;
         while last < files {
@@ -182,18 +183,18 @@ impl Ledger {
             windlass.pool.execute(settled).await.unwrap();
         }
         println!(
-            "{files} files and {} uploads were made in {:.0} s",
+            "{files} files and {} uploads were created in {:.0} s",
             files + files / 10,
             began.elapsed().as_secs_f64()
         );
         Self { windlass, sweeper, files, times: Default::default() }
     }
 
-    /// One round: what was timed, by its place among the operations.
+    /// Runs one round. Returns the latencies, each with the index of its operation.
     fn measure(&self, runtime: &Runtime) -> Vec<(usize, Duration)> {
         let pool = &self.windlass.pool;
         let files: Vec<Uuid> = runtime.block_on(async {
-            // In place of those that are about to be deleted.
+            // Replaces the files that this round deletes.
             insert(pool, FILES, &[1, VISITS, VISITS]).await;
             insert(pool, DUE, &[PASSES * i64::from(self.sweeper.limits().sweep_batch)]).await;
             sqlx::query_scalar(ANY_FILES).bind(VISITS).bind(self.files).fetch_all(pool).await.unwrap()
@@ -212,7 +213,7 @@ impl Ledger {
     }
 }
 
-/// The rows of one of the statements above, for these numbers.
+/// Runs one of the statements above with these parameters.
 async fn insert(pool: &PgPool, rows: &'static str, numbers: &[i64]) {
     let mut tx = pool.begin().await.unwrap();
     tx.execute(sqlx::raw_sql(BEGIN)).await.unwrap();
@@ -220,9 +221,9 @@ async fn insert(pool: &PgPool, rows: &'static str, numbers: &[i64]) {
     tx.commit().await.unwrap();
 }
 
-/// A request of each kind; one File is looked at, the other deleted.
-fn visit(client: &mut Client, known: Uuid, unwanted: Uuid) -> [Duration; OPERATIONS.len() - 1] {
-    let (upload, file) = (UploadId::from(known), FileId::from(known));
+/// Sends one request of each kind: one File is retrieved, the other deleted.
+fn visit(client: &mut Client, retrieved: Uuid, deleted: Uuid) -> [Duration; OPERATIONS.len() - 1] {
+    let (upload, file) = (UploadId::from(retrieved), FileId::from(retrieved));
     let mut look = |path: &str| timed(|| client.json(&format!("GET /v1/{path}"), "")).1;
     let [files, files_after, uploads, uploads_after, one_upload, one_file] = [
         look("files?limit=20"),
@@ -235,11 +236,11 @@ fn visit(client: &mut Client, known: Uuid, unwanted: Uuid) -> [Duration; OPERATI
     let (upload, create) = timed(|| client.upload(PART.len()));
     let (part, add) = timed(|| client.part(&upload, &PART));
     let ((), complete) = timed(|| drop(client.complete(&upload, &[part], None)));
-    let ((), delete) = timed(|| client.delete(&FileId::from(unwanted).to_string()));
+    let ((), delete) = timed(|| client.delete(&FileId::from(deleted).to_string()));
     [create, add, complete, files, files_after, uploads, uploads_after, one_upload, one_file, delete]
 }
 
-/// A pass over full batches.
+/// Runs and times a pass of the sweeper, which must handle full batches.
 async fn pass(sweeper: &Service) -> Duration {
     let began = Instant::now();
     let report = sweeper.clone().sweep().await;
@@ -256,7 +257,7 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     (work(), began.elapsed())
 }
 
-/// The MiB of every table and index that has some.
+/// The sizes of all tables and indexes of at least 1 MiB.
 async fn sizes(pool: &PgPool) -> String {
     let select =
         "select string_agg(format('%s %s', relname, pg_relation_size(oid) >> 20), ', ' order by relkind desc, relname)

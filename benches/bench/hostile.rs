@@ -1,5 +1,5 @@
-//! What bodies that are made to be hard to parse cost the server, compared with one of random bytes. Then how clients
-//! that hold scarce resources affect others (`neighbours`).
+//! The server's processor time and memory for bodies that are made to be hard to parse, compared with random bytes.
+//! Then the effect of clients that hold scarce resources on others (`neighbours`).
 
 use tokio::runtime::Runtime;
 
@@ -14,12 +14,12 @@ const ROUNDS: usize = 5;
 const BODIES: usize = 8;
 const PARALLEL: usize = 4;
 
-/// Runs it, and prints its table.
+/// Runs this part and prints its tables.
 pub fn run() {
     let runtime = Runtime::new().unwrap();
     let windlass = runtime.block_on(Windlass::start(StoreKind::Directory, &[])).unwrap();
     let almost = format!("\r\n--{}", &BOUNDARY[..BOUNDARY.len() - 1]);
-    let floods = [("only CR", "\r"), ("CR LF - -", "\r\n--"), ("all of the boundary but its last byte", &almost)];
+    let floods = [("only CR", "\r"), ("CR LF - -", "\r\n--"), ("the boundary without its last byte", &almost)];
     let mut bodies = vec![("random bytes", random_body())];
     bodies.extend(floods.map(|(name, flood)| (name, flood.as_bytes().iter().copied().cycle().take(BODY).collect())));
 

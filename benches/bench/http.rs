@@ -1,25 +1,25 @@
-//! A client that costs next to nothing: bodies go from one buffer to the socket, and answers are
-//! counted and thrown away.
+//! A client that uses little processor time: bodies are written from one buffer, and responses are counted and
+//! discarded.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 
-/// Requests up to that are sent by one call.
+/// Requests with smaller bodies are sent with one system call.
 const SMALL_BYTES: usize = 64 * 1024;
 
-/// A connection that is kept.
+/// A persistent connection.
 pub struct Connection {
     stream: BufReader<TcpStream>,
     host: String,
 }
 
-/// What was answered.
+/// A response.
 pub struct Answer {
     pub status: u16,
     pub headers: Vec<(String, String)>,
-    /// Empty where it was thrown away.
+    /// Empty if it was discarded.
     pub body: Vec<u8>,
-    /// How many bytes the body had.
+    /// The length of the body in bytes.
     pub length: u64,
 }
 
@@ -30,7 +30,7 @@ impl Answer {
 }
 
 impl Connection {
-    /// Opens one to `http://host:port`.
+    /// Opens a connection to `http://host:port`.
     pub fn open(address: &str) -> Self {
         let host = address.trim_start_matches("http://").to_owned();
         let stream = TcpStream::connect(&host).unwrap();
@@ -38,7 +38,8 @@ impl Connection {
         Self { stream: BufReader::with_capacity(1 << 18, stream), host }
     }
 
-    /// Sends a request in pieces, and reads the whole answer; `keep` its body or count it only.
+    /// Sends a request whose body is in pieces, and reads the whole response. `keep`: store its body instead of
+    /// discarding it.
     pub fn send(&mut self, start: &str, headers: &str, body: &[&[u8]], keep: bool) -> Answer {
         let length: usize = body.iter().map(|it| it.len()).sum();
         let head = format!("{start} HTTP/1.1\r\nhost: {}\r\ncontent-length: {length}\r\n{headers}\r\n", self.host);
@@ -54,7 +55,7 @@ impl Connection {
         self.answer(keep).unwrap()
     }
 
-    /// Asks, and reads no more than the head of the answer. How many bytes its body has.
+    /// Sends a request without a body and reads only the head of the response. Returns its `Content-Length`.
     pub fn ask(&mut self, start: &str, headers: &str) -> u64 {
         let head = format!("{start} HTTP/1.1\r\nhost: {}\r\n{headers}\r\n", self.host);
         self.stream.get_mut().write_all(head.as_bytes()).unwrap();
@@ -100,13 +101,13 @@ impl Connection {
     fn take(&mut self, length: u64, keep: bool, answer: &mut Answer) -> io::Result<()> {
         let end = answer.length + length;
         while answer.length < end {
-            let there = self.stream.fill_buf()?;
-            let taken = there.len().min(usize::try_from(end - answer.length).unwrap_or(usize::MAX));
+            let available = self.stream.fill_buf()?;
+            let taken = available.len().min(usize::try_from(end - answer.length).unwrap_or(usize::MAX));
             if taken == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             if keep {
-                answer.body.extend_from_slice(&there[..taken]);
+                answer.body.extend_from_slice(&available[..taken]);
             }
             self.stream.consume(taken);
             answer.length += taken as u64;

@@ -1,4 +1,4 @@
-//! Ingest: eight parallel bodies of 64 MiB into each server in turn, several rounds.
+//! Ingest: bodies of 64 MiB, eight in parallel, are sent to each server in turn, in several rounds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use std::{mem, thread};
 use nix::unistd::Pid;
 use object_store::ObjectStoreExt as _;
 use tokio::runtime::Runtime;
-use windlass::domain::Crc64Digest;
+use windlass_types::Crc64Digest;
 
 use crate::disk;
 use crate::http::Connection;
@@ -25,7 +25,7 @@ const PARALLEL: usize = 8;
 const BODIES: usize = 16;
 pub const BODY: usize = 64 * 1024 * 1024;
 
-/// What one round of one server came to.
+/// The result of one round of one server.
 struct Round {
     mb_a_second: f64,
     cpu_a_gib: f64,
@@ -47,7 +47,7 @@ struct Rounds {
     rounds: Vec<Round>,
 }
 
-/// Runs it, and prints its table.
+/// Runs this part and prints its table.
 pub fn run() {
     let runtime = Runtime::new().unwrap();
     let bytes = random_body();
@@ -84,7 +84,7 @@ impl Results<'_> {
     }
 }
 
-/// A body that nothing can make smaller.
+/// An incompressible body.
 pub fn random_body() -> Vec<u8> {
     let mut bytes = vec![0; BODY];
     fastrand::Rng::with_seed(7).fill(&mut bytes);
@@ -122,7 +122,7 @@ fn into_peer(peer: &Peer, bytes: &[u8]) -> Round {
     round
 }
 
-/// What `object_store` itself does with the same bodies: as many requests at once as it likes.
+/// Sends the same bodies with `object_store`, with up to eight requests in flight for each body.
 fn directly(runtime: &Runtime, bytes: &[u8]) -> Round {
     let Some(Store::Bucket { objects, prefix, .. }) = Store::new(StoreKind::Bucket) else { unreachable!() };
     let bytes = bytes::Bytes::copy_from_slice(bytes);
@@ -159,9 +159,9 @@ fn directly(runtime: &Runtime, bytes: &[u8]) -> Round {
     round
 }
 
-/// Runs work, and tells what it took of a server.
+/// Runs `work` and measures a server meanwhile.
 fn measured<T>(server: Pid, work: impl FnOnce(&Latencies) -> T) -> (Round, T) {
-    // What others have left to be written is not to be waited for here.
+    // Do not wait for writes that earlier rounds have left in the page cache.
     nix::unistd::sync();
     process::reset_peak(server);
     let bodies = Latencies::default();
@@ -182,7 +182,7 @@ fn measured<T>(server: Pid, work: impl FnOnce(&Latencies) -> T) -> (Round, T) {
     (round, done)
 }
 
-/// Does something for each body, on as many threads as there are connections; what came of each.
+/// Calls `work` for each body, on one thread per connection. Returns the results in the order of the bodies.
 pub fn in_parallel<C: Send, T: Send>(
     connections: Vec<C>,
     bodies: usize,

@@ -1,4 +1,4 @@
-//! A light and steady load: clients who come at their time, whether or not those before them are done.
+//! A light, steady load: visits start at fixed intervals, whether or not earlier ones have finished.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
@@ -9,34 +9,34 @@ use tokio::task::JoinSet;
 use crate::support::Client;
 use crate::support::client::id;
 
-/// How long each request took.
+/// The latencies of requests.
 #[derive(Debug, Default)]
 pub struct Latencies(Mutex<Vec<Duration>>);
 
 impl Latencies {
-    /// Whether there are none.
+    /// Whether there are no latencies.
     pub fn is_empty(&self) -> bool {
         self.0.lock().unwrap().is_empty()
     }
 
-    /// The time within which so many of a thousand requests were answered.
+    /// The latency within which `rank` of a thousand requests were answered.
     pub fn permille(&self, rank: usize) -> Duration {
         let mut all = self.0.lock().unwrap();
         all.sort_unstable();
         all[(all.len() * rank / 1000).min(all.len() - 1)]
     }
 
-    /// Takes in one more.
+    /// Adds a latency.
     pub fn push(&mut self, took: Duration) {
         self.0.get_mut().unwrap().push(took);
     }
 
-    /// Takes in those of another time.
+    /// Adds the latencies of another measurement.
     pub fn add(&mut self, other: Self) {
         self.0.get_mut().unwrap().extend(other.0.into_inner().unwrap());
     }
 
-    /// Does some work, and takes in how long it took.
+    /// Runs `work` and adds its duration.
     pub fn of_work<T>(&self, work: impl FnOnce() -> T) -> T {
         let began = Instant::now();
         let done = work();
@@ -52,12 +52,12 @@ impl Latencies {
     }
 }
 
-/// So many visits a second while something else goes on. A visit makes a File of one Part of 1 KiB,
-/// looks at it, downloads it and deletes it: six requests.
+/// Makes visits at a fixed rate while a future runs. A visit creates a File of one Part of 1 KiB, retrieves it,
+/// downloads it and deletes it: six requests.
 pub async fn visits_during<T>(meanwhile: impl Future<Output = T>, client: &Client, a_second: u32) -> (Latencies, T) {
     let latencies = Arc::new(Latencies::default());
     let mut due = tokio::time::interval(Duration::from_secs(1) / a_second);
-    let mut under_way = JoinSet::new();
+    let mut in_flight = JoinSet::new();
     let mut meanwhile = pin!(meanwhile);
     let outcome = loop {
         tokio::select! {
@@ -65,12 +65,12 @@ pub async fn visits_during<T>(meanwhile: impl Future<Output = T>, client: &Clien
             _ = due.tick() => {}
         }
         let (client, latencies) = (client.clone(), Arc::clone(&latencies));
-        under_way.spawn(async move { visit(&client, &latencies).await });
-        while let Some(visited) = under_way.try_join_next() {
+        in_flight.spawn(async move { visit(&client, &latencies).await });
+        while let Some(visited) = in_flight.try_join_next() {
             visited.unwrap();
         }
     };
-    under_way.join_all().await;
+    in_flight.join_all().await;
     (Arc::into_inner(latencies).unwrap(), outcome)
 }
 

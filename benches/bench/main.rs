@@ -1,8 +1,8 @@
-//! The benchmark: `./dev bench` runs every part of it, `./dev bench sweep` one. Each prints a table.
+//! The benchmark: `./dev bench` runs all parts, `./dev bench sweep` one of them. Each prints a table.
 //!
-//! It measures the program as it is deployed (a process of its own, a real Postgres that syncs), and
-//! says how often the disk can sync, since every durable figure hangs on that.
-#![expect(clippy::unwrap_used, reason = "a benchmark that meets what it does not expect ends there")]
+//! It measures the program as it is deployed, as a separate process with a real Postgres that syncs. It first prints
+//! the number of syncs per second of the disk, on which all figures for durable writes depend.
+#![expect(clippy::unwrap_used, reason = "a benchmark fails on an unexpected error")]
 
 mod completion;
 mod disk;
@@ -19,14 +19,14 @@ mod peers;
 mod process;
 mod slow;
 #[path = "../../tests/it/support/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "the tests use more of their harness")]
+#[expect(dead_code, unused_imports, reason = "the tests use more of this harness")]
 mod support;
 mod sweep;
 mod table;
 mod unread;
 mod windlass;
 
-/// The parts, by the name they are asked for.
+/// The parts, by their names on the command line.
 const PARTS: [(&str, fn()); 10] = [
     ("ingest", ingest::run),
     ("hostile", hostile::run),
@@ -41,14 +41,14 @@ const PARTS: [(&str, fn()); 10] = [
 ];
 
 fn main() {
-    let asked: Vec<String> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
-    if let Some(unknown) = asked.iter().find(|it| PARTS.iter().all(|(name, _)| name != it)) {
-        eprintln!("there is no part '{unknown}'; there are: {}", PARTS.map(|(name, _)| name).join(", "));
+    let selected: Vec<String> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
+    if let Some(unknown) = selected.iter().find(|it| PARTS.iter().all(|(name, _)| name != it)) {
+        eprintln!("unknown part '{unknown}'; the parts are: {}", PARTS.map(|(name, _)| name).join(", "));
         std::process::exit(2);
     }
     println!("disk: {:.0} syncs of 4 KiB a second\n", disk::syncs_a_second());
     for (name, run) in PARTS {
-        if asked.is_empty() || asked.iter().any(|it| it == name) {
+        if selected.is_empty() || selected.iter().any(|it| it == name) {
             run();
         }
     }

@@ -1,5 +1,5 @@
-//! Memory: 64 Parts of 64 MiB on their way at once; the peak, and what is left a little later. Then 64
-//! readers who take 300 kB a second each.
+//! Memory: bursts of 64 concurrent Parts of 64 MiB; the peak, and what is still used ten seconds later. Then 64 readers
+//! of 300 kB/s each.
 
 use std::thread;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use crate::windlass::{Client, Windlass, id};
 const BURSTS: usize = 3;
 const PARTS: usize = 64;
 
-/// Runs it, and prints its table.
+/// Runs this part and prints its table.
 pub fn run() {
     let runtime = Runtime::new().unwrap();
     let body = random_body();
-    println!("memory: {BURSTS} bursts of {PARTS} parts of 64 MiB at once; the highest of the program, MiB");
+    println!("memory: {BURSTS} bursts of {PARTS} parts of 64 MiB at once; memory of the program, MiB");
     println!("then {PARTS} readers of a file of {PARTS} such parts, at 300 kB/s each");
     let mut table = Table::new(&["store", "before", "peak", "10 s later", "slow readers"]);
     for (name, kind) in [("directory", StoreKind::Directory), ("SeaweedFS", StoreKind::Bucket)] {
@@ -50,7 +50,7 @@ pub fn run() {
     table.print();
 }
 
-/// 300 kB/s for twelve seconds.
+/// Reads at 300 kB/s for twelve seconds.
 fn trickle(answer: &mut Connection) {
     let mut bytes = vec![0; 30_000];
     for _ in 0..120 {
@@ -59,7 +59,7 @@ fn trickle(answer: &mut Connection) {
     }
 }
 
-/// A File of as many Parts.
+/// Creates a File of [`PARTS`] Parts. Returns its id.
 fn file(client: &mut Client, body: &[u8]) -> String {
     let upload = client.upload(PARTS * BODY);
     let parts: Vec<_> = (0..PARTS).map(|_| client.part(&upload, body)).collect();

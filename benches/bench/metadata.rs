@@ -1,5 +1,5 @@
-//! Small requests: Uploads made a second against plain inserts of `pgbench` into the same Postgres,
-//! and the time of a Part of four bytes against that of one commit.
+//! Small requests: Uploads created per second, compared with plain inserts of `pgbench` into the same Postgres; and the
+//! latency of a Part of four bytes, compared with that of one commit.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,10 +15,10 @@ use crate::table::{Table, median};
 use crate::windlass::Windlass;
 
 const ROUNDS: usize = 5;
-const LASTING: Duration = Duration::from_secs(5);
+const ROUND_TIME: Duration = Duration::from_secs(5);
 const CLIENTS: [usize; 2] = [8, 32];
 
-/// Runs it, and prints its table.
+/// Runs this part and prints its table.
 pub fn run() {
     let runtime = Runtime::new().unwrap();
     let more = [("WINDLASS_DATABASE_CONNECTIONS", "32"), ("WINDLASS_SWEEP_INTERVAL", "1h")];
@@ -36,19 +36,19 @@ pub fn run() {
             inserts[number].push(plain.a_second);
             let used = process::cpu_seconds(windlass.pid());
             let made = creates_a_second(&windlass, clients);
-            cpu.push((process::cpu_seconds(windlass.pid()) - used) / (made * LASTING.as_secs_f64()) * 1e6);
+            cpu.push((process::cpu_seconds(windlass.pid()) - used) / (made * ROUND_TIME.as_secs_f64()) * 1e6);
             creates[number].push(made);
         }
         commits.extend(pgbench(&url, 1).map(|it| it.milliseconds));
         parts.push(milliseconds_a_part(&windlass));
     }
 
-    println!("metadata: {ROUNDS} rounds of {} s; medians", LASTING.as_secs());
+    println!("metadata: {ROUNDS} rounds of {} s; medians", ROUND_TIME.as_secs());
     let mut table = Table::new(&["", "pgbench insert", "Windlass", "ratio"]);
     for (number, clients) in CLIENTS.into_iter().enumerate() {
         let (plain, made) = (median(&inserts[number]), median(&creates[number]));
         let figures = [format!("{plain:.0}"), format!("{made:.0}"), format!("{:.2}", made / plain)];
-        table.row(&format!("uploads made a second, {clients} clients"), &figures);
+        table.row(&format!("uploads created per second, {clients} clients"), &figures);
     }
     let (commit, part) = (median(&commits), median(&parts));
     table.row(
@@ -64,11 +64,11 @@ struct Plain {
     milliseconds: f64,
 }
 
-/// Inserts of a row with two indexes, prepared, each committed by itself.
+/// Measures prepared inserts of a row with two indexes, each with its own commit. `None` if pgbench is not installed.
 fn pgbench(url: &str, clients: usize) -> Option<Plain> {
     let program = tools::pg_bin().map(|it| it.join("pgbench")).filter(|it| it.is_file());
     let Some(program) = program.or_else(|| tools::program("pgbench")) else {
-        println!("passed over: pgbench is not installed; `./dev bench` gets it");
+        println!("skipped: pgbench is not installed; `./dev bench` installs it");
         return None;
     };
     let script = tempfile::NamedTempFile::new().unwrap();
@@ -83,7 +83,7 @@ fn pgbench(url: &str, clients: usize) -> Option<Plain> {
             "-c",
             &clients.to_string(),
             "-T",
-            &LASTING.as_secs().to_string(),
+            &ROUND_TIME.as_secs().to_string(),
             "-f",
         ])
         .arg(script.path())
@@ -106,7 +106,7 @@ fn creates_a_second(windlass: &Windlass, clients: usize) -> f64 {
         for _ in 0..clients {
             scope.spawn(|| {
                 let mut client = windlass.client();
-                while began.elapsed() < LASTING {
+                while began.elapsed() < ROUND_TIME {
                     client.upload(8);
                     made.fetch_add(1, Ordering::Relaxed);
                 }
@@ -116,7 +116,7 @@ fn creates_a_second(windlass: &Windlass, clients: usize) -> f64 {
     f64::from(u32::try_from(made.into_inner()).unwrap()) / began.elapsed().as_secs_f64()
 }
 
-/// The median time of a Part of four bytes, by one client.
+/// The median latency of a Part of four bytes, with one client.
 fn milliseconds_a_part(windlass: &Windlass) -> f64 {
     let mut client = windlass.client();
     let upload = client.upload(100_000);

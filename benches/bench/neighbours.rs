@@ -1,5 +1,5 @@
-//! How long a client's requests take while other clients hold scarce resources, compared with those of a client that
-//! is alone.
+//! The latency of a client's requests while other clients hold scarce resources, compared with that of the client
+//! alone.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -23,46 +23,46 @@ const COMPLETIONS: usize = 60;
 const READ_BACKS: usize = 40;
 const READ_BODIES: usize = 8;
 
-/// Runs it, and prints its table.
+/// Runs this part and prints its table.
 pub fn run(runtime: &Runtime, body: &[u8]) {
-    println!("a client that makes {VISITS} files of a part of 1 MiB, one after another, beside others");
-    let mut table = Table::new(&["store", "beside", "p50, ms", "of alone", "p99, ms", "of alone"]);
+    println!("the latency of creating a file of one part of 1 MiB, {VISITS} times, alone and under other load");
+    let mut table = Table::new(&["store", "load of the other project", "p50, ms", "of alone", "p99, ms", "of alone"]);
     for (name, kind) in [("directory", StoreKind::Directory), ("SeaweedFS", StoreKind::Bucket)] {
         let Some(windlass) = runtime.block_on(Windlass::start(kind, &[])) else { continue };
         let key = windlass.key_of("neighbour");
         let files = |until: &dyn Fn() -> bool| files(&mut windlass.client_with(&key), body, until);
         files(&|| false);
         let mut alone = files(&|| false);
-        row(&mut table, name, "nobody", &mut alone, None);
+        row(&mut table, name, "none", &mut alone, None);
 
         let slow = AtomicBool::new(true);
-        let mut beside = thread::scope(|scope| {
+        let mut loaded = thread::scope(|scope| {
             let parts = begin_slow_parts(&windlass);
             scope.spawn(|| trickle(parts, &slow));
-            let beside = files(&|| false);
+            let loaded = files(&|| false);
             slow.store(false, Ordering::Relaxed);
-            beside
+            loaded
         });
-        row(&mut table, name, &format!("{SLOW_PARTS} parts at 1 byte/s"), &mut beside, Some(&mut alone));
+        row(&mut table, name, &format!("{SLOW_PARTS} parts at 1 byte/s"), &mut loaded, Some(&mut alone));
 
         if kind == StoreKind::Directory {
-            let mut beside = beside_failing_completions(&windlass, &files);
+            let mut loaded = during_failing_completions(&windlass, &files);
             let what = format!("{COMPLETIONS} completions at once of {} of {MANY_PARTS} parts", MANY_PARTS - 1);
-            row(&mut table, name, &what, &mut beside, Some(&mut alone));
-            let mut beside = beside_wrong_md5s(&windlass, body, &files);
-            row(&mut table, name, &format!("{READ_BACKS} wrong md5s of 512 MiB"), &mut beside, Some(&mut alone));
+            row(&mut table, name, &what, &mut loaded, Some(&mut alone));
+            let mut loaded = during_wrong_md5s(&windlass, body, &files);
+            row(&mut table, name, &format!("{READ_BACKS} wrong md5s of 512 MiB"), &mut loaded, Some(&mut alone));
         }
     }
     table.print();
 }
 
-fn row(table: &mut Table, store: &str, beside: &str, times: &mut Latencies, alone: Option<&mut Latencies>) {
+fn row(table: &mut Table, store: &str, load: &str, times: &mut Latencies, alone: Option<&mut Latencies>) {
     let milliseconds = |times: &mut Latencies, rank| times.permille(rank).as_secs_f64() * 1e3;
     let own = [500, 990].map(|rank| milliseconds(times, rank));
     let ratios = alone.map(|it| [500, 990].map(|rank| milliseconds(it, rank)));
     let ratio = |at: usize| ratios.map_or_else(String::new, |it| format!("{:.2}", own[at] / it[at]));
     let figures = [format!("{:.2}", own[0]), ratio(0), format!("{:.2}", own[1]), ratio(1)];
-    table.row(&format!("{store} | {beside}"), &figures);
+    table.row(&format!("{store} | {load}"), &figures);
 }
 
 /// Creates files one after another, until there are enough or the other clients have finished, and times each.
@@ -98,7 +98,7 @@ fn begin_slow_parts(windlass: &Windlass) -> Vec<TcpStream> {
     (0..SLOW_PARTS).map(begin).collect()
 }
 
-/// Sends a byte a second on each, as long as the service accepts it.
+/// Sends one byte per second on each connection, ignoring errors, until `go_on` is unset.
 fn trickle(mut parts: Vec<TcpStream>, go_on: &AtomicBool) {
     let began = Instant::now();
     for second in 1.. {
@@ -114,7 +114,7 @@ fn trickle(mut parts: Vec<TcpStream>, go_on: &AtomicBool) {
     }
 }
 
-fn beside_failing_completions(windlass: &Windlass, files: &dyn Fn(&dyn Fn() -> bool) -> Latencies) -> Latencies {
+fn during_failing_completions(windlass: &Windlass, files: &dyn Fn(&dyn Fn() -> bool) -> Latencies) -> Latencies {
     let upload = windlass.client().upload(16 * MANY_PARTS);
     let clients: Vec<_> = (0..8).map(|_| windlass.client()).collect();
     let parts = in_parallel(clients, MANY_PARTS, |client: &mut Client, _| client.part(&upload, b"sixteen bytes at"));
@@ -131,13 +131,13 @@ fn beside_failing_completions(windlass: &Windlass, files: &dyn Fn(&dyn Fn() -> b
             });
         }
         thread::sleep(Duration::from_millis(100));
-        let beside = files(&|| false);
+        let loaded = files(&|| false);
         go_on.store(false, Ordering::Relaxed);
-        beside
+        loaded
     })
 }
 
-fn beside_wrong_md5s(windlass: &Windlass, body: &[u8], files: &dyn Fn(&dyn Fn() -> bool) -> Latencies) -> Latencies {
+fn during_wrong_md5s(windlass: &Windlass, body: &[u8], files: &dyn Fn(&dyn Fn() -> bool) -> Latencies) -> Latencies {
     let upload = windlass.client().upload(READ_BODIES * body.len());
     let clients: Vec<_> = (0..READ_BODIES).map(|_| windlass.client()).collect();
     let parts = in_parallel(clients, READ_BODIES, |client: &mut Client, _| client.part(&upload, body));

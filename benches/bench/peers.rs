@@ -1,4 +1,4 @@
-//! Other servers that take files, each as its makers would have it started.
+//! Other servers that store files, each in the setup that its documentation recommends.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::http::Connection;
 use crate::support::tools;
 
-/// A server of somebody else's.
+/// A server to compare with.
 pub struct Peer {
     pub name: &'static str,
     pub address: String,
@@ -23,14 +23,14 @@ pub struct Peer {
     folder: TempDir,
 }
 
-/// How a peer is spoken to.
+/// The protocol of a peer.
 #[derive(Clone, Copy)]
 enum Kind {
     /// `PUT /name`.
     Put,
     /// The tus protocol, version 1.0.0, with its uploads below this path.
     Tus(&'static str),
-    /// `POST /v1/files`, as OpenAI has it.
+    /// `POST /v1/files`, as at OpenAI.
     Form,
 }
 
@@ -38,22 +38,22 @@ enum Kind {
 pub struct Request {
     pub start: String,
     pub headers: &'static str,
-    /// What is around the body.
+    /// What precedes and what follows the body.
     pub around: [&'static str; 2],
 }
 
 impl Peer {
-    /// Every one that is installed.
+    /// Starts every peer that is installed.
     pub fn all() -> Vec<Self> {
         [Self::nginx(), tus_node(), tus_python(), ogx()].into_iter().flatten().collect()
     }
 
-    /// nginx with its own `dav_methods`: the plainest way to take a file. It syncs nothing.
+    /// nginx with `dav_methods`, the simplest way to receive a file. It does not sync files.
     pub fn nginx() -> Option<Self> {
         let path = tools::path();
         let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), tools::dev_dir().join("nginx/usr/sbin")]);
         let Some(program) = places.map(|it| it.join("nginx")).find(|it| it.is_file()) else {
-            return passed_over("nginx");
+            return skipped("nginx");
         };
         let user = if nix::unistd::geteuid().is_root() { "user root;" } else { "" };
         Some(Self::start("nginx PUT, not synced", Kind::Put, |folder, port| {
@@ -89,8 +89,8 @@ impl Peer {
             .unwrap();
         let began = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            let said = || fs::read_to_string(folder.path().join("log")).unwrap();
-            assert!(began.elapsed() < Duration::from_mins(1), "{name} does not start: {}", said());
+            let log = || fs::read_to_string(folder.path().join("log")).unwrap();
+            assert!(began.elapsed() < Duration::from_mins(1), "{name} does not listen: {}", log());
             std::thread::sleep(Duration::from_millis(50));
         }
         Self { name, address: format!("http://127.0.0.1:{port}"), kind, process, folder }
@@ -100,12 +100,12 @@ impl Peer {
         Pid::from_raw(self.process.id().cast_signed())
     }
 
-    /// Where it keeps what it was given.
+    /// The directory in which it stores files.
     pub fn files(&self) -> PathBuf {
         self.folder.path().join("files")
     }
 
-    /// What to ask it for, to send it so many bodies of so many bytes.
+    /// The requests that send `count` bodies of `bytes` bytes each.
     pub fn requests(&self, count: usize, bytes: usize) -> Vec<Request> {
         match self.kind {
             Kind::Put => (0..count)
@@ -145,7 +145,7 @@ impl Peer {
         }
     }
 
-    /// Checks that it has so many bodies of so many bytes, and takes them away.
+    /// Checks that it has stored `count` bodies of `bytes` bytes each, and deletes them.
     pub fn check_and_clear(&self, count: usize, bytes: usize) {
         let files = fs::read_dir(self.files()).unwrap().map(|it| it.unwrap().path());
         let mut whole = 0;
@@ -153,7 +153,7 @@ impl Peer {
             whole += usize::from(fs::metadata(&file).unwrap().len() == bytes as u64);
             fs::remove_file(file).unwrap();
         }
-        assert_eq!(whole, count, "{} has not kept what it was sent", self.name);
+        assert_eq!(whole, count, "{} has not stored all bodies", self.name);
     }
 }
 
@@ -169,7 +169,7 @@ fn tus_node() -> Option<Peer> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/tus.mjs");
     let node = tools::dev_dir().join("node");
     if !node.exists() || !script.with_file_name("node_modules").is_dir() {
-        return passed_over("@tus/server");
+        return skipped("@tus/server");
     }
     Some(Peer::start("@tus/server, file store", Kind::Tus("/files"), |folder, port| {
         let mut command = Command::new(node);
@@ -182,7 +182,7 @@ fn tus_node() -> Option<Peer> {
 fn tus_python() -> Option<Peer> {
     let python = tools::dev_dir().join("peers/bin/python");
     if !python.exists() {
-        return passed_over("tuspyserver");
+        return skipped("tuspyserver");
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/tus.py");
     Some(Peer::start("tuspyserver", Kind::Tus("/files/"), |folder, port| {
@@ -192,11 +192,11 @@ fn tus_python() -> Option<Peer> {
     }))
 }
 
-/// OGX with nothing but its Files API and its local file system: each body is one File.
+/// OGX with only its Files API and local file system: each body is one File.
 fn ogx() -> Option<Peer> {
     let program = tools::dev_dir().join("ogx/bin/ogx");
     if !program.exists() {
-        println!("passed over: OGX needs Python 3.12 or newer; with one, `./dev bench` gets it");
+        println!("skipped: OGX needs Python 3.12 or newer; with one, `./dev bench` installs it");
         return None;
     }
     Some(Peer::start("OGX, POST /v1/files, local files", Kind::Form, |folder, port| {
@@ -209,7 +209,7 @@ fn ogx() -> Option<Peer> {
     }))
 }
 
-fn passed_over(name: &str) -> Option<Peer> {
-    println!("passed over: {name} is not installed; `./dev bench` gets it");
+fn skipped(name: &str) -> Option<Peer> {
+    println!("skipped: {name} is not installed; `./dev bench` installs it");
     None
 }

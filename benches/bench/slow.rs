@@ -1,5 +1,5 @@
-//! One slow reader of 8 GiB: 300 kB/s for ten minutes, which is longer than anything on the way waits, and
-//! then as fast as it comes, to the end. Every byte is compared.
+//! One slow reader of 8 GiB: 300 kB/s for ten minutes, which is longer than every timeout involved, and then at full
+//! speed to the end. Every byte is compared.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,9 +15,10 @@ use crate::windlass::{Windlass, id};
 
 const PARTS: usize = 128;
 const SLOW: Duration = Duration::from_mins(10);
-const A_TENTH_OF_A_SECOND: usize = 30_000;
+/// The number of bytes per read; ten reads per second are 300 kB/s.
+const READ_BYTES: usize = 30_000;
 
-/// Runs it, and prints its table.
+/// Runs this part and prints its table.
 pub fn run() {
     let runtime = Runtime::new().unwrap();
     let body = random_body();
@@ -36,7 +37,7 @@ pub fn run() {
         let mut answer = windlass.client().begin_download(&file, whole as u64);
         let (mut at, began) = (0, Instant::now());
         while began.elapsed() < SLOW {
-            at += compare(&mut answer, &body, at, A_TENTH_OF_A_SECOND);
+            at += compare(&mut answer, &body, at, READ_BYTES);
             thread::sleep(Duration::from_millis(100));
         }
         let (slowly, began) = (at, Instant::now());
@@ -50,7 +51,7 @@ pub fn run() {
     table.print();
 }
 
-/// Reads up to so many bytes of a file that repeats a body, and compares them. How many they were.
+/// Reads up to `most` bytes of a file that repeats a body, and compares them. Returns their number.
 fn compare(answer: &mut Connection, body: &[u8], at: usize, most: usize) -> usize {
     let expected = &body[at % body.len()..];
     let expected = &expected[..most.min(expected.len())];

@@ -1,8 +1,7 @@
-//! The sweeper under weight: a million expired Uploads of one Part each are expired and collected by
-//! two sweepers side by side, while clients go on with a third program. How fast, in how much memory, and at what price
-//! to the clients?
+//! The sweeper under load: two concurrent sweepers expire and collect a million Uploads of one Part each, while clients
+//! use a third process. Measures the rate, the memory, and the effect on the clients' latencies.
 //!
-//! `WINDLASS_BENCH_UPLOADS` makes it fewer.
+//! `WINDLASS_BENCH_UPLOADS` sets a smaller number.
 
 use std::fmt::Debug;
 use std::fs;
@@ -22,24 +21,24 @@ use crate::support::{Client, StoreKind};
 use crate::table::Table;
 use crate::windlass::{KEY, Windlass};
 
-/// Six requests each.
+/// Visits of clients; each is six requests.
 const VISITS_A_SECOND: u32 = 10;
-/// The sweepers run for so long, and are stopped for so long, in turn.
+/// The sweepers alternately run and are stopped for this long.
 const SLICE: Duration = Duration::from_secs(15);
-/// Rows in a statement.
+/// Rows per statement while seeding.
 const BATCH: usize = 10_000;
 
-/// What was seen.
+/// The measurements.
 struct Swept {
-    /// The time of sweeping.
+    /// The time during which the sweepers ran.
     took: Duration,
-    /// The memory of each sweeper, in MiB, at each quarter of the way.
+    /// The memory of each sweeper, in MiB, after each quarter of the work.
     resident: Vec<[u64; 2]>,
     resting: Latencies,
     sweeping: Latencies,
 }
 
-/// Runs it, and prints its table.
+/// Runs this part and prints its table.
 pub fn run() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(sweep());
@@ -51,7 +50,7 @@ async fn sweep() {
     let Store::Directory(root) = &windlass.store else { unreachable!() };
     let seeding = Instant::now();
     seed(&windlass.pool, root.path(), uploads).await;
-    println!("{uploads} expired uploads, each with a part, were made in {:.0} s", seeding.elapsed().as_secs_f64());
+    println!("{uploads} expired uploads, each with a part, were created in {:.0} s", seeding.elapsed().as_secs_f64());
     let client = Client::new(windlass.address(), KEY);
     visits_during(tokio::time::sleep(SLICE), &client, VISITS_A_SECOND).await;
 
@@ -63,10 +62,10 @@ async fn sweep() {
         sweeping: Latencies::default(),
     };
     loop {
-        let tell = |signal| sweepers.each_ref().map(|it| it.signal(signal));
-        tell(Signal::SIGSTOP);
+        let signal_all = |signal| sweepers.each_ref().map(|it| it.signal(signal));
+        signal_all(Signal::SIGSTOP);
         swept.resting.add(visits_during(tokio::time::sleep(SLICE), &client, VISITS_A_SECOND).await.0);
-        tell(Signal::SIGCONT);
+        signal_all(Signal::SIGCONT);
         let began = Instant::now();
         let slice = watch(&windlass.pool, &sweepers, uploads, &mut swept.resident);
         let (latencies, is_over) = visits_during(slice, &client, VISITS_A_SECOND).await;
@@ -80,13 +79,13 @@ async fn sweep() {
     swept.print(uploads, &sweepers);
 }
 
-/// How large the ledger is to be.
+/// The size of the ledger: `WINDLASS_BENCH_UPLOADS`, or a default.
 #[expect(clippy::disallowed_methods, reason = "the benchmark's own setting")]
 pub fn uploads_asked_for<N: FromStr<Err: Debug>>(otherwise: N) -> N {
     std::env::var("WINDLASS_BENCH_UPLOADS").map_or(otherwise, |it| it.parse().unwrap())
 }
 
-/// Rows as clients would have left them two hours ago, and their objects.
+/// Inserts rows as clients would have left them two hours ago, and writes their objects.
 async fn seed(pool: &PgPool, root: &Path, uploads: usize) {
     let project: Uuid = sqlx::query_scalar("select id from project").fetch_one(pool).await.unwrap();
     for _ in 0..uploads.div_ceil(BATCH) {
@@ -128,8 +127,8 @@ async fn seed(pool: &PgPool, root: &Path, uploads: usize) {
     nix::unistd::sync();
 }
 
-/// Waits for a slice of time, or until all is gone: whether it is. Looks at the sweepers' memory on the
-/// way. Their counters tell how far they are: to count the rows would be a weight of its own.
+/// Waits for [`SLICE`], or until everything is swept; returns whether it is. Meanwhile, records the sweepers' memory.
+/// Their progress is read from their metrics, since counting rows would itself be a load.
 async fn watch(pool: &PgPool, sweepers: &[Program; 2], uploads: usize, resident: &mut Vec<[u64; 2]>) -> bool {
     let began = Instant::now();
     while began.elapsed() < SLICE {
@@ -151,7 +150,7 @@ async fn is_swept(pool: &PgPool, (expired, deleted): (usize, usize), uploads: us
     expired >= uploads && deleted >= uploads && !sqlx::query_scalar::<_, bool>(left).fetch_one(pool).await.unwrap()
 }
 
-/// How many Uploads the sweepers have expired so far, and how many objects they have deleted.
+/// The numbers of Uploads that the sweepers have expired and of objects that they have deleted so far.
 async fn counted(sweepers: &[Program; 2]) -> (usize, usize) {
     let mut sums = (0, 0);
     for program in sweepers {
@@ -166,7 +165,7 @@ async fn counted(sweepers: &[Program; 2]) -> (usize, usize) {
     sums
 }
 
-/// Whether none is left but those of the last visits, whose turn has not come.
+/// Whether no files are left except those of the last visits, which are not due yet.
 fn no_file_is_left(root: &Path) -> bool {
     let folders = fs::read_dir(root.join("parts")).unwrap();
     let files: usize = folders.map(|it| fs::read_dir(it.unwrap().path()).unwrap().count()).sum();

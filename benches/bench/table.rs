@@ -1,15 +1,15 @@
-//! Figures of several rounds, and the table that is made of them.
+//! The median of the figures of several rounds, and the printed tables.
 
 use std::fmt::Write as _;
 
-/// The middle one of some figures.
+/// The median; of an even number of figures, the upper of the two in the middle.
 pub fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[sorted.len() / 2]
 }
 
-/// A table whose first column is words and whose others are numbers.
+/// A Markdown table whose first column is text and whose other columns are numbers.
 pub struct Table(String);
 
 impl Table {

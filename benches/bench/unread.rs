@@ -1,5 +1,5 @@
-//! Clients that do not read their responses, or do not send the rest of their bodies: how much memory they make the
-//! program hold.
+//! Clients that do not read their responses, or stop in the middle of their bodies: how much memory the program holds
+//! for them.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ const LISTS: usize = 150;
 const BODIES: usize = 1500;
 const DOWNLOADS: usize = 300;
 
-/// Long enough for all that is read ahead, and for waiting requests to be rejected.
+/// Long enough for all read-ahead to finish, and for waiting requests to be rejected.
 const HELD_FOR: Duration = Duration::from_secs(25);
 
-/// Runs it, and prints its table.
+/// Runs this part and prints its table.
 pub fn run() {
     let runtime = Runtime::new().unwrap();
     println!("clients that stop: the memory of the program, in MiB, within {HELD_FOR:?}");
@@ -59,7 +59,7 @@ fn head(start: &str, headers: &str) -> String {
     format!("{start} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n{headers}\r\n")
 }
 
-/// The memory before, and the most of it while so many clients have sent this and do nothing else.
+/// The memory in MiB before, and its peak while `clients` clients have sent these bytes and do nothing else.
 async fn held(windlass: &Windlass, clients: usize, sent: &[u8]) -> [String; 2] {
     let before = resident_mib(windlass.pid());
     reset_peak(windlass.pid());
@@ -76,7 +76,7 @@ async fn held(windlass: &Windlass, clients: usize, sent: &[u8]) -> [String; 2] {
     [before, peak].map(|it| it.to_string())
 }
 
-/// A connection with small buffers, so that little can be sent on it that is not read.
+/// A connection with a small receive buffer, so that the server can send little that is not read.
 async fn connection(address: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();

@@ -1,4 +1,4 @@
-//! The program under measurement, on a Postgres that syncs and a store of its own.
+//! The program under measurement, with a Postgres that syncs and its own store.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::support::program::{self, Program};
 use crate::support::store::Store;
 use crate::support::{StoreKind, cluster};
 
-/// The key of every client.
+/// The key of the default project.
 pub const KEY: &str = "the-benchmarks-key";
-/// What divides the forms it sends.
+/// The boundary of all forms.
 pub const BOUNDARY: &str = "a-boundary-as-clients-make-them-0123456789";
 
-/// A running one.
+/// A running Windlass.
 pub struct Windlass {
     pub pool: PgPool,
     pub store: Store,
@@ -28,7 +28,7 @@ pub struct Windlass {
 }
 
 impl Windlass {
-    /// Starts one that collects what is deleted at once; nothing where the store's server is missing.
+    /// Starts a Windlass that collects deleted data at once; `None` if the store's server is not installed.
     pub async fn start(kind: StoreKind, more: &[(&str, &str)]) -> Option<Self> {
         let store = Store::new(kind)?;
         let database = cluster::database().await;
@@ -65,7 +65,7 @@ impl Windlass {
         self.program.pid()
     }
 
-    /// A setting that it was started with.
+    /// A setting that the program was started with.
     pub fn setting(&self, name: &str) -> &str {
         &self.settings[name]
     }
@@ -74,7 +74,7 @@ impl Windlass {
         &self.program.address
     }
 
-    /// A client for every one who measures.
+    /// A new client of the default project.
     pub fn client(&self) -> Client {
         self.client_with(KEY)
     }
@@ -85,7 +85,7 @@ impl Windlass {
         Client { connection, address, key: key.to_owned() }
     }
 
-    /// A key of another project.
+    /// Creates a key of another project.
     pub fn key_of(&self, project: &str) -> String {
         let settings: Vec<_> = self.settings.clone().into_iter().collect();
         let made = program::run(&settings, &["keys", "create", "--project", project]);
@@ -93,7 +93,7 @@ impl Windlass {
         String::from_utf8(made.stdout).unwrap().trim().to_owned()
     }
 
-    /// Waits until nothing is stored any more.
+    /// Waits until no part is left in the ledger.
     pub async fn is_empty(&self) {
         let has_objects = "select exists (select from part)";
         while sqlx::query_scalar(has_objects).fetch_one(&self.pool).await.unwrap() {
@@ -110,19 +110,20 @@ pub struct Client {
 }
 
 impl Client {
+    /// Sends a JSON request, which must succeed. Returns the JSON of the response.
     pub fn json(&mut self, start: &str, body: &str) -> Value {
         let answer = self.ask(start, body);
         assert_eq!(answer.status, 200, "{start}: {}", String::from_utf8_lossy(&answer.body));
         serde_json::from_slice(&answer.body).unwrap()
     }
 
-    /// The response may have any status.
+    /// Sends a JSON request. The response may have any status.
     pub fn ask(&mut self, start: &str, body: &str) -> Answer {
         let headers = format!("authorization: Bearer {}\r\ncontent-type: application/json\r\n", self.key);
         self.connection.send(start, &headers, &[body.as_bytes()], true)
     }
 
-    /// An Upload's id.
+    /// Creates an Upload. Returns its id.
     pub fn upload(&mut self, bytes: usize) -> String {
         let body = format!(
             "{{\"filename\":\"a file\",\"purpose\":\"user_data\",\"bytes\":{bytes},\"mime_type\":\"text/plain\"}}"
@@ -130,7 +131,7 @@ impl Client {
         id(&self.json("POST /v1/uploads", &body))
     }
 
-    /// A Part's id. A client that is told to come back later does so.
+    /// Adds a Part. Returns its id. Retries after a 503.
     pub fn part(&mut self, upload: &str, bytes: &[u8]) -> String {
         let start = format!("POST /v1/uploads/{upload}/parts");
         let mut answer = self.form(&start, "data", bytes);
@@ -143,7 +144,7 @@ impl Client {
         id(&serde_json::from_slice(&answer.body).unwrap())
     }
 
-    /// The File that these Parts became.
+    /// Completes an Upload. Returns the File.
     pub fn complete(&mut self, upload: &str, parts: &[String], md5: Option<&str>) -> Value {
         let mut body = serde_json::json!({ "part_ids": parts });
         if let Some(md5) = md5 {
@@ -160,7 +161,7 @@ impl Client {
         self.json(&format!("DELETE /v1/files/{file}"), "");
     }
 
-    /// Downloads a File, or a stretch of it, and throws it away; how many bytes it had.
+    /// Downloads a File, or a range of it, and discards the bytes. Returns their number.
     pub fn download(&mut self, file: &str, range: Option<(u64, u64)>) -> u64 {
         let range = range.map_or_else(String::new, |(first, last)| format!("range: bytes={first}-{last}\r\n"));
         let headers = format!("authorization: Bearer {}\r\n{range}", self.key);
@@ -169,14 +170,14 @@ impl Client {
         answer.length
     }
 
-    /// Asks for a File of so many bytes, and leaves it to the caller to read them.
+    /// Requests a File of `bytes` bytes. The caller reads the body from the connection.
     pub fn begin_download(mut self, file: &str, bytes: u64) -> Connection {
         let headers = format!("authorization: Bearer {}\r\n", self.key);
         assert_eq!(self.connection.ask(&format!("GET /v1/files/{file}/content"), &headers), bytes);
         self.connection
     }
 
-    /// A form of one field.
+    /// Sends a form with one field.
     fn form(&mut self, start: &str, name: &str, bytes: &[u8]) -> Answer {
         let headers =
             format!("authorization: Bearer {}\r\ncontent-type: multipart/form-data; boundary={BOUNDARY}\r\n", self.key);
@@ -189,7 +190,7 @@ impl Client {
     }
 }
 
-/// The id of what was answered.
+/// The `id` of an object in a response.
 pub fn id(thing: &Value) -> String {
     thing["id"].as_str().unwrap().to_owned()
 }

@@ -1,8 +1,8 @@
-//! What a case is: a boundary, a body, where it is cut, and how it ends; made from any bytes.
+//! A fuzz case, made from arbitrary bytes: a boundary, a body, how it is split, and how it ends.
 
 use bytes::Bytes;
 
-/// Boundaries short, long and odd.
+/// Boundaries: short, long and unusual ones.
 pub const BOUNDARIES: [&str; 8] = [
     "B",
     "----WebKitFormBoundary7MA4YWxkTrZu0gW",
@@ -14,36 +14,36 @@ pub const BOUNDARIES: [&str; 8] = [
     "0123456789012345678901234567890123456789012345678901234567890123456789",
 ];
 
-/// The fields that are known; the first is a text, as `purpose` is.
+/// The fields that the form accepts. The first one, like `purpose`, has text as its content.
 pub const KNOWN: &[&str] = &["purpose", "file", "data", "expires_after[anchor]"];
 
-/// More is only slower.
+/// The length of a body, in bytes, beyond which no more tokens are added: longer bodies are only slower to parse.
 const MOST_BYTES: usize = 2048;
 
 /// How a body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// That it ends is known together with its last piece.
+    /// The end is seen together with the last piece.
     AtOnce,
-    /// That it ends is known later.
+    /// The end is seen after the last piece.
     Later,
-    /// The client goes away.
+    /// The client disconnects.
     Broken,
 }
 
-/// A form and the way it comes.
+/// A form and how it arrives.
 pub struct Case {
-    /// Which of [`BOUNDARIES`] its header has.
+    /// Index of the boundary in [`BOUNDARIES`].
     pub boundary: usize,
-    /// How it ends.
+    /// How the body ends.
     pub ending: Ending,
-    /// All of it.
+    /// The whole body.
     pub body: Bytes,
     lengths: Vec<u8>,
 }
 
 impl Case {
-    /// The case that these bytes stand for: how it comes, then the body as it is or as tokens.
+    /// Decodes a case: first how it arrives, then the body, literally or as tokens (see [`assembled`]).
     pub fn new(input: &[u8]) -> Self {
         let (how, rest) = input.split_at(input.len().min(2));
         let byte = |at: usize| usize::from(how.get(at).copied().unwrap_or_default());
@@ -70,7 +70,7 @@ impl std::fmt::Debug for Case {
     }
 }
 
-/// Control characters stand for what forms are made of, other bytes for themselves.
+/// Expands tokens into a body: control characters stand for pieces of forms, other bytes for themselves.
 fn assembled(tokens: &[u8], boundary: &str) -> Vec<u8> {
     let mut body = Vec::new();
     let mut tokens = tokens.iter().copied();
@@ -97,7 +97,9 @@ fn assembled(tokens: &[u8], boundary: &str) -> Vec<u8> {
             16 => format!("\r\n--{boundary} \t\r\n"),
             17 => format!("Content-Disposition: form-data; name=\"{}\"", pick(NAMES)),
             18 => format!("Content-Disposition: form-data; name=\"{}\"; filename=\"", pick(NAMES)),
-            19 => format!("Content-Disposition: form-data; name=\"{}\"; filename={}", pick(KNOWN), pick(FILENAMES)),
+            19 => {
+                format!("Content-Disposition: form-data; name=\"{}\"; filename={}", pick(KNOWN), pick(FILENAMES))
+            }
             20 => format!("content-disposition:Form-Data;FileName = {};\tNAME={}", pick(FILENAMES), pick(NAMES)),
             21 => format!("\r\nContent-Type:{}", pick(MIME_TYPES)),
             22 => format!("\r\n{}", pick(HEADERS)),
@@ -119,7 +121,7 @@ fn assembled(tokens: &[u8], boundary: &str) -> Vec<u8> {
     body
 }
 
-/// Names of fields as they are sent.
+/// Names of fields, some of them encoded.
 const NAMES: &[&str] = &[
     "purpose",
     "file",
@@ -185,7 +187,7 @@ const FILENAMES: &[&str] = &[
     "x; filename*0*=utf-8''%C3%A9; filename*1=é",
 ];
 
-/// Pieces of a disposition.
+/// Pieces of a `Content-Disposition` header.
 const PARAMETERS: &[&str] = &[
     "name=\"",
     "filename=\"",

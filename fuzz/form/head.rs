@@ -1,26 +1,26 @@
-//! The head of a part, as the reference reads it. Each byte is a character here: texts are searched, split and
-//! replaced as a whole.
+//! The reference's parser for the header of a part. Each byte is one `char` here, so that text can be searched, split
+//! and replaced with the methods of `str`.
 
-use windlass::domain::{Filename, MimeType};
+use windlass_types::{Filename, MimeType};
 
 use super::text::{self, Value};
 
-/// What a part is called, and what it has.
+/// The parsed header of a part.
 pub struct Head {
-    /// The field's name; empty if it has none.
+    /// Name of the field; empty if it has none.
     pub name: String,
-    /// The file's name, where that can be one.
+    /// File name; `None` if it is not a valid one.
     pub filename: Option<String>,
-    /// The content type, where that can be one.
+    /// Content type; `None` if it is not a valid one.
     pub mime_type: Option<String>,
-    /// Whether its content would have to be decoded.
+    /// Whether the content has a coding or transfer encoding that would have to be decoded.
     pub encoded: bool,
-    /// Whether its content would be several files.
+    /// Whether the content is a nested multipart body (several files).
     pub several: bool,
 }
 
 impl Head {
-    /// Reads a head; nothing if it is none.
+    /// Parses a header; `None` if it is malformed.
     pub fn read(head: &[u8]) -> Option<Self> {
         let head: String = head.iter().copied().map(char::from).collect();
         let lines = head.replace("\r\n", "\n");
@@ -74,7 +74,7 @@ impl Head {
     }
 }
 
-/// The parameters of a disposition that is `form-data`.
+/// The parameters of a `form-data` disposition, with lower-case names.
 struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
@@ -123,7 +123,7 @@ impl Parameters {
     }
 }
 
-/// What a parameter stands for.
+/// The text of a parameter.
 enum Text {
     Absent,
     Unreadable,
@@ -136,7 +136,7 @@ impl From<Option<String>> for Text {
     }
 }
 
-/// A parameter's value, and what follows it.
+/// Splits off the value of a parameter; `None` if its quotes do not match.
 fn value_of(rest: &str) -> Option<(String, &str)> {
     let Some(quoted) = rest.strip_prefix('"') else {
         let (value, after) = rest.split_at(rest.find(';').unwrap_or(rest.len()));
@@ -151,7 +151,7 @@ fn value_of(rest: &str) -> Option<(String, &str)> {
     Some((unescaped(&quoted[..end]), after(end)))
 }
 
-/// There are no control characters in it, so that two of them can mark what was escaped.
+/// Removes the escapes of a quoted string. The text has no control characters, so two of them can mark escapes.
 fn unescaped(text: &str) -> String {
     let marked = text.replace("\\\\", "\u{1}").replace("\\\"", "\u{2}");
     if marked.contains('\\') {

@@ -1,4 +1,4 @@
-//! One form, read three times: as one piece, in pieces, and by a reference. All three must agree.
+//! Parses a form three times: in one piece, in several, and with a reference parser. The results must agree.
 
 mod case;
 mod head;
@@ -9,15 +9,15 @@ mod text;
 use self::case::Case;
 pub use self::reading::Reading;
 
-/// Reads the form that these bytes stand for, in every way.
+/// Parses the form that these bytes encode in all three ways.
 ///
 /// # Panics
-/// When two ways do not agree.
+/// If two results differ.
 pub fn check(input: &[u8]) -> Reading {
     let case = Case::new(input);
     let whole = reading::read(&case, vec![case.body.clone()]);
     let split = reading::read(&case, case.pieces());
-    // Of a content that has no end, more or less may have been handed on before that was known.
+    // For unterminated content, the two may have returned different numbers of bytes before the error.
     assert_eq!(whole.fields, split.fields, "in pieces: {case:?}");
     assert_eq!(whole.refused, split.refused, "in pieces: {case:?}");
 
@@ -25,9 +25,9 @@ pub fn check(input: &[u8]) -> Reading {
     assert_eq!(expected.fields, whole.fields, "by the reference: {case:?}");
     let (refused, message) = (expected.refused.as_deref(), whole.refused.as_deref());
     let same = refused.zip(message).map_or(refused == message, |(begin, message)| message.starts_with(begin));
-    assert!(same, "the reference has {refused:?}, not {message:?}: {case:?}");
+    assert!(same, "the reference gives {refused:?}, the parser {message:?}: {case:?}");
     for cut_off in [&whole.cut_off, &split.cut_off] {
-        assert!(expected.cut_off.starts_with(cut_off), "not of the content: {cut_off:?}: {case:?}");
+        assert!(expected.cut_off.starts_with(cut_off), "not a prefix of the content: {cut_off:?}: {case:?}");
     }
     whole
 }

@@ -1,4 +1,4 @@
-//! Reads a form as the handlers do, from a body whose pieces come one after the other.
+//! Parses a form as the handlers do, from a body whose pieces arrive one after another.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -15,37 +15,39 @@ use actix_web::{FromRequest as _, HttpRequest, dev};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, stream};
 use tokio::runtime::{Builder, Runtime};
-use windlass::domain::Limits;
-use windlass::http::form::{Field, Form};
+use windlass::http::multipart_form::{ContentLimit, Field, Form};
+use windlass_engine::Error;
+use windlass_engine::model::Limits;
+use windlass_types::ByteCount;
 
 use super::case::{BOUNDARIES, Case, Ending, KNOWN};
 
-/// What became of a form.
+/// The result of parsing a form.
 #[derive(Debug, Default)]
 pub struct Reading {
-    /// The fields that were read to their end.
+    /// The fields that were read completely.
     pub fields: Vec<ReadField>,
-    /// What was read of the content of one that was not.
+    /// The content, so far, of a field that was not read completely.
     pub cut_off: Vec<u8>,
-    /// What was wrong, if something was.
+    /// The error, if there was one.
     pub refused: Option<String>,
 }
 
-/// A field as a handler sees it.
+/// A field as a handler receives it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ReadField {
-    /// Its name.
+    /// Name of the field.
     pub name: String,
-    /// The name of its file, where that can be one.
+    /// File name; `None` if it is not a valid one.
     pub filename: Option<String>,
-    /// Its type, where that can be one.
+    /// Content type; `None` if it is not a valid one.
     pub mime_type: Option<String>,
-    /// Its content.
+    /// The whole content.
     pub content: Vec<u8>,
 }
 
 thread_local! {
-    // Bodies have timeouts, and these need a clock; none of them ever runs out here.
+    // The timeouts of bodies need a timer; none of them expires here.
     static CLOCK: Runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
     static LIMITS: Limits = Limits::default();
     static REQUESTS: [HttpRequest; BOUNDARIES.len()] = BOUNDARIES.map(|boundary| {
@@ -54,15 +56,17 @@ thread_local! {
     });
 }
 
-/// Reads a case's form from a body that comes in these pieces.
+const LIMIT: ContentLimit = ContentLimit { content: ByteCount::ZERO, error: Error::FileTooLarge };
+
+/// Parses a case's form from a body that arrives in these pieces.
 ///
 /// # Panics
-/// When the reader waits for something that will never come.
+/// If the parser waits without polling the body, or after its end.
 pub fn read(case: &Case, pieces: Vec<Bytes>) -> Reading {
     let arrivals = Rc::new(RefCell::new(Arrivals::new(pieces, case.ending)));
     let form = REQUESTS.with(|it| {
         let request = &it[case.boundary];
-        LIMITS.with(|it| Form::open(request, payload(request, arrivals.clone()), it, 0, KNOWN))
+        LIMITS.with(|it| Form::open(request, payload(request, arrivals.clone()), it, &LIMIT, KNOWN))
     });
     let mut reading = Reading::default();
     CLOCK.with(|it| {
@@ -109,7 +113,7 @@ async fn read_field(mut field: Field<'_>, reading: &mut Reading) -> Result<(), S
     Ok(())
 }
 
-/// A connection: what comes, comes between two looks at it and never during one, as in actix.
+/// A connection. As in actix, bytes arrive between two polls, never during one.
 struct Arrivals {
     coming: VecDeque<Bytes>,
     here: Option<Bytes>,
@@ -124,7 +128,7 @@ impl Arrivals {
     }
 
     fn arrive(&mut self, case: &Case) {
-        assert!(self.wanted && !self.over, "waits for nothing: {case:?}");
+        assert!(self.wanted && !self.over, "waits without polling the body, or after its end: {case:?}");
         self.wanted = false;
         self.here = self.coming.pop_front();
         self.over = self.here.is_none() || self.coming.is_empty() && self.ending == Ending::AtOnce;

@@ -1,18 +1,18 @@
-//! Reads a form the simple way: all of it at once, with searches and splits.
+//! The reference parser: reads a whole form at once, with searches and splits.
 
-use windlass::domain::Shown;
+use windlass_types::Shown;
 
 use super::case::{BOUNDARIES, Case, Ending, KNOWN};
 use super::head::Head;
 use super::reading::{ReadField, Reading};
 
-/// The longest head of a part.
+/// Maximum size of a part's header.
 const MOST_HEAD_BYTES: usize = 16 * 1024;
 
-/// The most blanks after a boundary.
+/// Maximum number of blanks after a boundary.
 const MOST_PADDING_BYTES: usize = 1024;
 
-/// What must become of a case. `refused` is how the message begins.
+/// The expected result of a case. `refused` is the beginning of the message.
 pub fn read(case: &Case) -> Reading {
     let mut expected = Reading::default();
     expected.refused = read_fields(case, &mut expected).err().map(|it| match it {
@@ -30,23 +30,23 @@ pub fn read(case: &Case) -> Reading {
 }
 
 enum Fault {
-    /// Everything is right, and something is missing.
+    /// The form is valid so far, but incomplete.
     CutOff,
-    /// A head or the line of a boundary is not as it must be.
+    /// A header or a boundary line is malformed.
     Malformed,
     Unknown(String),
     Twice(String),
-    /// Its content would have to be decoded.
+    /// The content of this field would have to be decoded.
     Encoded(String),
-    /// Its content would be several files.
+    /// The content of this field is a nested multipart body.
     Several(String),
     NoText(String),
-    /// The texts are in another one than UTF-8.
+    /// The form declares a charset other than UTF-8.
     Charset,
 }
 
 fn read_fields(case: &Case, expected: &mut Reading) -> Result<(), Fault> {
-    // The first boundary begins a line as well, even where the body begins with it.
+    // The first boundary must begin a line as well, also at the beginning of the body.
     let body = [b"\r\n", &case.body[..]].concat();
     let delimiter = format!("\r\n--{}", BOUNDARIES[case.boundary]);
     let mut seen = Vec::new();
@@ -90,12 +90,12 @@ fn read_fields(case: &Case, expected: &mut Reading) -> Result<(), Fault> {
             return Err(Fault::Charset);
         }
     }
-    // What follows is passed over, but must have come.
+    // The text after the form is skipped, but the body must not be truncated there.
     if case.ending == Ending::Broken { Err(Fault::CutOff) } else { Ok(()) }
 }
 
-/// What precedes the first line that is a delimiter; and what follows the boundary and its blanks, nothing
-/// after the last one.
+/// Splits at the first delimiter line: what precedes it, and what follows the boundary and its blanks (`None` after the
+/// last boundary).
 fn cut<'a>(bytes: &'a [u8], delimiter: &[u8]) -> (&'a [u8], Result<Option<&'a [u8]>, Fault>) {
     let mut at = 0;
     while let Some(found) = bytes[at..].windows(delimiter.len()).position(|it| it == delimiter) {
@@ -111,7 +111,7 @@ fn cut<'a>(bytes: &'a [u8], delimiter: &[u8]) -> (&'a [u8], Result<Option<&'a [u
         if line.starts_with(b"\r\n") {
             return (before, Ok(Some(line)));
         }
-        // What may become a delimiter is held back.
+        // More bytes could make this a delimiter.
         if line.is_empty() || line == b"\r" || rest == b"-" {
             return (before, Err(Fault::CutOff));
         }
@@ -120,7 +120,7 @@ fn cut<'a>(bytes: &'a [u8], delimiter: &[u8]) -> (&'a [u8], Result<Option<&'a [u
     (bytes, Err(Fault::CutOff))
 }
 
-/// The head and the content, of what follows a boundary. A head may be empty.
+/// Splits what follows a boundary into header, which may be empty, and content.
 fn part(rest: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
     let end = rest.windows(4).position(|it| it == b"\r\n\r\n");
     if end.unwrap_or(rest.len().saturating_sub(3)) > MOST_HEAD_BYTES + 2 {

@@ -1,4 +1,4 @@
-//! The text of a parameter, as the reference decodes it. Each byte of what was sent is a character.
+//! The reference's decoder for the text of a parameter. Each byte of the input is one `char`.
 
 use std::borrow::Cow;
 
@@ -7,15 +7,15 @@ use encoding_rs::{Encoding, UTF_16BE, UTF_16LE};
 /// The escape sequences of ISO-2022-JP.
 const ESCAPES: [&str; 5] = ["\x1b(B", "\x1b(I", "\x1b(J", "\x1b$@", "\x1b$B"];
 
-/// A value, or a segment of one.
+/// A value, or a segment of one (RFC 2231).
 pub enum Value<'a> {
-    /// It means itself.
+    /// Literal text.
     Plain(&'a str),
-    /// It is percent-encoded.
+    /// Percent-encoded text (RFC 8187).
     Extended(&'a str),
 }
 
-/// The text of segments, which are decoded together.
+/// Decodes the segments of a value together; `None` if that is not possible.
 pub fn decoded(segments: &[Value<'_>]) -> Option<String> {
     let plains: Vec<_> =
         segments.iter().filter_map(|it| if let Value::Plain(text) = it { Some(*text) } else { None }).collect();
@@ -42,7 +42,7 @@ pub fn decoded(segments: &[Value<'_>]) -> Option<String> {
     if is_utf_8 || plains.concat().is_ascii() { in_charset(charset, &bytes) } else { None }
 }
 
-/// The text of a value as it is.
+/// Decodes a plain value: encoded words (RFC 2047), or else the three escapes of browsers.
 pub fn plain(value: &str) -> Option<String> {
     let value = String::from_utf8(raw(value)).ok()?;
     let mut text = String::new();
@@ -80,14 +80,14 @@ pub fn plain(value: &str) -> Option<String> {
     Some(text + &last + &between)
 }
 
-/// An encoded word, and those of its charset that directly follow it.
+/// An encoded word and adjacent ones of the same charset.
 struct Word {
     charset: String,
     run: Vec<Vec<u8>>,
 }
 
 impl Word {
-    /// The word with which a text begins, if it does, and what follows. The word is nothing if it cannot be decoded.
+    /// Splits off an encoded word at the beginning of a text, if there is one. The word is `None` if it is undecodable.
     fn at(text: &str) -> Option<(Option<Self>, &str)> {
         let fields: Vec<_> = text.splitn(5, '?').collect();
         let ["=", charset, encoding, encoded, rest] = fields[..] else { return None };
@@ -104,7 +104,7 @@ impl Word {
         Some((bytes.map(|it| Self { charset, run: vec![it] }), after))
     }
 
-    /// Together where they share a state; else each by itself, where that is possible.
+    /// Decodes words that share a state (ISO-2022-JP) together, and others one by one, or together if that fails.
     fn text(&self) -> Option<String> {
         let together = in_charset(&self.charset, &self.run.concat());
         if Encoding::for_label(self.charset.as_bytes()).is_some_and(|it| it.name() == "ISO-2022-JP") {
@@ -136,7 +136,7 @@ fn escaped_with(escape: char, text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Which charsets there are, and what they mean, is left to the library that knows them all.
+/// Decodes bytes in a charset, with a byte order mark or repeated escape sequences removed.
 fn in_charset(charset: &str, bytes: &[u8]) -> Option<String> {
     let label = if charset.is_empty() { "utf-8" } else { charset };
     let encoding = Encoding::for_label_no_replacement(&raw(label))?;
@@ -156,7 +156,7 @@ fn in_charset(charset: &str, bytes: &[u8]) -> Option<String> {
     encoding.decode_without_bom_handling_and_without_replacement(&raw(&text)).map(Cow::into_owned)
 }
 
-/// The bytes that the characters stand for.
+/// The bytes that the characters represent.
 fn raw(text: &str) -> Vec<u8> {
     text.chars().map(|it| u8::try_from(u32::from(it)).unwrap_or(b'?')).collect()
 }

@@ -1,4 +1,4 @@
-//! Any bytes as a form: `./dev fuzz`.
+//! The fuzz target of the form parser: `./dev fuzz`.
 #![no_main]
 
 #[path = "../form/mod.rs"]

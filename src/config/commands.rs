@@ -1,12 +1,13 @@
-//! The commands of the program.
+//! The commands of the command line and their options.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+use windlass_engine::model::{ProjectPattern, Scope};
+use windlass_types::{KeyId, ProjectName};
 
 use super::values::{self, duration};
-use crate::domain::KeyId;
 
 /// The command to run.
 #[derive(Debug, Subcommand)]
@@ -29,12 +30,46 @@ pub enum Command {
     UpgradePostgres(UpgradePostgres),
     /// Print the OpenAPI document, then exit.
     Openapi,
+    /// Check the service that runs with the same settings, then exit.
+    ///
+    /// The exit status is 0 if the service on the address WINDLASS_LISTEN responds (GET /livez), otherwise 1.
+    Health(Health),
+    /// Check all settings, print those in force and where each value comes from, then exit. Secrets are hidden.
+    ///
+    /// Changes nothing, and connects to nothing. The exit status is 2 if a setting is invalid.
+    Config {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Create, list and revoke API keys.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Create and list projects.
+    #[command(subcommand)]
+    Projects(ProjectsCommand),
+    /// Manage signed URLs.
+    #[command(subcommand)]
+    SignedUrls(SignedUrlsCommand),
     /// Show whether the database and the store belong together, and relink them after a restore.
     #[command(subcommand)]
     Store(StoreCommand),
+}
+
+impl Command {
+    /// Whether the command uses the store, or reports its settings.
+    pub fn uses_store(&self) -> bool {
+        match self {
+            Self::Serve | Self::Sweep | Self::Fsck(_) | Self::Store(_) | Self::Config { .. } => true,
+            Self::Migrate
+            | Self::UpgradePostgres(_)
+            | Self::Openapi
+            | Self::Health(_)
+            | Self::Keys(_)
+            | Self::Projects(_)
+            | Self::SignedUrls(_) => false,
+        }
+    }
 }
 
 /// Options of `fsck`.
@@ -50,22 +85,30 @@ pub struct Fsck {
     #[arg(long, default_value = "1d", value_parser = duration)]
     pub older_than: Duration,
     /// Skip the repair if it would delete more than this share of the store, in percent of its objects or of its bytes:
-    /// a wrong or outdated database does not list most of the objects.
+    /// a wrong or outdated database does not contain most of the objects.
     #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(..=100))]
     pub max_deleted_share: u8,
+}
+
+/// Options of `health`.
+#[derive(Debug, Args)]
+pub struct Health {
+    /// Also check that the service can use its database and its store (GET /readyz).
+    #[arg(long)]
+    pub ready: bool,
 }
 
 /// Commands for the link between the database and the store.
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
-    /// Show the identities recorded on both sides, and how many of a sample of each side's objects the other side has.
+    /// Show the identities in the database and in the store, and how many sampled objects of each exist in the other.
     Show,
     /// Link the database and the store under a new identity, so that they can be used together from now on.
     ///
     /// Needed after only one of them was restored, or after the store was moved without the object
-    /// `windlass-store.json`. A copy of the database that was left behind no longer matches the store.
+    /// `windlass-store.json`. Any other copy of the database then no longer matches the store.
     Link {
-        /// Link them. Without this, only show what would be linked.
+        /// Link them. Without this, nothing is changed.
         #[arg(long)]
         yes: bool,
     },
@@ -74,28 +117,97 @@ pub enum StoreCommand {
 /// Options of `upgrade-postgres`.
 #[derive(Debug, Args)]
 pub struct UpgradePostgres {
-    /// Directory of the programs of the version that created the data; searched for if not set.
+    /// Directory of the programs of the version that created the data. If not set, they are searched for.
     #[arg(long)]
     pub from: Option<PathBuf>,
+}
+
+/// Commands for signed URLs.
+#[derive(Debug, Subcommand)]
+pub enum SignedUrlsCommand {
+    /// Replace the secret that signs URLs. URLs that exist stay valid until they expire.
+    RotateSecret {
+        /// Make all URLs that exist void, within seconds.
+        #[arg(long)]
+        void_existing: bool,
+    },
 }
 
 /// Commands for API keys.
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
     /// Create a key and print it; it is never shown again.
-    Create {
-        /// The project that the key gives access to; created if it does not exist.
-        #[arg(long, default_value = "default", value_parser = values::project_name)]
-        project: String,
-        /// The name of the key in listings.
-        #[arg(long, default_value = "unnamed", value_parser = values::key_name)]
-        name: String,
-    },
+    Create(CreateKey),
     /// List the keys, without their secrets.
-    List,
-    /// Revoke a key immediately.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revoke a key. A running service may accept it for a few more seconds.
     Revoke {
         /// The key's id, as shown by `keys list`.
         id: KeyId,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Options of `keys create`.
+#[derive(Debug, Args)]
+pub struct CreateKey {
+    /// What the key acts for: one project, or, as a service, the project that each request names in the header
+    /// OpenAI-Project (or in WINDLASS_PROJECT_HEADER). A service key may also create files of the output purposes.
+    #[arg(long, value_enum, default_value_t = KeyKind::Project)]
+    pub kind: KeyKind,
+    /// The project of a project key; created if it does not exist.
+    #[arg(long, default_value = "default", conflicts_with_all = ["acts_for", "creates_projects"])]
+    pub project: ProjectName,
+    /// The names of the projects that a service key may act for, separated by commas; `*` stands for any characters.
+    #[arg(long, value_delimiter = ',', required_if_eq("kind", "service"))]
+    pub acts_for: Vec<ProjectPattern>,
+    /// Let a service key create projects that it may act for.
+    #[arg(long, requires = "acts_for")]
+    pub creates_projects: bool,
+    /// The name of the key in listings.
+    #[arg(long, default_value = "unnamed", value_parser = values::key_name)]
+    pub name: String,
+    /// The time after which the key expires, such as `90d`; never, if not set.
+    #[arg(long, value_parser = values::positive_duration)]
+    pub expires_in: Option<Duration>,
+    /// What the key may do: `read`, `write` or both, separated by commas. `read` is to retrieve, list and download.
+    #[arg(long, value_delimiter = ',', default_value = "read,write")]
+    pub scope: Vec<Scope>,
+    /// Print JSON, including the key.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The kind of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KeyKind {
+    /// It acts for one project.
+    Project,
+    /// It acts for several projects.
+    Service,
+}
+
+/// Commands for projects.
+#[derive(Debug, Subcommand)]
+pub enum ProjectsCommand {
+    /// Create a project, unless it exists.
+    Create {
+        /// Its name.
+        name: ProjectName,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the projects.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
 }

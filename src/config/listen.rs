@@ -1,15 +1,15 @@
-//! The address to listen on.
+//! Parses the address to listen on.
 
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::str::FromStr;
 
-/// A host, or all interfaces, and a port.
+/// An address to listen on: a host or all interfaces, and a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
     host: Host,
-    /// 0 lets the operating system choose.
+    /// 0 for a free port chosen by the operating system.
     port: u16,
 }
 
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_read_as_people_write_them() {
+    fn the_usual_notations_are_accepted() {
         let table = [
             ("127.0.0.1:8080", &["127.0.0.1:8080"][..]),
             ("0.0.0.0:0", &["0.0.0.0:0"]),
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_place_is_refused_with_the_reason() {
+    fn an_invalid_address_is_rejected_with_the_reason() {
         let table = [
             ("", "no port"),
             ("localhost", "no port"),

@@ -1,16 +1,21 @@
-//! The settings: [`Options`] as given by flags and environment variables, and [`Config`] as resolved from them. No
-//! other module reads the environment.
+//! Settings: [`Options`] as given by flags and environment variables, and [`Config`] as resolved from them. No other
+//! module reads the environment.
 
-#![expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+#![expect(clippy::disallowed_methods, reason = "this is the only module that reads the environment")]
 #![expect(clippy::doc_markdown, reason = "the settings' docs are the text of --help")]
 
 mod commands;
 mod connections;
+mod contradictions;
 mod environment;
-mod key_file;
+mod in_force;
 mod listen;
 mod policies;
+mod postgres_variables;
+mod problems;
+mod secret_files;
 mod typed_secrets;
+mod unknown;
 mod values;
 
 use std::env;
@@ -18,28 +23,34 @@ use std::path::{self, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
+use secrecy::SecretString;
+use windlass_engine::model::{ApiKey, Limits};
+use windlass_engine::store::{Location, Variables};
+use windlass_types::ByteCount;
 
-pub use self::commands::{Command, Fsck, KeysCommand, StoreCommand, UpgradePostgres};
+pub use self::commands::{
+    Command, CreateKey, Fsck, Health, KeyKind, KeysCommand, ProjectsCommand, SignedUrlsCommand, StoreCommand,
+    UpgradePostgres,
+};
 use self::connections::ConnectionOptions;
-pub use self::environment::{BadSetting, UnknownVariable, Unusable};
-pub use self::key_file::BadKey;
+pub use self::in_force::InForce;
 pub use self::listen::{Listen, NotAnAddress};
 use self::policies::{JsonlCheckOption, MimePolicyOption};
+pub use self::problems::{BadSetting, UnknownVariable, Unusable};
 use self::values::{MOST_BYTES, duration, positive_duration, size};
-use crate::blobs::{Location, Variables};
-use crate::domain::{ApiKey, ByteCount, Limits, Origins};
 use crate::embedded;
 use crate::http::ConnectionLimits;
+use crate::http::{CorsOrigins, ProjectHeader, PublicUrl};
 use crate::memory;
 
 /// A self-hosted upload service: OpenAI's Uploads and Files API on your own Postgres and S3-compatible storage.
 ///
-/// Without any settings, all data is kept under ./windlass-data: a private PostgreSQL instance, run from the installed
-/// PostgreSQL, and a directory of objects. The first start prints an API key.
+/// Without any settings, all data is stored in ./windlass-data: a private PostgreSQL instance, run by the installed
+/// PostgreSQL programs, and a directory of objects. The first start creates an API key.
 ///
 /// Each setting is a flag and an environment variable; the flag takes precedence. Keys and passwords are not accepted
-/// on the command line, which every user of the machine can read. An empty variable counts as not set, and leading and
-/// trailing white space is ignored. Sizes are in bytes, or have a unit: 64MiB, 64Mi (powers of 1024), 10GB, 512k
+/// on the command line, which every user of the machine can read; each can be in a file that is named by its variable
+/// with the suffix _FILE. An empty variable counts as not set, and leading and trailing white space is ignored. Sizes are in bytes or have a unit: 64MiB, 64Mi (powers of 1024), 10GB, 512k
 /// (powers of 1000). Durations have a unit: 500ms, 90s, 10m, 1h, 1d.
 #[derive(Debug, Parser)]
 #[command(name = "windlass", version)]
@@ -50,22 +61,32 @@ pub struct CommandLine {
     /// The settings.
     #[command(flatten)]
     pub options: Options,
+}
+
+/// What this process was asked to do.
+#[derive(Debug)]
+pub struct Invocation {
+    /// The command.
+    pub command: Command,
+    /// The settings.
+    pub config: Config,
+    /// The settings with the origin of each value, without secrets.
+    pub in_force: Vec<InForce>,
     /// Environment variables that look like settings but are not.
-    #[arg(skip)]
     pub unknown: Vec<UnknownVariable>,
 }
 
-impl CommandLine {
+impl Invocation {
     /// Parses this process's command line and environment.
     ///
     /// # Errors
-    /// If they are invalid, or if help or the version was requested.
+    /// If anything is invalid, or if help or the version was requested.
     pub fn read() -> Result<Self, Unusable> {
         environment::read(env::args_os(), env::vars_os())
     }
 }
 
-/// The lower bound of `--buffer-bytes`, and of its default.
+/// The lower bound of `--buffer-bytes` and of its default.
 const LEAST_BUFFER_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The settings as given by the user. Each is a flag and an environment variable.
@@ -76,10 +97,14 @@ pub struct Options {
     /// directory. The flag takes no password: set DATABASE_URL, or use a password file (PGPASSFILE).
     #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_parser = values::database_url)]
     database_url: Option<String>,
+    /// A file with the URL of the database, such as a container secret, instead of DATABASE_URL.
+    #[arg(long, global = true, env = "DATABASE_URL_FILE")]
+    database_url_file: Option<PathBuf>,
     /// The maximum number of database connections; half of them are reserved for transactions.
     #[arg(long, global = true, env = "WINDLASS_DATABASE_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=10_000))]
     database_connections: u32,
-    /// Directory of the private PostgreSQL's programs (`initdb`, `postgres`); searched for if not set.
+    /// Directory of the programs of the private PostgreSQL (`initdb`, `postgres`). If not set, the newest installed
+    /// version is used.
     #[arg(long, global = true, env = "WINDLASS_PG_BIN")]
     pg_bin: Option<PathBuf>,
     /// The address to listen on: an IP address or host name with a port, such as `0.0.0.0:8080`, `[::1]:8080` or
@@ -97,10 +122,11 @@ pub struct Options {
     store: Option<Location>,
     /// An API key of the project `default`, created if it does not exist.
     #[arg(long, global = true, hide = true, env = "WINDLASS_API_KEY", hide_env_values = true, value_parser = values::api_key)]
-    api_key: Option<HiddenKey>,
+    api_key: Option<ApiKey>,
     /// A file with an API key of the project `default`, created if it does not exist: 16 to 512 printable ASCII
     /// characters. The key itself can be set in the variable WINDLASS_API_KEY instead, which has no flag. If neither is
-    /// set, the first start generates a key, prints it once, and saves it to the file `api-key` in the data directory.
+    /// set, the first start generates a key, saves it to the file `api-key` in the data directory, and prints it once
+    /// if standard output is a terminal.
     #[arg(long, global = true, env = "WINDLASS_API_KEY_FILE")]
     api_key_file: Option<PathBuf>,
     /// How long an upload accepts parts and can be completed.
@@ -112,7 +138,7 @@ pub struct Options {
     /// The maximum size of a part.
     #[arg(long, global = true, env = "WINDLASS_MAX_PART_BYTES", default_value_t = Limits::default().part_bytes, value_parser = size(1..=MOST_BYTES))]
     max_part_bytes: ByteCount,
-    /// The maximum size of a part that is kept in the database instead of the store: up to 65536, or 0 to disable
+    /// The maximum size of a part that is stored in the database instead of the store: up to 65536, or 0 to disable
     /// this. It saves a store request and a sync per part. Raise it if the store is a bucket with a high latency for
     /// small objects; the database and its backups grow accordingly.
     #[arg(long, global = true, env = "WINDLASS_LEDGER_PART_BYTES", default_value_t = Limits::default().ledger_part_bytes, value_parser = size(0..=Limits::LEDGER_PART_BYTES))]
@@ -129,26 +155,34 @@ pub struct Options {
     /// The MIME types that an upload may declare.
     #[arg(long, global = true, env = "WINDLASS_MIME_POLICY", default_value = "contract")]
     mime_policy: MimePolicyOption,
-    /// What is checked of files for `batch` and `fine-tune`, which are JSON lines. `lines` checks each line: of a form
-    /// as its bytes arrive, of an upload before it is completed.
+    /// What is checked in files for `batch` and `fine-tune`, which are JSON lines. `lines` checks each line: of a file
+    /// sent in a single request while it arrives, of an upload before it is completed.
     #[arg(long, global = true, env = "WINDLASS_JSONL_CHECK", default_value = "name")]
     jsonl_check: JsonlCheckOption,
     /// The origins whose web pages may use the API from a browser (CORS), separated by commas, such as
     /// `https://app.example.com,http://localhost:3000`; `null` for pages without an origin; `*` alone for every page. A
-    /// page still needs a key. If not set, browsers let only pages of the service's own origin use it.
+    /// page still needs a key. If not set, browsers allow only pages of the service's own origin to use it.
     #[arg(long, global = true, env = "WINDLASS_CORS_ORIGINS")]
-    cors_origins: Option<Origins>,
-    /// How long any database operation may take before the database counts as unavailable and clients get 503.
+    cors_origins: Option<CorsOrigins>,
+    /// A header, besides OpenAI-Project, in which a request with a service key may name the project that it is for, such
+    /// as `X-MaaS-Username`. A gateway that sets it must remove it from its clients' requests.
+    #[arg(long, global = true, env = "WINDLASS_PROJECT_HEADER")]
+    project_header: Option<ProjectHeader>,
+    /// The address under which clients reach the service, such as `https://files.example.com`, for signed URLs. If not
+    /// set, they have the address that the request for them was sent to.
+    #[arg(long, global = true, env = "WINDLASS_PUBLIC_URL")]
+    public_url: Option<PublicUrl>,
+    /// The timeout of a database operation. After it, the database counts as unavailable and clients get 503.
     #[arg(long, global = true, env = "WINDLASS_LEDGER_PATIENCE", default_value = "30s", value_parser = positive_duration)]
-    ledger_patience: Duration,
-    /// How long stored bytes are kept after they are no longer needed, for downloads in progress and for backups: a
-    /// backup must not take longer than this from the copy of the database to the end of the copy of the store.
+    db_timeout: Duration,
+    /// How long unreferenced objects are kept for downloads in progress and for backups: a backup must not take longer
+    /// than this from the start of the copy of the database to the end of the copy of the store.
     #[arg(long, global = true, env = "WINDLASS_DELETION_GRACE", default_value = "1h", value_parser = duration)]
     deletion_grace: Duration,
-    /// How long a body transfer may pause before it counts as stalled.
+    /// How long the transfer of a request body may pause before it counts as stalled.
     #[arg(long, global = true, env = "WINDLASS_BODY_IDLE", default_value = "30s", value_parser = positive_duration)]
     body_idle: Duration,
-    /// The maximum duration of a whole body.
+    /// The maximum duration of the transfer of a request body.
     #[arg(long, global = true, env = "WINDLASS_BODY_DEADLINE", default_value = "1h", value_parser = positive_duration)]
     body_deadline: Duration,
     #[command(flatten)]
@@ -158,20 +192,27 @@ pub struct Options {
     /// quarter of the machine's or container's memory, whichever is less.
     #[arg(long, global = true, env = "WINDLASS_BUFFER_BYTES", value_parser = size(LEAST_BUFFER_BYTES..=MOST_BYTES))]
     buffer_bytes: Option<ByteCount>,
-    /// How long open requests may continue after a shutdown was requested.
+    /// How long the service keeps accepting connections after a shutdown is requested, while `/readyz` already returns
+    /// 503. It should exceed the time that a load balancer needs to notice; on Kubernetes, set 5s to 10s.
+    #[arg(long, global = true, env = "WINDLASS_SHUTDOWN_DELAY", default_value = "1s", value_parser = duration)]
+    shutdown_delay: Duration,
+    /// How long open requests may continue after that.
     #[arg(long, global = true, env = "WINDLASS_SHUTDOWN_PATIENCE", default_value = "60s", value_parser = duration)]
     shutdown_patience: Duration,
     /// The crash point to trigger.
     #[cfg(feature = "crash-points")]
     #[arg(long, global = true, hide = true, env = "WINDLASS_CRASH_AT")]
-    crash_at: Option<crate::crash::CrashAt>,
+    crash_at: Option<windlass_engine::failpoints::CrashAt>,
     /// What to log to standard error: error, warn, info, debug, trace or off, also per module, such as
-    /// info,windlass::db=debug. Lines that cannot be written are dropped and counted.
+    /// info,windlass_engine::db=debug. Lines that cannot be written are dropped and counted.
     #[arg(long, global = true, env = "WINDLASS_LOG", default_value = "info", value_parser = values::log_filter)]
     log: String,
     /// The format of log lines.
     #[arg(long, global = true, env = "WINDLASS_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
+    /// Environment variables for the store's client.
+    #[arg(skip)]
+    store_variables: Variables,
 }
 
 /// The format of log lines.
@@ -190,9 +231,9 @@ pub struct Config {
     pub connections: ConnectionLimits,
     /// The location of the ledger.
     pub database: Database,
-    /// The maximum number of connections to it.
+    /// The maximum number of connections to the database.
     pub database_connections: u32,
-    /// CA certificates to trust for the database server where its URL names none; from `SSL_CERT_FILE`.
+    /// CA certificates to trust for the database server if its URL contains none; from `SSL_CERT_FILE`.
     pub database_ca_file: Option<PathBuf>,
     /// The location of the objects.
     pub store: Location,
@@ -201,18 +242,24 @@ pub struct Config {
     /// The address to listen on.
     pub listen: Listen,
     /// The origins whose web pages may use the API from a browser; if not set, CORS is off.
-    pub cors_origins: Option<Origins>,
+    pub cors_origins: Option<CorsOrigins>,
+    /// A header, besides `OpenAI-Project`, in which a service key's request may name the project.
+    pub project_header: Option<ProjectHeader>,
+    /// See [`http::Settings::public_url`](crate::http::Settings::public_url).
+    pub public_url: Option<PublicUrl>,
     /// The data directory, as an absolute path.
     pub data_dir: PathBuf,
-    /// An API key to create if it does not exist.
-    pub api_key: Option<HiddenKey>,
+    /// An API key to be created if it does not exist.
+    pub api_key: Option<ApiKey>,
     /// The memory limit of this process and the embedded database together, in bytes.
     pub memory: u64,
-    /// All limits.
+    /// The limits of the engine.
     pub limits: Limits,
     /// The interval between sweeps.
     pub sweep_interval: Duration,
-    /// How long a shutdown may take.
+    /// How long the service is not ready, but accepts connections, after a shutdown is requested.
+    pub shutdown_delay: Duration,
+    /// How long open requests may continue after that.
     pub shutdown_patience: Duration,
     /// The log filter.
     pub log: String,
@@ -224,39 +271,23 @@ pub struct Config {
 #[derive(Debug)]
 pub enum Database {
     /// An external database.
-    Url(String),
+    Url(SecretString),
     /// A private PostgreSQL run by this process.
     Embedded(embedded::Settings),
 }
 
-/// An API key that is redacted in debug output.
-#[derive(Clone)]
-pub struct HiddenKey(pub ApiKey);
-
-/// The error returned when the settings cannot be resolved.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The working directory no longer exists.
-    #[error("the data directory cannot be found")]
-    DataDir(#[from] std::io::Error),
-    /// The data directory's path cannot be expressed as a URL.
-    #[error("the data directory's path cannot be used")]
-    Path,
-    /// The API key is set twice, cannot be read, or is invalid.
-    #[error(transparent)]
-    Key(#[from] BadKey),
-}
-
 impl TryFrom<Options> for Config {
-    type Error = Error;
+    type Error = std::io::Error;
 
-    fn try_from(typed: Options) -> Result<Self, Error> {
+    /// # Errors
+    /// If the path of the data directory or of this executable cannot be determined.
+    fn try_from(typed: Options) -> Result<Self, std::io::Error> {
         #[cfg(feature = "crash-points")]
-        typed.crash_at.into_iter().for_each(crate::crash::arm);
+        typed.crash_at.into_iter().for_each(windlass_engine::failpoints::arm);
         let data_dir = path::absolute(typed.data_dir)?;
         let memory = memory::limit();
         let database = match typed.database_url {
-            Some(url) => Database::Url(url),
+            Some(url) => Database::Url(url.into()),
             None => Database::Embedded(embedded::Settings {
                 data_dir: data_dir.clone(),
                 bin_dir: typed.pg_bin,
@@ -277,7 +308,7 @@ impl TryFrom<Options> for Config {
             body_idle: typed.body_idle,
             body_deadline: typed.body_deadline,
             min_rate: typed.connections.min_rate,
-            ledger_patience: typed.ledger_patience,
+            db_timeout: typed.db_timeout,
             deletion_grace: typed.deletion_grace,
             mime_policy: typed.mime_policy.into(),
             jsonl_check: typed.jsonl_check.into(),
@@ -290,14 +321,17 @@ impl TryFrom<Options> for Config {
             database_connections: typed.database_connections,
             database_ca_file: env::var_os("SSL_CERT_FILE").filter(|it| !it.is_empty()).map(PathBuf::from),
             store: typed.store.unwrap_or_else(|| Location::Directory(data_dir.join("objects"))),
-            store_variables: Variables::new(env::vars_os()),
+            store_variables: typed.store_variables,
             listen: typed.listen,
             cors_origins: typed.cors_origins,
+            project_header: typed.project_header,
+            public_url: typed.public_url,
             data_dir,
-            api_key: key_file::choose(typed.api_key, typed.api_key_file)?,
+            api_key: typed.api_key,
             memory,
             limits,
             sweep_interval: typed.sweep_interval,
+            shutdown_delay: typed.shutdown_delay,
             shutdown_patience: typed.shutdown_patience,
             log: typed.log,
             log_format: typed.log_format,
@@ -305,19 +339,13 @@ impl TryFrom<Options> for Config {
     }
 }
 
-impl std::fmt::Debug for HiddenKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("HiddenKey(…)")
-    }
-}
-
-/// The default memory for buffering bodies, given the memory limit.
+/// The default of `--buffer-bytes`, given the memory limit.
 fn buffer_bytes_within(memory: u64) -> ByteCount {
     let most = Limits::default().buffer_bytes;
     ByteCount::try_from((memory / 4).max(LEAST_BUFFER_BYTES)).map_or(most, |it| it.min(most))
 }
 
-/// This executable, even if its file has been replaced since the start.
+/// The path of this executable; on Linux, it remains valid if the file is replaced.
 fn own_program() -> std::io::Result<PathBuf> {
     if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { env::current_exe() }
 }

@@ -1,24 +1,23 @@
-//! The values of the settings that say how strictly files are checked against their purpose.
+//! Values of the settings that control how strictly files are validated for their purpose.
 
 use clap::ValueEnum;
-
-use crate::domain::{JsonlCheck, MimePolicy};
+use windlass_engine::model::{JsonlCheck, MimePolicy};
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum MimePolicyOption {
-    /// The types that OpenAI lists for the purposes `assistants` and `vision`.
+    /// Allow the types that OpenAI lists for the purposes `assistants` and `vision`.
     Contract,
-    /// Every type for every purpose.
+    /// Allow every type for every purpose.
     Any,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum JsonlCheckOption {
-    /// Nothing.
+    /// Check nothing.
     Off,
-    /// That the name ends in .jsonl.
+    /// Check that the name ends in .jsonl.
     Name,
-    /// The name, that each line is a JSON object, and that a batch has at most 50,000 of them.
+    /// Check the name, that each line is a JSON object, and that a batch has at most 50,000 lines.
     Lines,
 }
 

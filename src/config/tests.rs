@@ -1,29 +1,40 @@
 //! Table-driven tests of command lines and environments.
 
+mod secrets;
+
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 
 use clap::CommandFactory as _;
+use secrecy::ExposeSecret as _;
+use windlass_engine::model::{JsonlCheck, MimePolicy};
 
 use super::*;
-use crate::domain::{JsonlCheck, MimePolicy};
 
-fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<CommandLine, Unusable> {
+fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Invocation, Unusable> {
     let arguments = ["windlass"].iter().chain(arguments).map(OsString::from);
     environment::read(arguments, environment.iter().map(|(name, value)| (name.into(), value.into())))
 }
 
 fn config(arguments: &[&str], environment: &[(&str, &str)]) -> Config {
-    read(arguments, environment).unwrap().options.try_into().unwrap()
+    read(arguments, environment).unwrap().config
+}
+
+/// The lines that are printed about invalid settings.
+fn refused(arguments: &[&str], environment: &[(&str, &str)]) -> Vec<String> {
+    match read(arguments, environment) {
+        Err(error @ Unusable::Settings(_)) => error.to_string().split("\nwindlass: ").map(str::to_owned).collect(),
+        other => panic!("{arguments:?}, {environment:?}: {other:?}"),
+    }
 }
 
 #[test]
-fn the_command_line_is_sound() {
+fn the_command_line_definition_is_valid() {
     CommandLine::command().debug_assert();
 }
 
 #[test]
-fn settings_may_stand_before_and_after_the_command_and_overrule_the_environment() {
+fn flags_are_accepted_before_and_after_the_command_and_override_the_environment() {
     let environment = [("WINDLASS_LISTEN", "127.0.0.1:1")];
     for (line, expected) in [
         (&["--listen=:2", "serve"][..], ":2"),
@@ -51,7 +62,7 @@ fn an_empty_variable_is_not_set() {
 }
 
 #[test]
-fn white_space_around_a_value_is_no_part_of_it() {
+fn white_space_around_a_value_is_ignored() {
     let config = config(
         &[],
         &[
@@ -64,8 +75,8 @@ fn white_space_around_a_value_is_no_part_of_it() {
             ("WINDLASS_STORE", "s3://bucket\n"),
         ],
     );
-    assert_eq!(config.api_key.unwrap().0.reveal(), "a-key-of-enough-letters");
-    assert!(matches!(config.database, Database::Url(url) if url == "postgresql://u:p@h/d"));
+    assert_eq!(config.api_key.unwrap().reveal(), "a-key-of-enough-letters");
+    assert!(matches!(config.database, Database::Url(url) if url.expose_secret() == "postgresql://u:p@h/d"));
     assert_eq!(config.data_dir, PathBuf::from("/a place"));
     assert_eq!(config.limits.part_bytes.get(), 1 << 20);
     assert_eq!(config.limits.mime_policy, MimePolicy::Any);
@@ -74,7 +85,7 @@ fn white_space_around_a_value_is_no_part_of_it() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_said_at_once_with_name_value_and_reason_but_no_secret() {
+fn all_invalid_variables_are_reported_together_without_secrets() {
     let environment = [
         ("WINDLASS_LISTEN", "localhost"),
         ("WINDLASS_SWEEP_INTERVAL", "30"),
@@ -84,8 +95,7 @@ fn everything_that_is_wrong_is_said_at_once_with_name_value_and_reason_but_no_se
         ("WINDLASS_API_KEY", "two secrets"),
         ("DATABASE_URL", "mysql://secret@h/d"),
     ];
-    let Err(error @ Unusable::Settings(_)) = read(&["serve"], &environment) else { panic!("it can be used") };
-    let said = error.to_string();
+    let said = refused(&["serve"], &environment).join("\n");
     for expected in [
         "WINDLASS_LISTEN is 'localhost': has no port",
         "WINDLASS_SWEEP_INTERVAL is '30': has no unit: write 30s",
@@ -102,24 +112,22 @@ fn everything_that_is_wrong_is_said_at_once_with_name_value_and_reason_but_no_se
 }
 
 #[test]
-fn a_value_that_is_no_text_is_a_path_or_refused() {
+fn a_value_that_is_not_utf_8_is_accepted_only_as_a_path() {
     let strange = OsStr::from_bytes(b"/caf\xe9");
     let read = |name: &str| environment::read([OsString::from("windlass")], [(name.into(), strange.to_owned())]);
-    let config: Config = read("WINDLASS_DATA_DIR").unwrap().options.try_into().unwrap();
-    assert_eq!(config.data_dir, PathBuf::from(strange));
+    assert_eq!(read("WINDLASS_DATA_DIR").unwrap().config.data_dir, PathBuf::from(strange));
     let refused = read("WINDLASS_STORE").unwrap_err().to_string();
     assert!(refused.contains("WINDLASS_STORE is '/caf\u{fffd}'") && refused.contains("UTF-8"), "{refused}");
 }
 
 #[test]
-fn a_variable_that_no_setting_has_is_named_with_the_one_that_may_be_meant() {
+fn an_unknown_variable_is_reported_with_the_most_similar_setting() {
     let table = [
-        ("WINDLASS_DATADIR", "/a", Some("WINDLASS_DATA_DIR is one")),
-        ("WINDLASS_DATA_DIRECTORY", "/a", Some("WINDLASS_DATA_DIR is one")),
-        ("WINDLASS_SWEEP_INTERVALL", "1s", Some("WINDLASS_SWEEP_INTERVAL is one")),
-        ("WINDLASS_MAX_PARTS_BYTES", "1", Some("WINDLASS_MAX_PART_BYTES is one")),
-        ("WINDLASS_XYZZY", "1", Some("is no setting")),
-        ("WINDLASS_PORT", "9000", Some("is no setting")),
+        ("WINDLASS_DATA_DIRECTORY", "/a", Some("did you mean WINDLASS_DATA_DIR?")),
+        ("WINDLASS_MAX_FILES", "1", Some("is not a setting")),
+        ("WINDLASS_DEV_DIR", "/a", Some("is not a setting")),
+        ("WINDLASS_XYZZY", "1", Some("is not a setting")),
+        ("WINDLASS_PORT", "9000", Some("is not a setting")),
         ("WINDLASS_XYZZY", "", None),
         ("WINDLASS_LISTEN", ":1", None),
         ("windlass_listen", ":1", None),
@@ -142,7 +150,7 @@ fn a_variable_that_no_setting_has_is_named_with_the_one_that_may_be_meant() {
 }
 
 #[test]
-fn the_buffers_fit_into_a_small_container() {
+fn the_default_buffer_memory_fits_into_a_small_container() {
     const MIB: u64 = 1024 * 1024;
     for (memory, expected) in [(300 * MIB, 75 * MIB), (32 * MIB, 16 * MIB), (u64::MAX, 256 * MIB)] {
         assert_eq!(buffer_bytes_within(memory).get(), expected, "{memory}");
@@ -150,7 +158,7 @@ fn the_buffers_fit_into_a_small_container() {
 }
 
 #[test]
-fn a_key_or_a_password_on_the_command_line_is_refused_and_not_repeated() {
+fn secrets_on_the_command_line_are_rejected_and_not_echoed() {
     let table: &[(&[&str], &str)] = &[
         (&["--api-key", "a-secret-of-enough-letters"], "WINDLASS_API_KEY"),
         (&["--api-key=secret"], "WINDLASS_API_KEY"),
@@ -165,7 +173,7 @@ fn a_key_or_a_password_on_the_command_line_is_refused_and_not_repeated() {
         (&["--database-url", "postgres://u:secret@h:port/d"], "DATABASE_URL"),
     ];
     for (line, instead) in table {
-        let Err(Unusable::CommandLine(error)) = read(line, &[]) else { panic!("{line:?} can be used") };
+        let Err(Unusable::CommandLine(error)) = read(line, &[]) else { panic!("{line:?} is accepted") };
         let said = error.to_string();
         assert!(said.contains("every user of the machine") && said.contains(instead), "{line:?}: {said}");
         assert!(!said.contains("secret"), "{line:?}: {said}");
@@ -173,49 +181,139 @@ fn a_key_or_a_password_on_the_command_line_is_refused_and_not_repeated() {
 }
 
 #[test]
-fn a_database_without_a_password_may_be_on_the_command_line() {
+fn a_database_url_without_a_password_is_accepted_on_the_command_line() {
     for url in ["postgres://u@h/d", "postgres:///d?host=/run/postgresql", "postgresql://h:5433/d?sslmode=require"] {
         let config = config(&["--database-url", url], &[("DATABASE_URL", "postgres://u:secret@other/d")]);
-        assert!(matches!(config.database, Database::Url(it) if it == url), "{url}");
+        assert!(matches!(config.database, Database::Url(it) if it.expose_secret() == url), "{url}");
     }
 }
 
 #[test]
-fn a_key_may_be_in_a_file_but_in_one_place_only() {
-    let place = tempfile::tempdir().unwrap();
-    let path = place.path().join("key");
-    let path = path.to_str().unwrap();
-    let read = |arguments: &[&str], environment: &[(&str, &str)]| {
-        Config::try_from(read(arguments, environment).unwrap().options)
-            .map(|it| it.api_key.map(|it| it.0.reveal().to_owned()))
-    };
-    std::fs::write(path, "  a-key-of-enough-letters\r\n").unwrap();
-    let expected = Some("a-key-of-enough-letters".to_owned());
-    assert_eq!(read(&["--api-key-file", path], &[]).unwrap(), expected);
-    assert_eq!(read(&[], &[("WINDLASS_API_KEY_FILE", path)]).unwrap(), expected);
-    assert_eq!(read(&[], &[("WINDLASS_API_KEY_FILE", path), ("WINDLASS_API_KEY", "")]).unwrap(), expected);
-    assert_eq!(read(&["--api-key-file", path], &[("WINDLASS_API_KEY_FILE", "/nothing")]).unwrap(), expected);
-    assert_eq!(read(&[], &[]).unwrap(), None);
+fn credentials_in_a_location_are_not_echoed() {
+    for store in ["s3://key:secret@bucket/a", "https://key:secret@host/a", "key:secret@host"] {
+        let said = refused(&[], &[("WINDLASS_STORE", store)]);
+        assert!(
+            said.len() == 1 && said[0].starts_with("WINDLASS_STORE is ") && !said[0].contains("secret"),
+            "{said:?}"
+        );
+    }
+}
 
-    let both = [("WINDLASS_API_KEY_FILE", path), ("WINDLASS_API_KEY", "another-key-of-enough-letters")];
-    let said = read(&[], &both).unwrap_err().to_string();
-    assert!(said.contains("WINDLASS_API_KEY and WINDLASS_API_KEY_FILE"), "{said}");
-    let refused = |path: &str| {
-        let error = read(&[], &[("WINDLASS_API_KEY_FILE", path)]).unwrap_err();
-        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        format!("{error}: {cause}")
-    };
-    for (content, reason) in [(&b""[..], "is empty"), (b"short\n", "16 to 512"), (b"two words of a key\n", "no spaces")]
-    {
-        std::fs::write(path, content).unwrap();
-        let said = refused(path);
-        assert!(said.contains(path) && said.contains(reason), "{said}");
+#[test]
+fn a_misspelled_variable_is_refused() {
+    for (name, right) in [
+        ("WINDLASS_DATADIR", "WINDLASS_DATA_DIR"),
+        ("WINDLASS_STROE", "WINDLASS_STORE"),
+        ("WINDLASS_LISTN", "WINDLASS_LISTEN"),
+        ("WINDLASS_MAX_FILE_BYTE", "WINDLASS_MAX_FILE_BYTES"),
+        ("WINDLASS_MAX_PARTS_BYTES", "WINDLASS_MAX_PART_BYTES"),
+        ("WINDLASS_SWEEP_INTERVALL", "WINDLASS_SWEEP_INTERVAL"),
+        ("WINDLASS_DATABASE_URL", "DATABASE_URL"),
+        ("WINDLASS_API_KEYFILE", "WINDLASS_API_KEY_FILE"),
+    ] {
+        let said = refused(&[], &[(name, "secret")]);
+        assert_eq!(said, [format!("the environment variable {name} is not a setting; did you mean {right}?")]);
     }
-    for content in [b"caf\xe9-is-not-unicode-text".to_vec(), b"x".repeat(10_000_000)] {
-        std::fs::write(path, content).unwrap();
-        assert!(refused(path).contains("printable ASCII"), "{}", refused(path));
+}
+
+#[test]
+fn everything_that_is_wrong_is_reported_together_wherever_it_was_set() {
+    let said = refused(
+        &["keys", "list", "--listen=nowhere", "--log-format=yaml", "--sweep-interval", "30"],
+        &[
+            ("WINDLASS_MAX_PART_BYTES", "64 megs"),
+            ("DATABASE_URL", "postgres://u:secret@h:port/d"),
+            ("WINDLASS_API_KEY_FILE", "/nothing"),
+            ("WINDLASS_STROE", "s3://b"),
+            ("WINDLASS_MAX_BATCH_FILE_BYTES", "1GiB"),
+            ("AWS_SECRET_ACCESS_KEY_FILE", "/nothing"),
+            ("PGSSLMODE", "verify_full"),
+            ("PGPORT", "x"),
+            ("SSL_CERT_FILE", "/nothing"),
+        ],
+    );
+    let expected = [
+        "WINDLASS_API_KEY_FILE: cannot read the file /nothing",
+        "DATABASE_URL: is not a Postgres URL such as postgres://user:password@host:5432/name: invalid port number",
+        "--listen is 'nowhere': has no port",
+        "--sweep-interval is '30': has no unit",
+        "WINDLASS_MAX_PART_BYTES is '64 megs': is not a size",
+        "--log-format is 'yaml': must be one of text, json",
+        "AWS_SECRET_ACCESS_KEY_FILE: cannot read the file /nothing",
+        "PGSSLMODE is 'verify_full': must be one of",
+        "PGPORT is 'x': is not a port",
+        "SSL_CERT_FILE is '/nothing': cannot be read",
+        "WINDLASS_MAX_BATCH_FILE_BYTES: a batch file may have 1073741824 bytes, but a file at most 536870912",
+        "the environment variable WINDLASS_STROE is not a setting; did you mean WINDLASS_STORE?",
+    ];
+    assert_eq!(said.len(), expected.len(), "{said:#?}");
+    for (said, expected) in said.iter().zip(expected) {
+        assert!(said.starts_with(expected) && !said.contains("secret"), "{expected}: {said}");
     }
-    for missing in ["/there/is/no/such/file", place.path().to_str().unwrap()] {
-        assert!(refused(missing).contains(missing), "{}", refused(missing));
+}
+
+#[test]
+fn the_variables_of_the_store_are_checked_for_commands_that_use_it() {
+    let environment =
+        [("WINDLASS_STORE", "s3://b"), ("AWS_TIMEOUT", "soon"), ("AWS_ENDPOINT_URL", "h:1"), ("WINDLASS_LOG", "inof")];
+    for command in ["serve", "sweep", "fsck", "config"] {
+        let said = refused(&[command], &environment);
+        assert_eq!(said.len(), 3, "{said:?}");
+        assert!(said[1].contains("AWS_ENDPOINT_URL (h:1)") && said[2].contains("AWS_TIMEOUT (soon)"), "{said:?}");
     }
+    assert_eq!(refused(&["keys", "list"], &environment).len(), 1);
+    // Whatever is set, no variable of a store that is not used is an error.
+    assert!(read(&["serve"], &environment[1..3]).is_ok());
+}
+
+/// An environment, and part of what is said about it if it is refused.
+type Case<'c> = (&'c [(&'c str, &'c str)], Option<&'c str>);
+
+#[test]
+fn limits_that_contradict_each_other_are_refused() {
+    let table: &[Case] = &[
+        (&[("WINDLASS_MAX_PART_BYTES", "9GiB")], Some("WINDLASS_MAX_PART_BYTES: a part may have 9663676416 bytes")),
+        (&[("WINDLASS_MAX_PART_BYTES", "9GiB"), ("WINDLASS_MAX_UPLOAD_BYTES", "9GiB")], None),
+        // Smaller than a part, whose size was not set.
+        (&[("WINDLASS_MAX_UPLOAD_BYTES", "1MiB")], None),
+        (&[("WINDLASS_MAX_UPLOAD_BYTES", "0")], None),
+        (&[("WINDLASS_MAX_UPLOAD_BYTES", "1TiB")], Some("671088640000 bytes in all")),
+        (&[("WINDLASS_MAX_UPLOAD_BYTES", "1TiB"), ("WINDLASS_MAX_PART_BYTES", "128MiB")], None),
+        (&[("WINDLASS_MAX_FILE_BYTES", "1TiB")], Some("a file may have 1099511627776 bytes")),
+        (&[("WINDLASS_MAX_FILE_BYTES", "8EB"), ("WINDLASS_MAX_PART_BYTES", "8GiB")], Some("WINDLASS_MAX_FILE_BYTES")),
+        (&[("WINDLASS_MAX_PART_BYTES", "10")], None),
+        (
+            &[("WINDLASS_MAX_PART_BYTES", "10"), ("WINDLASS_LEDGER_PART_BYTES", "11")],
+            Some("WINDLASS_LEDGER_PART_BYTES"),
+        ),
+        (&[("WINDLASS_MAX_PART_BYTES", "10"), ("WINDLASS_LEDGER_PART_BYTES", "10")], None),
+        (&[("WINDLASS_MAX_BATCH_FILE_BYTES", "513MiB")], Some("WINDLASS_MAX_BATCH_FILE_BYTES")),
+        (&[("WINDLASS_MAX_BATCH_FILE_BYTES", "1GiB"), ("WINDLASS_MAX_FILE_BYTES", "1GiB")], None),
+        (&[("WINDLASS_MAX_FILE_BYTES", "1MiB")], None),
+        (&[("WINDLASS_BODY_IDLE", "61m")], Some("a body may pause for 1h 1m, but has to arrive within 1h")),
+        (&[("WINDLASS_BODY_IDLE", "1h")], None),
+        (&[("WINDLASS_BODY_DEADLINE", "10s")], None),
+        (&[("WINDLASS_BODY_DEADLINE", "2h")], Some("expires after 1h (WINDLASS_UPLOAD_LIFETIME)")),
+        (&[("WINDLASS_BODY_DEADLINE", "2h"), ("WINDLASS_UPLOAD_LIFETIME", "2h")], None),
+        (&[("WINDLASS_UPLOAD_LIFETIME", "1m")], None),
+        (&[("WINDLASS_BUFFER_BYTES", "8000PiB")], Some("the machine or container has only")),
+        (&[("WINDLASS_BUFFER_BYTES", "16MiB")], None),
+        (
+            &[("WINDLASS_DATA_DIR", "/d"), ("WINDLASS_STORE", "file:///d/postgres/x")],
+            Some("/d/postgres is for the files"),
+        ),
+        (&[("WINDLASS_DATA_DIR", "/d"), ("WINDLASS_STORE", "file:///d")], None),
+    ];
+    for (environment, expected) in table {
+        match expected {
+            None => assert!(read(&["serve"], environment).is_ok(), "{environment:?}"),
+            Some(expected) => {
+                let said = refused(&["serve"], environment);
+                assert!(said.len() == 1 && said[0].contains(expected), "{environment:?}: {said:?}");
+            }
+        }
+    }
+    // The part size is invalid, so nothing is known about what contradicts it.
+    let said = refused(&[], &[("WINDLASS_MAX_UPLOAD_BYTES", "1TiB"), ("WINDLASS_MAX_PART_BYTES", "x")]);
+    assert_eq!(said.len(), 1, "{said:?}");
 }

@@ -1,23 +1,35 @@
-//! Secrets on the command line are refused: every user of the machine can read a process's arguments.
+//! Rejects secrets on the command line, since every user of the machine can read the arguments of a process.
 
 use std::ffi::{OsStr, OsString};
 
 use clap::error::ErrorKind;
-use clap::{ArgMatches, Command, value_parser};
+use clap::{ArgMatches, Command, CommandFactory as _, value_parser};
 use url::Url;
+
+use super::CommandLine;
 
 const KEY: &str = "api_key";
 const DATABASE: &str = "database_url";
 
-/// The same command, with any text accepted where a secret may be: clap's messages repeat a value that is rejected.
-pub(super) fn unread(command: Command) -> Command {
+/// The same command without value parsers for secrets, because clap's error messages quote the rejected value.
+pub(super) fn without_secret_parsers(command: Command) -> Command {
     command.mut_args(|it| {
         if [KEY, DATABASE].contains(&it.get_id().as_str()) { it.value_parser(value_parser!(OsString)) } else { it }
     })
 }
 
-/// Rejects a command line with a secret in it.
-pub(super) fn refuse(mut command: Command, typed: &ArgMatches) -> Result<(), clap::Error> {
+/// The same command without value parsers for settings.
+pub(super) fn without_parsers(command: Command) -> Command {
+    let settings: Vec<_> = CommandLine::command()
+        .get_arguments()
+        .filter(|it| it.get_env().is_some())
+        .map(|it| it.get_id().clone())
+        .collect();
+    command.mut_args(|it| if settings.contains(it.get_id()) { it.value_parser(value_parser!(OsString)) } else { it })
+}
+
+/// Rejects a command line that contains a secret.
+pub(super) fn reject(mut command: Command, typed: &ArgMatches) -> Result<(), clap::Error> {
     let has = |id: &str, is_secret: fn(&OsStr) -> bool| {
         typed.get_many::<OsString>(id).is_some_and(|mut values| values.any(|it| is_secret(it)))
     };
@@ -33,7 +45,7 @@ pub(super) fn refuse(mut command: Command, typed: &ArgMatches) -> Result<(), cla
     Err(command.error(ErrorKind::ArgumentConflict, message))
 }
 
-/// Whether it has, or may have, a password.
+/// Whether the URL has a password, or may have one if it cannot be parsed.
 fn has_password(url: &OsStr) -> bool {
     let url = url.to_string_lossy();
     match Url::parse(&url) {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
-
-use super::HiddenKey;
-use crate::domain::{ApiKey, ByteCount, NotANewKey, is_invisible};
+use windlass_engine::db;
+use windlass_engine::model::{ApiKey, NotANewKey};
+use windlass_types::{ByteCount, is_invisible};
 
 /// The largest number of bytes that the ledger can represent.
 pub const MOST_BYTES: u64 = i64::MAX.unsigned_abs();
@@ -19,8 +19,8 @@ const MOST_NAME_CHARS: usize = 200;
 /// The longest accepted duration; adding a longer one to a timestamp may overflow.
 const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
 
-/// Returns a parser for byte counts within `range`, with or without a unit: k, M, G are powers of 1000, and Ki, Mi, Gi
-/// are powers of 1024. A B may follow, and case is ignored.
+/// Returns a parser for byte counts within `range`, with or without a unit: k, M and G are powers of 1000; Ki, Mi and
+/// Gi are powers of 1024. An optional B may follow. Case is ignored.
 pub fn size(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<ByteCount, String> + Clone + Send + Sync + 'static {
     move |text| {
         let bytes =
@@ -28,7 +28,7 @@ pub fn size(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<ByteCount, St
         let (least, most) = (range.start(), range.end());
         match ByteCount::try_from(bytes) {
             Ok(count) if range.contains(&bytes) => Ok(count),
-            Ok(_) | Err(_) if *most == MOST_BYTES => Err(format!("must be at least {least} bytes, and below 8 EiB")),
+            Ok(_) | Err(_) if *most == MOST_BYTES => Err(format!("must be at least {least} bytes and below 8 EiB")),
             Ok(_) | Err(_) => Err(format!("must be {least} to {most} bytes")),
         }
     }
@@ -55,20 +55,24 @@ pub fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Validates a Postgres URL. The error does not contain the value, since it may include a password.
-pub fn database_url(text: &str) -> Result<String, &'static str> {
-    let is_url = ["postgres://", "postgresql://"].iter().any(|it| text.starts_with(it));
-    is_url.then(|| text.to_owned()).ok_or("is not a Postgres URL such as postgres://user:password@host:5432/name")
+/// Validates a Postgres URL. The error does not contain the value, which may include a password.
+pub fn database_url(text: &str) -> Result<String, String> {
+    const RIGHT: &str = "is not a Postgres URL such as postgres://user:password@host:5432/name";
+    if !["postgres://", "postgresql://"].iter().any(|it| text.starts_with(it)) {
+        return Err(RIGHT.to_owned());
+    }
+    db::Server::check(text).map(|()| text.to_owned()).map_err(|error| format!("{RIGHT}: {error}"))
 }
 
 /// Validates an API key. The error does not contain the value.
-pub fn api_key(text: &str) -> Result<HiddenKey, NotANewKey> {
-    ApiKey::chosen(text).map(HiddenKey)
+pub fn api_key(text: &str) -> Result<ApiKey, NotANewKey> {
+    ApiKey::chosen(text)
 }
 
 /// Validates a level, or levels per module. An unknown single word is rejected: `EnvFilter` would treat it as a module.
 pub fn log_filter(text: &str) -> Result<String, String> {
-    const RIGHT: &str = "write error, warn, info, debug, trace or off, also by module, such as info,windlass::db=debug";
+    const RIGHT: &str = "write error, warn, info, debug, trace or off, also by module, such as \
+                         info,windlass_engine::db=debug";
     let directives: Vec<_> = text.split(',').map(str::trim).collect();
     let mut lone_words = directives.iter().filter(|it| it.bytes().all(|it| it.is_ascii_alphanumeric()));
     if let Some(word) = lone_words.find(|it| it.parse::<LevelFilter>().is_err()) {
@@ -81,18 +85,6 @@ pub fn log_filter(text: &str) -> Result<String, String> {
     }
 }
 
-/// Validates a project name.
-pub fn project_name(text: &str) -> Result<String, &'static str> {
-    let fits = (1..=63).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
-        && text.starts_with(|it: char| it.is_ascii_alphanumeric());
-    if fits {
-        Ok(text.to_owned())
-    } else {
-        Err("a project's name has 1 to 63 of a-z, 0-9, - and _, and begins with a letter or digit")
-    }
-}
-
 /// Validates a key's name: a single line without invisible characters.
 pub fn key_name(text: &str) -> Result<String, &'static str> {
     let fits = (1..=MOST_NAME_CHARS).contains(&text.chars().count()) && !text.chars().any(is_invisible);
@@ -100,9 +92,7 @@ pub fn key_name(text: &str) -> Result<String, &'static str> {
     if fits && !is_blank {
         Ok(text.to_owned())
     } else {
-        Err(
-            "a key's name must have 1 to 200 characters, without control or invisible characters, and must not be blank",
-        )
+        Err("a key's name must have 1 to 200 characters, none of them control or invisible, and must not be blank")
     }
 }
 
@@ -182,8 +172,8 @@ mod tests {
     }
 
     #[test]
-    fn what_to_log_is_a_level_or_levels_by_module() {
-        for text in ["info", "INFO", "off", "warn,windlass::db=debug", "windlass=trace,info", "info, sqlx=warn"] {
+    fn a_log_filter_is_a_level_or_levels_by_module() {
+        for text in ["info", "INFO", "off", "warn,windlass::http=debug", "windlass=trace,info", "info, sqlx=warn"] {
             assert!(log_filter(text).is_ok(), "{text}");
         }
         for text in ["warning", "inof", "verbose", "info,debgu", "info=windlass", "windlass=loud"] {
@@ -192,17 +182,26 @@ mod tests {
     }
 
     #[test]
-    fn a_database_is_a_postgres_url_and_is_not_repeated() {
+    fn an_invalid_database_url_is_rejected_and_not_echoed() {
         for text in ["postgres://u:p@h:5432/d", "postgresql://h/d", "postgres:///d?host=/run/postgresql"] {
             assert!(database_url(text).is_ok(), "{text}");
         }
-        for text in ["mysql://u:secret@h/d", "host=h password=secret", "h:5432"] {
-            assert!(!database_url(text).unwrap_err().contains("secret"), "{text}");
+        for (text, reason) in [
+            ("mysql://u:secret@h/d", "such as postgres://"),
+            ("host=h password=secret", "such as postgres://"),
+            ("h:5432", "such as postgres://"),
+            ("postgres://u:secret@h:port/d", "invalid port number"),
+            ("postgres://u:secret@h/d?sslmode=verify_full", "verify_full"),
+            ("postgres://u:secret@h/d?sslmode=require&sslrootcert=system", "requires sslmode=verify-full"),
+            ("postgres://u:secret@h/d?hostaddr=secret.example&port=x", "invalid"),
+        ] {
+            let refused = database_url(text).unwrap_err();
+            assert!(refused.contains(reason) && !refused.contains("secret"), "{text}: {refused}");
         }
     }
 
     #[test]
-    fn a_keys_name_is_a_line_that_can_be_read() {
+    fn a_key_name_is_one_line_of_visible_characters() {
         for name in ["unnamed", "CI of team 7", "clé", "你好", &"x".repeat(200)] {
             assert_eq!(key_name(name).as_deref(), Ok(name));
         }

@@ -1,5 +1,5 @@
-//! Restricts access to the files of the data directory: orchestrators widen their permissions (`chmod -R g+rwX`,
-//! `fsGroup`), and PostgreSQL then refuses to start.
+//! Restricts the permissions of the data directory's files. PostgreSQL refuses to start if an orchestrator has widened
+//! them (`chmod -R g+rwX`, `fsGroup`).
 
 use std::{
     fs, io,
@@ -8,14 +8,16 @@ use std::{
 };
 
 use nix::unistd::geteuid;
+use windlass_types::ErrorChain;
 
 use super::{Error, cluster::Cluster};
 
 /// The permissions that PostgreSQL refuses on its directory, and windlass on its files: any access by others, and write
-/// access by the group. Some operators rely on read access by the group.
+/// access by the group. Group read access stays allowed, because some operators rely on it.
 const REFUSED: u32 = 0o027;
 
-/// Makes the cluster, and the files with secrets and locks, private. Logs a warning if any of them was not.
+/// Restricts the permissions of the cluster, the lock file, the log and the files with secrets. Logs a warning if any
+/// of them were too wide.
 pub fn close(cluster: &Cluster) -> Result<(), Error> {
     let dir = cluster.dir();
     let mut closed = Vec::new();
@@ -26,9 +28,9 @@ pub fn close(cluster: &Cluster) -> Result<(), Error> {
         match narrow(&file, 0o600) {
             Ok(true) => closed.push(file),
             Ok(false) => {}
-            // The file is usable nevertheless.
+            // Its permissions cannot be changed, but the file is usable.
             Err(error @ Error::ForeignOwner { .. }) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a file is open to others");
+                tracing::warn!(error = %ErrorChain(&error), "a file is accessible to other users");
             }
             Err(error) => return Err(error),
         }
@@ -36,20 +38,20 @@ pub fn close(cluster: &Cluster) -> Result<(), Error> {
     if !closed.is_empty() {
         tracing::warn!(
             files = ?closed,
-            "files of the data directory were accessible to other users, which PostgreSQL refuses; their permissions are set \
-             right again"
+            "files of the data directory were accessible to other users, which PostgreSQL refuses; their permissions \
+             were restricted"
         );
     }
     own(&dir)
 }
 
-/// Sets `mode` if `path` has any of the refused permissions. Returns whether it had.
+/// Sets `mode` if `path` has any of the refused permissions. Returns whether it had any.
 fn narrow(path: &Path, mode: u32) -> Result<bool, Error> {
     let before = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         before => before.map_err(Error::file(path))?,
     };
-    // The target of a symlink is the operator's responsibility.
+    // The permissions of a symlink's target are the operator's responsibility.
     if before.is_symlink() || before.mode() & REFUSED == 0 {
         return Ok(false);
     }
@@ -57,7 +59,7 @@ fn narrow(path: &Path, mode: u32) -> Result<bool, Error> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied && before.uid() != geteuid().as_raw() => {
             return Err(foreign(path, before.uid()));
         }
-        // A file system without permissions returns an error or ignores the call; the check below detects both.
+        // A file system without permissions either returns an error or ignores the call; the check below detects both.
         Err(error) if !is_unsupported(&error) => return Err(Error::file(path)(error)),
         Err(_) | Ok(()) => {}
     }
@@ -69,7 +71,7 @@ fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported)
 }
 
-/// Checks that this user owns the cluster, as PostgreSQL requires, or is root, which can change its owner later.
+/// Checks that this user owns the cluster, as PostgreSQL requires, or is root, which can change the owner later.
 fn own(dir: &Path) -> Result<(), Error> {
     let user = geteuid();
     match fs::metadata(dir) {

@@ -1,4 +1,4 @@
-//! Finds the `initdb` and `postgres` to use.
+//! Finds the PostgreSQL programs (`initdb`, `postgres`) to use.
 
 use std::{
     env, fmt, fs,
@@ -6,24 +6,25 @@ use std::{
     process::Command,
 };
 
-use super::{Error, Settings, guard, identity::Identity, server::of_shared_memory};
+use super::{Error, Settings, exec_wrapper, run_as::RunAs, server::of_shared_memory};
 
-/// `initdb --no-instructions` came with it.
+/// The oldest supported major version: the first one with `initdb --no-instructions`.
 pub const OLDEST_MAJOR: u32 = 14;
 
-/// Where distributions put them, none of it on the `PATH`: a directory, how names in it begin, and what follows.
+/// Where distributions install the programs outside of the `PATH`: a directory, the prefix of its subdirectories'
+/// names, and the path below such a subdirectory.
 const USUAL_PLACES: [(&str, &str, &str); 8] = [
     ("/usr/lib/postgresql", "", "bin"),         // Debian: /usr/lib/postgresql/15/bin
     ("/usr", "pgsql-", "bin"),                  // PGDG's RPMs: /usr/pgsql-17/bin
     ("/usr/lib", "postgresql", "bin"),          // SUSE: /usr/lib/postgresql17/bin
     ("/usr/lib64", "postgresql", "bin"),        // Gentoo: /usr/lib64/postgresql-17/bin
     ("/usr/libexec", "postgresql", ""),         // Alpine: /usr/libexec/postgresql17
-    ("/usr/local", "pgsql", "bin"),             // from source
+    ("/usr/local", "pgsql", "bin"),             // built from source
     ("/opt/homebrew/opt", "postgresql", "bin"), // Homebrew: /opt/homebrew/opt/postgresql@17/bin
     ("/usr/local/opt", "postgresql", "bin"),    // Homebrew on Intel
 ];
 
-/// A Postgres version, such as 15.18.
+/// A PostgreSQL version, such as 15.18.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     major: u32,
@@ -31,17 +32,17 @@ pub struct Version {
 }
 
 impl Version {
-    /// The major version, such as 15: a cluster can be run only by the one that created it.
+    /// The major version, such as 15. A cluster can be run only by the major version that created it.
     pub fn major(self) -> u32 {
         self.major
     }
 
-    /// Reads what `postgres --version` prints: `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`.
+    /// Parses the output of `postgres --version`: `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`.
     fn parse(line: &str) -> Option<Self> {
         let (_, version) = line.split_once("(PostgreSQL) ")?;
         let mut numbers = version.split(|c: char| !c.is_ascii_digit());
         let major = numbers.next()?.parse().ok()?;
-        // Releases to come have none: `19beta1` is older than 19.0, but nobody has both.
+        // Prereleases such as `19beta1` have no minor version. They are treated as 19.0.
         let minor = match version.split_whitespace().next()?.split_once('.') {
             Some(_) => numbers.next()?.parse().ok()?,
             None => 0,
@@ -56,7 +57,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// A directory with `initdb` and `postgres` of one version.
+/// A directory with the `initdb` and `postgres` of one version.
 #[derive(Clone, Debug)]
 pub struct Binaries {
     dir: PathBuf,
@@ -64,8 +65,11 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// The newest on this machine, or the directory the settings name; of the major version that made the cluster, if
-    /// there is a cluster.
+    /// Finds the newest programs on this machine, or those in the configured directory. If there is a cluster, only
+    /// programs of `made_by`, the major version that created it, are eligible.
+    ///
+    /// # Errors
+    /// When no programs are found, or none of the required version.
     pub fn find(settings: &Settings, made_by: Option<u32>) -> Result<Self, Error> {
         let found = match &settings.bin_dir {
             Some(dir) => vec![Self::at(dir).ok_or_else(|| Error::NotBinaries(dir.clone()))?],
@@ -83,15 +87,15 @@ impl Binaries {
         })
     }
 
-    /// Where they are.
+    /// The directory of the programs.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The command that creates a cluster, under the guard.
-    pub fn initdb_command(&self, guard: &Path, identity: Identity) -> Command {
-        let mut command = guard::command(guard, identity, &self.dir.join("initdb"));
-        // `initdb` runs a server, which needs the same settings. Older versions have no `--set`.
+    /// The command that creates a cluster, run by the exec wrapper.
+    pub fn initdb_command(&self, guard: &Path, run_as: RunAs) -> Command {
+        let mut command = exec_wrapper::command(guard, run_as, &self.dir.join("initdb"));
+        // `initdb` runs a server, which needs these settings too. Older versions have no `--set`.
         if self.version.major >= 16 {
             for setting in of_shared_memory().into_iter().chain(["huge_pages=off"]) {
                 command.args(["--set", setting]);
@@ -100,22 +104,22 @@ impl Binaries {
         command
     }
 
-    /// The server.
+    /// The path of the server program.
     pub fn postgres(&self) -> PathBuf {
         self.dir.join("postgres")
     }
 
-    /// Another program in the same directory.
+    /// The path of another program in the same directory.
     pub fn program(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    /// What `postgres` says it is.
+    /// The version reported by `postgres --version`.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// The newest binaries of a major version, in `dir` or in the usual places.
+    /// The newest programs of a major version, in `dir` or, without one, anywhere on this machine.
     pub fn of_major(major: u32, dir: Option<&Path>, settings: &Settings) -> Option<Self> {
         let found = dir.map_or_else(|| Self::search(settings), |dir| Self::at(dir).into_iter().collect());
         found.into_iter().filter(|it| it.version.major == major).max_by_key(|it| it.version)
@@ -131,8 +135,8 @@ impl Binaries {
         env::split_paths(&settings.path).chain(usual).filter_map(|dir| Self::at(&dir)).collect()
     }
 
-    /// What is in a directory, or in the one that its links point to: Postgres finds its other files from where its
-    /// programs really are.
+    /// The programs in a directory, if they run. Symlinks are resolved, because PostgreSQL locates its other files
+    /// relative to the real path of its programs.
     fn at(dir: &Path) -> Option<Self> {
         let dir = fs::canonicalize(dir.join("initdb")).ok()?.parent()?.to_owned();
         let output = Command::new(dir.join("postgres")).arg("--version").env_clear().output().ok()?;
@@ -146,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_postgres_prints() {
+    fn parses_the_output_of_postgres() {
         let version = |line| Version::parse(line).map(|it| (it.major, it.minor));
         assert_eq!(version("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some((15, 18)));
         assert_eq!(version("postgres (PostgreSQL) 18.6\n"), Some((18, 6)));
@@ -157,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn newer_is_greater() {
+    fn newer_versions_compare_greater() {
         let version = |major, minor| Version { major, minor };
         assert!(version(9, 6) < version(15, 2));
         assert!(version(15, 2) < version(15, 18));

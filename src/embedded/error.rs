@@ -9,17 +9,17 @@ use nix::unistd::geteuid;
 
 use super::binaries::{self, Version};
 
-/// Why the embedded server cannot run. The causes are available through [`source`](std::error::Error::source).
+/// Why the embedded server cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another process owns the data directory.
     #[error("another windlass process is using the data directory {0}: stop it, or choose another one")]
     InUse(PathBuf),
-    /// Another process owns the data directory, but its server does not accept connections.
-    #[error("another windlass process is using {0}, but its PostgreSQL is not ready: see postgres.log there")]
+    /// The server, of this or another windlass process, did not accept connections in time.
+    #[error("the PostgreSQL on {0} did not become ready in time: see postgres.log in the data directory")]
     NotReady(PathBuf),
     /// The server of an earlier windlass process has not exited yet.
-    #[error("a PostgreSQL that an earlier windlass process left on {0} is still shutting down: try again later")]
+    #[error("the PostgreSQL of an earlier windlass process is still running on {0}: try again later")]
     StillRunning(PathBuf),
     /// No PostgreSQL was found on this machine.
     #[error(
@@ -29,27 +29,27 @@ pub enum Error {
          - set DATABASE_URL to a server that is running already, such as `docker compose up -d postgres`."
     )]
     NoBinaries,
-    /// The directory in `WINDLASS_PG_BIN` holds no usable PostgreSQL programs.
-    #[error("WINDLASS_PG_BIN is {0}, where no `initdb` and `postgres` that run on this machine were found")]
+    /// The directory in `WINDLASS_PG_BIN` contains no usable PostgreSQL programs.
+    #[error("WINDLASS_PG_BIN is {0}, which contains no `initdb` and `postgres` that run on this machine")]
     NotBinaries(PathBuf),
     /// The version that created the cluster is not installed.
     #[error(
-        "PostgreSQL {0}, which made the cluster, was not found: install it beside the new one, or name the directory \
-         of its programs by --from"
+        "PostgreSQL {0}, which created the cluster, was not found: install it alongside the new one, or pass the \
+         directory of its programs with --from"
     )]
     NoOldBinaries(u32),
     /// The PostgreSQL that was found is too old.
-    #[error("PostgreSQL {} or newer is needed, but {dir} holds {found}", binaries::OLDEST_MAJOR)]
+    #[error("PostgreSQL {} or newer is required, but {dir} contains {found}", binaries::OLDEST_MAJOR)]
     TooOld {
-        /// Its directory.
+        /// The directory of the PostgreSQL that was found.
         dir: PathBuf,
-        /// Its version.
+        /// The version that was found.
         found: Version,
     },
     /// Another major version created the cluster, and only that version can run it.
     #[error(
-        "the cluster in {cluster} was made by PostgreSQL {needed}, and only that can run it, but {dir} holds \
-         {found}. Do one of the following:\n\
+        "the cluster in {cluster} was created by PostgreSQL {needed}, and only that version can run it, but {dir} \
+         contains {found}. Do one of the following:\n\
          - install PostgreSQL {needed} again, or set WINDLASS_PG_BIN to its directory;\n\
          - move the data to PostgreSQL {found}: with both installed, run `windlass upgrade-postgres`, with \
          `--from DIRECTORY` if the programs of PostgreSQL {needed} are not found automatically."
@@ -61,26 +61,27 @@ pub enum Error {
         needed: u32,
         /// The directory of the PostgreSQL that was found.
         dir: PathBuf,
-        /// Its version.
+        /// The version that was found.
         found: Version,
     },
     /// There is no cluster, except one that an upgrade has put aside.
     #[error(
-        "{data_dir} holds no cluster but {aside}, which an upgrade of PostgreSQL put aside: run \
+        "{data_dir} contains no cluster except {aside}, which an upgrade of PostgreSQL put aside: run \
          `windlass upgrade-postgres` again, or rename {aside} to `postgres`"
     )]
     PutAside {
         /// The data directory.
         data_dir: PathBuf,
-        /// The name of the cluster that was put aside.
+        /// The directory name of the cluster that was put aside.
         aside: String,
     },
     /// There is no cluster to upgrade.
-    #[error("{0} holds no PostgreSQL cluster: there is nothing to upgrade")]
+    #[error("{0} contains no PostgreSQL cluster: there is nothing to upgrade")]
     NothingToUpgrade(PathBuf),
     /// A newer version created the cluster, and downgrades are not supported.
     #[error(
-        "the cluster in {cluster} was made by PostgreSQL {made_by}, which is newer than {found} in {dir}: set WINDLASS_PG_BIN to the directory of the newer one"
+        "the cluster in {cluster} was created by PostgreSQL {made_by}, which is newer than {found} in {dir}: set \
+         WINDLASS_PG_BIN to the directory of the newer version"
     )]
     Downgrade {
         /// The data directory.
@@ -93,44 +94,42 @@ pub enum Error {
         found: Version,
     },
     /// After the copy, the row counts of the two clusters differ.
-    #[error("the new cluster does not hold the same rows as the old one, which is left as it was: {0}")]
+    #[error("the row counts of the new cluster differ from those of the old one, which was not changed: {0}")]
     UnequalCopy(String),
     /// A client program (`pg_dump` or `psql`) failed.
     #[error("{program} failed ({status}): {said}")]
     Tool {
-        /// The program.
+        /// The path of the program.
         program: PathBuf,
-        /// Its exit status.
+        /// The exit status of the program.
         status: ExitStatus,
-        /// Its standard error output.
+        /// What the program wrote to standard error.
         said: String,
     },
     /// Running as root, and there is no unprivileged user to run PostgreSQL as.
-    #[error(
-        "PostgreSQL refuses to run as root, and there is neither a user `postgres` nor a user `nobody` to run it as"
-    )]
+    #[error("PostgreSQL refuses to run as root, and neither of the users `postgres` and `nobody` exists to run it as")]
     NoAccount,
-    /// The user that PostgreSQL runs as cannot reach its files.
+    /// The user that PostgreSQL runs as lacks the permission to traverse a directory.
     #[error(
-        "PostgreSQL refuses to run as root and runs as `{user}` instead, which cannot enter {closed} to reach \
-         {path}: grant access (`chmod o+x {closed}`) or use another place, such as /var/lib/windlass"
+        "PostgreSQL refuses to run as root and runs as `{user}` instead, which has no search permission on {closed} \
+         and cannot access {path}: grant it (`chmod o+x {closed}`) or use another location, such as /var/lib/windlass"
     )]
     Closed {
         /// The name of the user.
         user: String,
-        /// The directory that the user cannot enter.
+        /// The directory that the user cannot traverse.
         closed: PathBuf,
-        /// The path that the user has to reach.
+        /// The path that the user has to access.
         path: PathBuf,
     },
     /// `initdb` or `postgres` exited unexpectedly.
     #[error("{program} exited unexpectedly ({status}); the end of {log}:\n{tail}")]
     Ended {
-        /// The program.
+        /// The name of the program.
         program: &'static str,
-        /// Its exit status.
+        /// The exit status of the program.
         status: ExitStatus,
-        /// The path of its log.
+        /// The path of the log.
         log: PathBuf,
         /// The end of the log.
         tail: String,
@@ -140,12 +139,12 @@ pub enum Error {
     TooSlow {
         /// The timeout.
         within: Duration,
-        /// The path of its log.
+        /// The path of the log.
         log: PathBuf,
         /// The end of the log.
         tail: String,
     },
-    /// The cluster existed before, but has disappeared.
+    /// The cluster disappeared while the server was running.
     #[error("the PostgreSQL cluster in {0} is gone: is its volume still mounted?")]
     ClusterGone(PathBuf),
     /// A file or directory is owned by another user.
@@ -156,26 +155,27 @@ pub enum Error {
     ForeignOwner {
         /// The file or directory.
         path: PathBuf,
-        /// The uid of its owner.
+        /// The uid of the owner.
         owner: u32,
         /// The uid that windlass runs as.
         user: u32,
     },
     /// The file system does not support permissions.
     #[error(
-        "the file system of {path} does not keep the permissions of its files (its mode stays {mode:04o}), without \
-         which PostgreSQL does not start: put the data directory on another one, such as a volume instead of a \
-         directory of the host, or set DATABASE_URL"
+        "the file system of {path} does not support file permissions (the mode remains {mode:04o}), which PostgreSQL \
+         requires: use another file system for the data directory, such as a volume instead of a directory of the \
+         host, or set DATABASE_URL"
     )]
     NoPermissions {
         /// The path whose permissions could not be restricted.
         path: PathBuf,
-        /// The mode that it still has.
+        /// The mode of the path after the attempt.
         mode: u32,
     },
     /// Access to a file was denied.
     #[error(
-        "the user {user} may not use {path}: give it the data directory (`chown -R {user}`), or run windlass as its owner"
+        "the user {user} cannot access {path}: change the owner of the data directory (`chown -R {user}`), or run \
+         windlass as its owner"
     )]
     Denied {
         /// The path of the file.
@@ -194,7 +194,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The disk or the quota is full.
-    #[error("there is no space left for {path}: free some, or move the data directory to a larger disk")]
+    #[error("there is no space left for {path}: free some space, or move the data directory to a larger disk")]
     DiskFull {
         /// The path of the file.
         path: PathBuf,
@@ -202,14 +202,14 @@ pub enum Error {
         source: io::Error,
     },
     /// Any other I/O error of a file.
-    #[error("cannot use {path}")]
+    #[error("cannot access {path}")]
     File {
         /// The path of the file.
         path: PathBuf,
         /// The underlying I/O error.
         source: io::Error,
     },
-    /// Any other failed system operation.
+    /// Any other system operation failed.
     #[error("cannot {what}")]
     System {
         /// The operation, as a verb phrase.

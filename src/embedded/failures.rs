@@ -1,4 +1,4 @@
-//! Decides whether the server is restarted after an exit, and after which backoff.
+//! Restart policy of the server: whether it is restarted after an exit, and after which backoff.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
@@ -6,27 +6,28 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-/// The backoff before the first restart; it doubles with each further one.
+/// The backoff before the first restart; it doubles with each consecutive failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The maximum backoff.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// How long a server must have accepted connections for earlier failures to be forgotten.
+/// Failures are reset once the server has accepted connections for this long.
 const STEADY: Duration = Duration::from_mins(1);
 
-/// How many consecutive unexplained failures end the restarts.
+/// The number of consecutive unexplained failures after which restarts stop.
 const MOST_UNEXPLAINED: u32 = 5;
-/// How many consecutive failures to bind the port end the restarts: about two minutes' worth.
+/// The number of consecutive failures to bind the port after which restarts stop: about two minutes.
 const MOST_PORT_TAKEN: u32 = 16;
 
 /// PostgreSQL's message when it cannot bind its address.
 const PORT_TAKEN: &str = "could not create any TCP/IP sockets";
 
-/// Why the server exited, as far as it matters for a restart.
+/// The cause of the server's exit, which determines the restart policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cause {
-    /// A disk is full; space may be freed.
+    /// The disk is full. Restarted without limit.
     NoSpace,
-    /// Memory ran out, or the server was killed by SIGKILL, as the OOM killer does.
+    /// Memory ran out, or the server was killed by SIGKILL, as by the OOM killer. Restarted without limit.
     NoMemory,
     /// Another process uses the port.
     PortTaken,
@@ -36,46 +37,46 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// The cause that a line of the server's log indicates.
+    /// The cause that a line of the server's log indicates, if any.
     pub fn of_line(line: &str) -> Option<Self> {
-        // Shared memory in Docker has a size limit of its own, and is not on a disk.
+        // Shared memory is not on a disk; Docker limits its size separately.
         let is_disk = !line.contains("shared memory");
-        let says = |text: &str| line.contains(text);
-        if is_disk && (says("No space left on device") || says("Disk quota exceeded")) {
+        let has = |text: &str| line.contains(text);
+        if is_disk && (has("No space left on device") || has("Disk quota exceeded")) {
             Some(Self::NoSpace)
-        } else if says("out of memory") || says("Cannot allocate memory") {
+        } else if has("out of memory") || has("Cannot allocate memory") {
             Some(Self::NoMemory)
-        } else if says(PORT_TAKEN) {
+        } else if has(PORT_TAKEN) {
             Some(Self::PortTaken)
         } else {
             None
         }
     }
 
-    /// The cause, given the exit status and `self`, the cause found in the log.
+    /// Refines `self`, the cause found in the log, with the exit status: an unexplained SIGKILL counts as `NoMemory`.
     pub fn or_of(self, status: ExitStatus) -> Self {
         let killed = status.signal() == Some(Signal::SIGKILL as i32);
         if self == Self::Unexplained && killed { Self::NoMemory } else { self }
     }
 }
 
-/// The failures since the server last ran for long.
+/// The failures since the server was last stable for [`STEADY`].
 #[derive(Debug, Default)]
 pub struct Failures {
     in_a_row: u32,
     last: Cause,
     /// The number of consecutive failures whose cause is `last`.
-    of_its_kind: u32,
+    with_last_cause: u32,
 }
 
 impl Failures {
-    /// Records a failure after the server had accepted connections for `served`. Returns the backoff before the next
-    /// start, or `None` if a restart would not help.
+    /// Records a failure of a server that had accepted connections for `served`. Returns the backoff before the next
+    /// start, or `None` once the limit for this cause is reached.
     pub fn pause_after(&mut self, cause: Cause, served: Duration) -> Option<Duration> {
         if served > STEADY {
             *self = Self::default();
         }
-        self.of_its_kind = if self.last == cause { self.of_its_kind + 1 } else { 1 };
+        self.with_last_cause = if self.last == cause { self.with_last_cause + 1 } else { 1 };
         self.last = cause;
         let most = match cause {
             Cause::NoSpace | Cause::NoMemory => u32::MAX,
@@ -84,7 +85,7 @@ impl Failures {
         };
         let pause = FIRST_PAUSE * 2_u32.saturating_pow(self.in_a_row.min(10));
         self.in_a_row += 1;
-        (self.of_its_kind < most).then_some(pause.min(LONGEST_PAUSE))
+        (self.with_last_cause < most).then_some(pause.min(LONGEST_PAUSE))
     }
 }
 
@@ -93,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_log_tells_what_was_short() {
+    fn the_cause_is_found_in_the_log() {
         let cause = Cause::of_line;
         assert_eq!(
             cause("FATAL:  could not write lock file \"postmaster.pid\": No space left on device"),
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_killed_server_may_have_been_out_of_memory() {
+    fn an_unexplained_sigkill_counts_as_out_of_memory() {
         let (killed, ended) = (ExitStatus::from_raw(9), ExitStatus::from_raw(256));
         assert_eq!(Cause::default().or_of(killed), Cause::NoMemory);
         assert_eq!(Cause::default().or_of(ended), Cause::Unexplained);
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_and_what_is_short_is_waited_for_without_end() {
+    fn the_backoff_grows_and_a_full_disk_is_retried_without_limit() {
         let mut failures = Failures::default();
         let pauses: Vec<_> =
             (0..20).map(|_| failures.pause_after(Cause::NoSpace, Duration::ZERO).unwrap().as_millis()).collect();
@@ -127,11 +128,11 @@ mod tests {
     }
 
     #[test]
-    fn what_nothing_explains_is_tried_a_few_times() {
+    fn unexplained_failures_are_retried_a_few_times() {
         let mut failures = Failures::default();
         let mut tries =
             |served| (0..9).take_while(|_| failures.pause_after(Cause::Unexplained, served).is_some()).count();
         assert_eq!(tries(Duration::ZERO), 4);
-        assert_eq!(tries(Duration::from_mins(2)), 9, "those that ran for long begin anew");
+        assert_eq!(tries(Duration::from_mins(2)), 9, "a long run resets the count");
     }
 }

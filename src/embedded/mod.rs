@@ -1,25 +1,26 @@
-//! Runs a private Postgres inside the data directory, for `windlass serve` without a `DATABASE_URL`.
+//! The embedded database: runs a private PostgreSQL in the data directory if no `DATABASE_URL` is set.
 //!
-//! What the data directory holds:
+//! Contents of the data directory:
 //!
-//! | name | what it is |
+//! | name | content |
 //! |---|---|
 //! | `lock` | locked by the one windlass process that owns the server |
-//! | `postgres` | the cluster; renamed from `postgres.new` once it is whole |
+//! | `postgres` | the cluster; renamed from `postgres.new` once it is complete |
 //! | `postgres.15` | the cluster of an older major version, put aside by an upgrade |
-//! | `postgres.log` | what the server wrote; also a lock, which every process of the server holds |
+//! | `postgres.log` | the output of the server; also a lock that every process of the server holds |
 //! | `postgres.log.1` | the previous log; rotation copies the log there |
 //! | `postgres-password` | the password of the cluster's only role, readable by its owner only |
 //! | `reserve` | disk space that is released when the disk is full |
 //!
 //! **Invariant:** no two servers run on one cluster. The server inherits the locked log as its standard output, and
-//! the kernel drops that lock when the last process of the server is gone. So whoever gets the lock knows that a
-//! `postmaster.pid` is stale, without guessing from process ids, which are soon used again in a container.
+//! the kernel releases that lock when the last process of the server has exited. So a process that acquires the lock
+//! can treat `postmaster.pid` as stale, without relying on process ids, which containers reuse quickly.
 //!
-//! **Invariant:** the server does not outlive windlass, even after `kill -9`: see [`guard`]. Linux ties its life to the
-//! *thread* that started it, so each server has a dedicated thread, which supervises it (`supervisor.rs`).
+//! **Invariant:** on Linux, the server does not outlive windlass, even after `kill -9`: see [`exec_wrapper`]. The
+//! kernel ties the server to the *thread* that started it, so each server has a dedicated thread, which supervises it
+//! (`supervisor.rs`).
 //!
-//! Everything here blocks.
+//! All functions of this module block.
 
 use std::{
     convert::Infallible,
@@ -34,42 +35,44 @@ use std::{
 use binaries::Binaries;
 use cluster::Cluster;
 pub use error::Error;
-use identity::Identity;
 use log::Log;
 use reserve::Reserve;
+use run_as::RunAs;
 use supervisor::Supervisor;
 pub use upgrade::{Upgrade, upgrade};
+use windlass_types::ErrorChain;
 
 mod access;
 mod binaries;
 mod cluster;
 mod error;
+pub mod exec_wrapper;
 mod failures;
-pub mod guard;
-mod identity;
 mod log;
 mod pid_file;
 mod reserve;
+mod run_as;
 mod server;
 mod supervisor;
 mod upgrade;
 
+/// The interval between two polls.
 const POLL_EVERY: Duration = Duration::from_millis(20);
 
-/// What the embedded server needs to know.
+/// Settings of the embedded server.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where everything is kept; made if it is missing.
+    /// The data directory; created if it does not exist.
     pub data_dir: PathBuf,
-    /// The directory of `initdb` and `postgres`, if it is not to be searched for.
+    /// The directory of `initdb` and `postgres`; searched for if not set.
     pub bin_dir: Option<PathBuf>,
-    /// The `PATH` to search.
+    /// The `PATH` to search for the programs.
     pub path: OsString,
-    /// The absolute path of the program whose `postgres-guard` subcommand is [`guard::run`]: windlass itself.
+    /// The absolute path of the program whose `postgres-guard` subcommand is [`exec_wrapper::run`]: windlass itself.
     pub guard: PathBuf,
-    /// How many connections the service may hold. The server takes more, for commands beside it.
+    /// The size of the service's connection pool. The server accepts more connections, for other commands.
     pub connections: u32,
-    /// The memory in bytes that the server and the service share.
+    /// The memory that the server and the service share, in bytes.
     pub memory: u64,
 }
 
@@ -77,34 +80,41 @@ pub struct Settings {
 #[must_use = "the server runs until it is stopped"]
 pub struct Postgres {
     url: String,
-    /// Absent when the server is another process's.
+    /// `None` if another process owns the server.
     server: Option<Supervised>,
 }
 
-/// The thread that supervises the server, until `orders` is dropped.
+/// The thread that supervises the server, until `stop_sender` is dropped.
 struct Supervised {
-    orders: mpsc::Sender<Infallible>,
+    stop_sender: mpsc::Sender<Infallible>,
     thread: JoinHandle<Result<(), Error>>,
 }
 
 impl Postgres {
-    /// Starts the server, creating its cluster first if there is none, and restarts it if it dies. No other process may
-    /// be running it. Returns `None` if `is_told_to_stop` becomes true first: a start may take long, after a crash or
-    /// while it waits for disk space.
+    /// Starts the server, creating its cluster first if there is none, and restarts it if it exits. Returns `None` if
+    /// `stop_requested` becomes true first: a start may take long, during recovery after a crash or while it waits for
+    /// disk space.
     ///
-    /// `over` is called, on another thread, once the server is not restarted any more; [`Self::stop`] has the reason.
+    /// `on_exit` is called on another thread once the server has exited and will not be restarted; [`Self::stop`] then
+    /// returns the reason.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] when another process owns the server, or the reason why it could not be started.
     pub fn start(
         settings: &Settings,
-        is_told_to_stop: impl Fn() -> bool,
-        over: impl FnOnce() + Send + 'static,
+        stop_requested: impl Fn() -> bool,
+        on_exit: impl FnOnce() + Send + 'static,
     ) -> Result<Option<Self>, Error> {
         let cluster = Cluster::open(&settings.data_dir)?;
         let owned = own(settings, cluster)?;
         let (supervisor, log) = owned.map_err(|cluster| Error::InUse(cluster.data_dir().to_owned()))?;
-        Self::run(Supervisor { waits_for_space: true, ..supervisor }, log, is_told_to_stop, over)
+        Self::run(Supervisor { waits_for_space: true, ..supervisor }, log, stop_requested, on_exit)
     }
 
-    /// Starts the server, or uses the one another windlass process on this data directory is running.
+    /// Starts the server, or attaches to the one that another windlass process runs on this data directory.
+    ///
+    /// # Errors
+    /// When the server cannot be started, or that of the other process is not ready in time.
     pub fn start_or_attach(settings: &Settings) -> Result<Self, Error> {
         let cluster = Cluster::open(&settings.data_dir)?;
         match own(settings, cluster)? {
@@ -116,15 +126,15 @@ impl Postgres {
         }
     }
 
-    /// Where to connect. Holds the password: not for logs.
+    /// The URL to connect to. Contains the password, so it must not be logged.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Ends every session and shuts the server down; one that another process started is left alone.
+    /// Terminates all sessions and shuts the server down. Does nothing if another process owns the server.
     ///
     /// # Errors
-    /// When it did not shut down cleanly, or had exited by itself before.
+    /// When the server did not shut down cleanly, or had exited before.
     pub fn stop(mut self) -> Result<(), Error> {
         self.server.take().map_or(Ok(()), Supervised::stop)
     }
@@ -132,23 +142,23 @@ impl Postgres {
     fn run(
         supervisor: Supervisor,
         log: Log,
-        is_told_to_stop: impl Fn() -> bool,
-        over: impl FnOnce() + Send + 'static,
+        stop_requested: impl Fn() -> bool,
+        on_exit: impl FnOnce() + Send + 'static,
     ) -> Result<Option<Self>, Error> {
         let cluster = supervisor.cluster.clone();
-        let (orders, received) = mpsc::channel();
-        let (tell, ready) = mpsc::channel();
+        let (stop_sender, stop) = mpsc::channel();
+        let (ready_sender, ready) = mpsc::channel();
         let thread = thread::Builder::new().name("postgres".to_owned()).spawn(move || {
-            // Called even if the supervisor panics.
-            let _over = OnDrop(Some(over));
-            supervisor.run(log, &tell, &received)
+            // Runs `on_exit` even if the supervisor panics.
+            let _on_exit = OnDrop(Some(on_exit));
+            supervisor.run(log, &ready_sender, &stop)
         });
-        let server = Supervised { orders, thread: thread.map_err(Error::system("start a thread"))? };
+        let server = Supervised { stop_sender, thread: thread.map_err(Error::system("start a thread"))? };
         loop {
             match ready.recv_timeout(POLL_EVERY) {
                 Ok(port) => return Ok(Some(Self { url: cluster.url(port)?, server: Some(server) })),
                 Err(RecvTimeoutError::Disconnected) => return server.stop().map(|()| None),
-                Err(RecvTimeoutError::Timeout) if is_told_to_stop() => return server.stop().map(|()| None),
+                Err(RecvTimeoutError::Timeout) if stop_requested() => return server.stop().map(|()| None),
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
@@ -158,18 +168,19 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         if let Some(Err(error)) = self.server.take().map(Supervised::stop) {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the embedded PostgreSQL did not stop well");
+            tracing::warn!(error = %ErrorChain(&error), "the embedded PostgreSQL did not stop cleanly");
         }
     }
 }
 
 impl Supervised {
     fn stop(self) -> Result<(), Error> {
-        drop(self.orders);
+        drop(self.stop_sender);
         self.thread.join().unwrap_or_else(|_| Err(Error::system("supervise postgres")(io::Error::other("a panic"))))
     }
 }
 
+/// Calls a function on drop.
 struct OnDrop<F: FnOnce()>(Option<F>);
 
 impl<F: FnOnce()> Drop for OnDrop<F> {
@@ -180,7 +191,8 @@ impl<F: FnOnce()> Drop for OnDrop<F> {
     }
 }
 
-/// The supervisor of a server with a complete cluster, and its locked log; or the cluster, if another process owns it.
+/// Takes ownership of the server, creating its cluster if there is none. Returns the supervisor and the locked log, or
+/// `Err` with the cluster if another process owns the server.
 fn own(settings: &Settings, cluster: Cluster) -> Result<Result<(Supervisor, Log), Cluster>, Error> {
     let Some(lock) = cluster.try_lock()? else {
         return Ok(Err(cluster));
@@ -189,36 +201,36 @@ fn own(settings: &Settings, cluster: Cluster) -> Result<Result<(Supervisor, Log)
     let log = cluster.log_without_server()?;
     let made_by = cluster.major()?;
     let binaries = Binaries::find(settings, made_by)?;
-    let identity = choose_identity(settings, &cluster, &[&binaries])?;
-    cluster.give_to(identity)?;
+    let run_as = choose_identity(settings, &cluster, &[&binaries])?;
+    cluster.give_to(run_as)?;
     if made_by.is_none() {
-        cluster.init(identity, binaries.initdb_command(&settings.guard, identity), &log)?;
+        cluster.init(run_as, binaries.initdb_command(&settings.guard, run_as), &log)?;
     }
     let reserve = Reserve::of(cluster.data_dir());
     let settings = settings.clone();
-    let supervisor = Supervisor { settings, cluster, binaries, identity, reserve, waits_for_space: false, _lock: lock };
+    let supervisor = Supervisor { settings, cluster, binaries, run_as, reserve, waits_for_space: false, _lock: lock };
     Ok(Ok((supervisor, log)))
 }
 
-/// Chooses a user that can run all of these programs on this cluster.
-fn choose_identity(settings: &Settings, cluster: &Cluster, programs: &[&Binaries]) -> Result<Identity, Error> {
-    let mut identity = None;
+/// Chooses a user that can run all of `programs` on this cluster.
+fn choose_identity(settings: &Settings, cluster: &Cluster, programs: &[&Binaries]) -> Result<RunAs, Error> {
+    let mut run_as = None;
     for binaries in programs {
         let postgres = binaries.postgres();
-        let version_as = |identity| guard::command(&settings.guard, identity, &postgres).arg("--version").output();
-        let chosen = identity.map_or_else(|| Identity::choose(cluster.owner()?, version_as), Ok)?;
-        identity = Some(chosen.open_way_to(cluster.data_dir(), binaries.dir(), version_as)?);
+        let version_as = |run_as| exec_wrapper::command(&settings.guard, run_as, &postgres).arg("--version").output();
+        let chosen = run_as.map_or_else(|| RunAs::choose(cluster.owner()?, version_as), Ok)?;
+        run_as = Some(chosen.ensure_access(cluster.data_dir(), binaries.dir(), version_as)?);
     }
-    identity.ok_or(Error::NoBinaries)
+    run_as.ok_or(Error::NoBinaries)
 }
 
-/// Asks until there is an answer; nothing if there is none in time.
-fn poll<T>(within: Duration, mut ask: impl FnMut() -> Result<Option<T>, Error>) -> Result<Option<T>, Error> {
+/// Calls `check` until it returns a value. `None` on timeout.
+fn poll<T>(within: Duration, mut check: impl FnMut() -> Result<Option<T>, Error>) -> Result<Option<T>, Error> {
     let end = Instant::now() + within;
     loop {
-        let answer = ask()?;
-        if answer.is_some() || Instant::now() >= end {
-            return Ok(answer);
+        let value = check()?;
+        if value.is_some() || Instant::now() >= end {
+            return Ok(value);
         }
         thread::sleep(POLL_EVERY);
     }

@@ -1,20 +1,20 @@
-//! Reads `postmaster.pid`, in which a server says where it listens and how it is.
+//! Parses `postmaster.pid`, in which a server publishes its pid, port and status.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use super::{Error, cluster::if_there};
+use super::{Error, cluster::if_exists};
 
-/// What a running server, or one that was killed, wrote last.
+/// The contents of the file, as last written by a running or killed server.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PidFile {
-    /// The server's process; negative while `initdb` fills the cluster.
+    /// The server's process id; negative for a standalone backend, such as that of `initdb`.
     pub pid: i32,
-    /// Where it listens.
+    /// The port that the server listens on.
     pub port: u16,
-    /// Whether it accepts connections.
+    /// Whether the server accepts connections.
     pub ready: bool,
 }
 
@@ -24,16 +24,16 @@ impl PidFile {
         cluster.join("postmaster.pid")
     }
 
-    /// Reads the file in a cluster's directory, if it is there.
+    /// Reads the file in a cluster's directory. `None` if it does not exist or is incomplete.
     pub fn read(cluster: &Path) -> Result<Option<Self>, Error> {
         let path = Self::path(cluster);
-        // Not a string: it holds the path of the data directory, which need not be UTF-8.
-        let bytes = if_there(fs::read(&path)).map_err(Error::file(&path))?;
+        // Not a string: the file contains the path of the data directory, which need not be UTF-8.
+        let bytes = if_exists(fs::read(&path)).map_err(Error::file(&path))?;
         Ok(bytes.and_then(|it| Self::parse(&String::from_utf8_lossy(&it))))
     }
 
-    /// Nothing if the server has not written enough of it yet. Its lines: pid, cluster, start time,
-    /// port, socket directory, address, shared memory key, status.
+    /// `None` if the server has not written enough of the file yet. The lines are: pid, cluster, start time, port,
+    /// socket directory, address, shared memory key, status.
     pub fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         let pid = lines.next()?.trim().parse().ok()?;
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_each_stage() {
+    fn parses_each_stage_of_the_file() {
         let lines = ["4242", "/data/my postgres", "1763855515", "40001", "", "127.0.0.1", "  123456  0", "ready   "];
         let stage = |count: usize| PidFile::parse(&lines[..count].join("\n"));
         assert_eq!(stage(0), None);
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn is_ready_only_when_it_says_so() {
+    fn is_ready_only_with_the_status_ready() {
         let with =
             |status| PidFile::parse(&format!("-7\n/d\n1\n5432\n\n*\n1 0\n{status}\n")).map(|it| (it.pid, it.ready));
         assert_eq!(with("starting"), Some((-7, false)));

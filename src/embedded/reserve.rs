@@ -1,5 +1,4 @@
-//! Disk space that is held in reserve and released when the disk is full, so that the server can start and deletions
-//! can be recorded.
+//! Reserved disk space. It is released when the disk is full, so that the server can start and record deletions.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -11,41 +10,44 @@ use std::{
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
-/// The number of pieces, which are released one by one: whatever filled the disk may still be writing, and would use
-/// up the whole reserve at once.
+/// The number of pieces. They are released one by one, because the writer that filled the disk may still be running and
+/// would use up the whole reserve at once.
 const PIECES: u64 = 4;
-/// The size of all pieces together, or an eighth of the disk if that is less.
+/// The maximum size of the reserve.
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
+/// The reserve is at most the size of the disk divided by this number.
 const SHARE_OF_DISK: u64 = 8;
 /// The minimum time between two releases, unless the server exited for lack of space.
 const BETWEEN_PIECES: Duration = Duration::from_secs(5);
 
-/// With less space, a server may not even be able to log that the disk is full.
+/// With less free space, a server may not even be able to log that the disk is full.
 const NEEDED_TO_START: u64 = 1024 * 1024;
 
 /// The disk space reserved in a data directory.
 pub struct Reserve {
     dir: PathBuf,
+    /// When a piece was last released.
     released: Option<Instant>,
 }
 
-/// The size and the free space of a disk.
+/// The size and the free space of a file system.
 #[derive(Clone, Copy, Debug)]
 pub struct Disk {
     /// The total size in bytes.
     pub bytes: u64,
-    /// The bytes that are still available.
+    /// The free space in bytes that unprivileged users may use.
     pub available: u64,
 }
 
 impl Disk {
-    /// The disk that holds `path`.
+    /// The file system that contains `path`.
     pub fn of(path: &Path) -> io::Result<Self> {
         let about = statvfs(path)?;
         let bytes = |blocks: u64| blocks.saturating_mul(about.f_frsize);
         Ok(Self { bytes: bytes(about.f_blocks), available: bytes(about.f_bavail) })
     }
 
+    /// The size of a piece in bytes.
     fn piece(self) -> u64 {
         MOST_BYTES.min(self.bytes / SHARE_OF_DISK) / PIECES
     }
@@ -62,15 +64,15 @@ impl Reserve {
         Disk::of(self.dir.parent().unwrap_or(&self.dir)).is_ok_and(|it| it.available < NEEDED_TO_START)
     }
 
-    /// Releases a piece if the disk is almost full, and allocates the missing ones if there is plenty of space. Meant
-    /// to be called periodically.
+    /// Releases a piece if the disk is almost full, or allocates the missing ones if there is enough free space. To be
+    /// called periodically.
     pub fn keep(&mut self) -> io::Result<()> {
         let disk = Disk::of(self.dir.parent().unwrap_or(&self.dir))?;
         if disk.available < disk.piece() / 4 {
             return self.release_in_turn();
         }
         let missing = (0..PIECES).filter(|piece| !self.piece(*piece).exists());
-        // Requires twice the size of the reserve, so that it is not released again soon.
+        // Hysteresis: requires twice the size of the reserve, so that it is not released again soon.
         if disk.available > 2 * PIECES * disk.piece() {
             for piece in missing {
                 self.make(piece, disk.piece())?;
@@ -79,7 +81,7 @@ impl Reserve {
         Ok(())
     }
 
-    /// Releases a piece, unless one was released recently.
+    /// Releases a piece, unless one was released within [`BETWEEN_PIECES`].
     pub fn release_in_turn(&mut self) -> io::Result<()> {
         if self.released.is_none_or(|it| it.elapsed() > BETWEEN_PIECES) {
             self.release()?;
@@ -87,7 +89,7 @@ impl Reserve {
         Ok(())
     }
 
-    /// Releases a piece. Returns whether there was one.
+    /// Releases a piece. Returns `false` if none is left.
     pub fn release(&mut self) -> io::Result<bool> {
         let Some(piece) = (0..PIECES).map(|it| self.piece(it)).find(|it| it.exists()) else { return Ok(false) };
         fs::remove_file(&piece)?;

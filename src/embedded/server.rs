@@ -15,17 +15,18 @@ use nix::{
 
 use super::{Error, Settings, log::Log, pid_file::PidFile, poll, reserve::Disk};
 
+/// The timeout for a shutdown, including its checkpoint.
 const STOPPED_WITHIN: Duration = Duration::from_mins(1);
 /// The timeout on drop, where the exit status is not reported.
 const DROPPED_WITHIN: Duration = Duration::from_secs(10);
-/// Connections for commands of the program beside the service, and for whoever looks on.
-const CONNECTIONS_BESIDE: u32 = 48;
+/// Connections for other windlass commands and for operators, in addition to the service's pool.
+const EXTRA_CONNECTIONS: u32 = 48;
 
 const MIB: u64 = 1024 * 1024;
-/// The shared memory that PostgreSQL needs beside its buffers, with some margin.
+/// The dynamic shared memory that PostgreSQL needs, with a margin.
 const SHARED_MEMORY: u64 = 16 * MIB;
 
-/// A server that is ours to stop.
+/// A running server process.
 pub struct Server {
     process: Child,
     cluster: PathBuf,
@@ -34,7 +35,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server with the command `postgres`, on the directory of a cluster.
+    /// Starts a server on the cluster in the directory `cluster`, by the command `postgres`.
     pub fn start(
         cluster: &Path,
         log: &Log,
@@ -45,9 +46,9 @@ impl Server {
         let from = log.end()?;
         postgres.arg("-D").arg(cluster);
         postgres.args(["-c", "listen_addresses=127.0.0.1", "-c", &format!("port={port}")]);
-        // Distributions put the socket where only their own postgres user may write.
+        // No Unix socket: the default directory of distributions is writable only by their own postgres user.
         postgres.args(["-c", "unix_socket_directories="]);
-        postgres.args(["-c", &format!("max_connections={}", settings.connections.saturating_add(CONNECTIONS_BESIDE))]);
+        postgres.args(["-c", &format!("max_connections={}", settings.connections.saturating_add(EXTRA_CONNECTIONS))]);
         for setting in of_memory(settings.memory).into_iter().chain(of_disk(Disk::of(cluster).ok())) {
             postgres.arg("-c").arg(setting);
         }
@@ -61,29 +62,32 @@ impl Server {
         Ok(Self { process, cluster: cluster.to_owned(), from })
     }
 
-    /// Whether it accepts connections.
+    /// Whether the server accepts connections.
     pub fn is_ready(&self) -> Result<bool, Error> {
         let pid = self.process.id().cast_signed();
         Ok(PidFile::read(&self.cluster)?.is_some_and(|it| it.ready && it.pid == pid))
     }
 
-    /// Its exit status, if it has exited.
+    /// The exit status, if the server has exited.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
         self.process.try_wait().map_err(Error::system("wait for postgres"))
     }
 
-    /// The error for an exit with `status`, with what the server logged.
+    /// The error for an exit with `status`, quoting what the server logged.
     pub fn error(&self, log: &Log, status: ExitStatus) -> Error {
         log.ended("postgres", status, self.from)
     }
 
-    /// Ends the sessions and waits for the last checkpoint.
+    /// Terminates the sessions and waits for the shutdown checkpoint.
+    ///
+    /// # Errors
+    /// When the server exits with an error, or not within [`STOPPED_WITHIN`].
     pub fn stop(mut self, log: &Log) -> Result<(), Error> {
         let from = log.end()?;
         let pid = Pid::from_raw(self.process.id().cast_signed());
-        // Postgres's "fast shutdown".
+        // PostgreSQL's "fast shutdown".
         kill(pid, Signal::SIGINT).map_err(Error::system("stop postgres"))?;
-        // It may have been suspended.
+        // A suspended process would not react to the first signal.
         kill(pid, Signal::SIGCONT).map_err(Error::system("stop postgres"))?;
         match poll(STOPPED_WITHIN, || self.ended())? {
             Some(status) if status.success() => Ok(()),
@@ -109,30 +113,31 @@ pub fn free_port() -> Result<u16, Error> {
     bound().map_err(Error::system("find a free port"))
 }
 
-/// PostgreSQL's memory settings, given the memory that it shares with the service and its buffers. `shared_buffers` is
-/// an eighth of it, up to 1 GiB. With PostgreSQL's default of 128 MiB, deletions take half as long again when there are
-/// ten million files; with 1 GiB, a container of 300 MiB is killed.
+/// PostgreSQL's memory settings, given the memory that it shares with the service. `shared_buffers` is an eighth of it,
+/// from 16 MiB to 1 GiB. Measured: with PostgreSQL's default of 128 MiB, deletions among ten million files take 50 %
+/// longer; with 1 GiB, a container of 300 MiB is killed.
 fn of_memory(bytes: u64) -> Vec<String> {
     let shared_buffers = (bytes / 8 / MIB).clamp(16, 1024);
-    // Up to three autovacuum workers use the first at once, and every sort or hash of a statement the second.
+    // Up to three autovacuum workers use `maintenance_work_mem` at the same time, and each sort or hash of a statement
+    // uses `work_mem`.
     let maintenance = (bytes / 32 / MIB).clamp(4, 64);
     let work = (bytes / 256 / MIB).clamp(1, 4);
     vec![
         format!("shared_buffers={shared_buffers}MB"),
         format!("maintenance_work_mem={maintenance}MB"),
         format!("work_mem={work}MB"),
-        // If the machine has huge pages but the container may use none, touching one raises SIGBUS.
+        // If the machine has huge pages but the container may not use them, touching one raises SIGBUS.
         "huge_pages=off".to_owned(),
     ]
 }
 
-/// Containers may have little or no shared memory: the cluster's directory is used instead.
+/// Uses files in the cluster for dynamic shared memory if `/dev/shm` is too small, as in some containers.
 pub fn of_shared_memory() -> Option<&'static str> {
     let available = Disk::of(Path::new("/dev/shm")).map_or(0, |it| it.available);
     (cfg!(target_os = "linux") && available < SHARED_MEMORY).then_some("dynamic_shared_memory_type=mmap")
 }
 
-/// How much WAL PostgreSQL keeps between checkpoints: its default of 1 GB, or a sixteenth of a small disk.
+/// The amount of WAL that PostgreSQL keeps between checkpoints: its default of 1 GB, or a sixteenth of a small disk.
 fn of_disk(disk: Option<Disk>) -> Vec<String> {
     let most = disk.map_or(1024, |it| (it.bytes / 16 / MIB).clamp(64, 1024));
     vec![format!("max_wal_size={most}MB"), format!("min_wal_size={}MB", most.min(80))]
@@ -143,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn postgres_takes_what_fits() {
+    fn memory_settings_scale_with_the_memory_limit() {
         let shared = |mib: u64| of_memory(mib * MIB)[0].clone();
         assert_eq!(shared(300), "shared_buffers=37MB");
         assert_eq!(shared(16), "shared_buffers=16MB");
@@ -152,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_disk_is_not_filled_with_log() {
+    fn the_wal_limit_scales_with_the_disk() {
         let of = |mib| of_disk(Some(Disk { bytes: mib * MIB, available: 0 }));
         assert_eq!(of(400), ["max_wal_size=64MB", "min_wal_size=64MB"]);
         assert_eq!(of(100 * 1024), ["max_wal_size=1024MB", "min_wal_size=80MB"]);

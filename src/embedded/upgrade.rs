@@ -1,8 +1,8 @@
 //! Upgrades a cluster to a newer major version of PostgreSQL: a dump of the old server is restored into a new cluster,
-//! which replaces the old one once every table has as many rows.
+//! which replaces the old one once the row counts of all tables are equal.
 //!
-//! Whenever it is killed, one of three states is left: the old cluster in place (`postgres`); the old cluster put aside
-//! (`postgres.15`) with nothing in its place, which the next run of the upgrade undoes; or the new cluster in place.
+//! If the upgrade is killed, one of three states remains: the old cluster is in place (`postgres`); it is put aside
+//! (`postgres.15`) without a replacement, which the next run of the upgrade undoes; or the new cluster is in place.
 
 use std::{
     fs,
@@ -16,17 +16,17 @@ use super::{
     binaries::{Binaries, Version},
     choose_identity,
     cluster::Cluster,
-    guard,
-    identity::Identity,
+    exec_wrapper,
     log::Log,
     poll,
+    run_as::RunAs,
     server::{Server, free_port},
 };
 
-/// How long each server may take to accept connections.
+/// The timeout for each server to accept connections.
 const READY_WITHIN: Duration = Duration::from_mins(10);
 
-/// Lists the tables that hold our rows.
+/// Lists all user tables.
 const TABLES: &str = "select format('%I.%I', schemaname, tablename) from pg_tables
     where schemaname not in ('pg_catalog', 'information_schema') order by 1";
 
@@ -41,13 +41,14 @@ pub enum Upgrade {
         from: u32,
         /// The version that created the new one.
         to: Version,
-        /// Where the old cluster is kept.
+        /// The directory of the old cluster.
         kept: PathBuf,
     },
 }
 
-/// Upgrades the cluster of the data directory to the newest PostgreSQL, or to the one in `settings`. The programs that
-/// created it are in `old_dir`, or are searched for. Blocks; the servers' lives are tied to the calling thread.
+/// Upgrades the cluster of the data directory to the newest installed PostgreSQL, or to the one in `settings`. The
+/// programs of the old version are in `old_dir`, or are searched for. Blocks. The kernel stops the servers if the
+/// calling thread exits.
 ///
 /// # Errors
 /// When another process uses the data directory, a version is missing, or the data could not be copied. The old cluster
@@ -72,9 +73,9 @@ pub fn upgrade(settings: &Settings, old_dir: Option<&Path>) -> Result<Upgrade, E
         return Err(Error::Downgrade { cluster: cluster.data_dir().to_owned(), made_by, dir, found });
     }
     let old = Binaries::of_major(made_by, old_dir, settings).ok_or(Error::NoOldBinaries(made_by))?;
-    let identity = choose_identity(settings, &cluster, &[&new, &old])?;
-    cluster.give_to(identity)?;
-    let moving = Moving { settings, cluster: &cluster, log: &log, identity, old, new };
+    let run_as = choose_identity(settings, &cluster, &[&new, &old])?;
+    cluster.give_to(run_as)?;
+    let moving = Moving { settings, cluster: &cluster, log: &log, run_as, old, new };
     if let Err(error) = moving.copy() {
         cluster.remove_new().ok();
         return Err(error);
@@ -98,37 +99,39 @@ fn rename(from: &Path, to: &Path) -> Result<(), Error> {
     fs::rename(from, to).map_err(Error::file(from))
 }
 
+/// An upgrade in progress.
 struct Moving<'a> {
     settings: &'a Settings,
     cluster: &'a Cluster,
     log: &'a Log,
-    identity: Identity,
+    run_as: RunAs,
     old: Binaries,
     new: Binaries,
 }
 
 impl Moving<'_> {
-    /// Fills `postgres.new`, and verifies that it holds as many rows as the old cluster.
+    /// Creates `postgres.new`, copies the data to it, and verifies that the row counts are equal.
     fn copy(&self) -> Result<(), Error> {
-        let initdb = self.new.initdb_command(&self.settings.guard, self.identity);
-        self.cluster.fill_new(self.identity, initdb, self.log)?;
+        let initdb = self.new.initdb_command(&self.settings.guard, self.run_as);
+        self.cluster.fill_new(self.run_as, initdb, self.log)?;
         let (old, old_url) = self.serve(&self.old, &self.cluster.dir())?;
         let (new, new_url) = self.serve(&self.new, &self.cluster.new_dir())?;
         tracing::info!(from = %self.old.version(), to = %self.new.version(), "copying the data");
         self.pipe(&old_url, &new_url)?;
         let (before, after) = (self.count_rows(&old_url)?, self.count_rows(&new_url)?);
         if before != after {
-            return Err(Error::UnequalCopy(format!("{before:?}, and not {after:?}")));
+            return Err(Error::UnequalCopy(format!("{before:?} before, {after:?} after")));
         }
         // A new cluster has no planner statistics yet.
-        self.ask(&new_url, "analyze")?;
+        self.query(&new_url, "analyze")?;
         old.stop(self.log)?;
         new.stop(self.log)
     }
 
+    /// Starts a server and waits until it accepts connections. Returns it with its URL.
     fn serve(&self, binaries: &Binaries, dir: &Path) -> Result<(Server, String), Error> {
         let port = free_port()?;
-        let command = guard::command(&self.settings.guard, self.identity, &binaries.postgres());
+        let command = exec_wrapper::command(&self.settings.guard, self.run_as, &binaries.postgres());
         let mut server = Server::start(dir, self.log, port, self.settings, command)?;
         let ready = poll(READY_WITHIN, || match server.ended()? {
             Some(status) => Err(server.error(self.log, status)),
@@ -156,29 +159,31 @@ impl Moving<'_> {
         let restored = restore.output().map_err(Error::file(&self.new.program("psql")));
         // Closes the read end of the pipe, so that pg_dump exits if psql no longer reads from it.
         drop(restore);
-        // psql cannot tell a truncated dump from a complete one, so pg_dump has to succeed, too.
+        // psql cannot distinguish a truncated dump from a complete one, so pg_dump must have succeeded, too.
         let dumped = dump.wait_with_output().map_err(Error::system("wait for pg_dump"))?;
         let restored = restored?;
         self.check("psql", restored.status, &restored.stderr)?;
         self.check("pg_dump", dumped.status, &dumped.stderr)
     }
 
+    /// Returns a line with the name and the row count of each table.
     fn count_rows(&self, url: &str) -> Result<Vec<String>, Error> {
-        let tables = self.ask(url, TABLES)?;
+        let tables = self.query(url, TABLES)?;
         let counts = tables.lines().map(|table| format!("select '{table}', count(*) from {table}"));
         let counts: Vec<_> = counts.collect();
-        Ok(self.ask(url, &counts.join(" union all "))?.lines().map(str::to_owned).collect())
+        Ok(self.query(url, &counts.join(" union all "))?.lines().map(str::to_owned).collect())
     }
 
-    fn ask(&self, url: &str, statement: &str) -> Result<String, Error> {
+    fn query(&self, url: &str, statement: &str) -> Result<String, Error> {
         let mut psql = self.client("psql", url);
         psql.args(["--no-psqlrc", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1", "--command", statement]);
-        let answer = psql.output().map_err(Error::file(&self.new.program("psql")))?;
-        self.check("psql", answer.status, &answer.stderr)?;
-        Ok(String::from_utf8_lossy(&answer.stdout).into_owned())
+        let output = psql.output().map_err(Error::file(&self.new.program("psql")))?;
+        self.check("psql", output.status, &output.stderr)?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// A client of the new version, connecting to `url`. The password is not an argument, which anyone can read.
+    /// A client program of the new version that connects to `url`. The password is passed in the environment, since
+    /// every user of the machine can read the arguments.
     fn client(&self, name: &str, url: &str) -> Command {
         let mut command = Command::new(self.new.program(name));
         let (before, host) = url.rsplit_once('@').unwrap_or_default();

@@ -1,18 +1,17 @@
-//! The name under which a File is saved (`Content-Disposition`, RFC 6266): safe to save, and no longer than file
-//! systems allow. The JSON has the name as it was given.
+//! The file name in `Content-Disposition` (RFC 6266): safe to save, and no longer than file systems allow. JSON bodies
+//! contain the original name.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use windlass_types::{Filename, is_invisible};
 
-use crate::domain::{Filename, is_invisible};
-
-/// The longest name of the usual file systems, in bytes. With it, the head of a response stays below 2 KiB: proxies
-/// have a buffer of 4 KiB for it.
+/// The longest file name of common file systems, in bytes. It also keeps the head of a response below 2 KiB; proxies
+/// buffer 4 KiB.
 const MOST_BYTES: usize = 255;
 
-/// The longest part of an extension that a name keeps when it is shortened, in bytes.
+/// The longest part of an extension that is preserved when a name is shortened, in bytes.
 const LONGEST_EXTENSION: usize = 16;
 
-/// What `filename*` leaves as it is (RFC 8187, attr-char).
+/// The characters that `filename*` does not encode (RFC 8187, attr-char).
 const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'!')
     .remove(b'#')
@@ -27,9 +26,9 @@ const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'|')
     .remove(b'~');
 
-/// The header's value: the name in ASCII for old clients, and if that differs, in UTF-8 for the others.
+/// The value of the header: the name in ASCII for old clients and, if that differs, in UTF-8 for others.
 pub fn attachment(filename: &Filename) -> String {
-    let name = shortened(&harmless(filename.as_str()));
+    let name = safe_name(filename);
     let is_plain = |it: char| (it == ' ' || it.is_ascii_graphic()) && !matches!(it, '"' | '%');
     let plain: String = name.chars().map(|it| if is_plain(it) { it } else { '_' }).collect();
     if plain == name {
@@ -38,7 +37,12 @@ pub fn attachment(filename: &Filename) -> String {
     format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{}", utf8_percent_encode(&name, ATTR_CHAR))
 }
 
-/// The name without path separators and invisible characters.
+/// A name under which the file can be saved: not a path, and at most 255 bytes.
+pub fn safe_name(filename: &Filename) -> String {
+    shortened(&harmless(filename.as_str()))
+}
+
+/// Replaces path separators and invisible characters, and names that are directories.
 fn harmless(name: &str) -> String {
     let replaced = |it: char| matches!(it, '/' | '\\') || is_invisible(it);
     let name: String = name.chars().map(|it| if replaced(it) { '_' } else { it }).collect();
@@ -58,7 +62,7 @@ fn shortened(name: &str) -> String {
     format!("{}{extension}", &name[..end])
 }
 
-/// One or two parts, as in `.tar.gz`; empty if there is no plausible one.
+/// The extension, of one or two parts, as in `.tar.gz`; empty if there is no plausible one.
 fn extension(name: &str) -> &str {
     let mut start = name.len();
     for _ in 0..2 {
@@ -90,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_directories_or_deceive_go_out_harmless() {
+    fn directory_names_and_deceptive_names_are_made_harmless() {
         assert_eq!(sent("../etc/passwd"), "attachment; filename=\".._etc_passwd\"");
         assert_eq!(sent("C:\\x"), "attachment; filename=\"C:_x\"");
         for (name, harmless) in [(".", "_"), ("..", "__"), ("...", "___"), (".. ", "___"), (" ", "_")] {

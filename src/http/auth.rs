@@ -1,41 +1,128 @@
-//! Who is asking: the key is looked up before anything else of a request is.
+//! Authentication by API key, before the body or any parameter of a request is read.
 
 use std::future::{Ready, ready};
 use std::rc::Rc;
+use std::str::FromStr;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
-use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest, ResponseError as _};
+use windlass_engine::Service;
+use windlass_engine::model::{ApiKey, Caller, Scope};
+use windlass_types::{AnyPurpose, ProjectId, Purpose};
 
-use super::activity::Activity;
+use super::access_log::record_field;
+use super::connection::activity::Activity;
 use super::error::ApiError;
-use crate::domain::{ApiKey, Caller, ProjectId};
-use crate::service::Service;
+use super::signed_urls;
 
-/// The project that the request's key belongs to. As a handler's argument it is the proof that
-/// there was a valid key.
+/// The caller that [`authenticate`] has found.
+fn authenticated(request: &HttpRequest) -> Result<Caller, ApiError> {
+    request.extensions().get::<Caller>().copied().ok_or_else(ApiError::no_key)
+}
+
+/// Project that the request is for. As an argument of a handler, it proves that the request was authenticated.
 #[derive(Clone, Copy)]
-pub struct Asker(pub ProjectId);
+pub struct AuthenticatedProject(pub ProjectId);
 
-impl FromRequest for Asker {
+impl FromRequest for AuthenticatedProject {
     type Error = ApiError;
     type Future = Ready<Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let caller = request.extensions().get::<Caller>().copied();
-        ready(caller.map(|caller| Self(caller.project)).ok_or_else(ApiError::no_key))
+        ready(authenticated(request).map(|caller| Self(caller.project)))
     }
 }
 
-/// The header in which Azure's clients send the key.
+/// The caller of the request, for operations that need more than its project.
+#[derive(Clone, Copy)]
+pub struct AuthenticatedCaller(pub Caller);
+
+impl FromRequest for AuthenticatedCaller {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(authenticated(request).map(Self))
+    }
+}
+
+/// The purposes that the caller may give to new Files.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum AllowedPurposes {
+    /// Those that OpenAI's clients may use.
+    Client,
+    /// All, for service keys.
+    All,
+}
+
+impl AllowedPurposes {
+    /// The purposes that this caller may use.
+    pub fn of(caller: Caller) -> Self {
+        if caller.is_service { Self::All } else { Self::Client }
+    }
+
+    /// Parses a purpose.
+    ///
+    /// # Errors
+    /// A message that lists the allowed purposes.
+    pub fn parse(self, text: &str) -> Result<AnyPurpose, String> {
+        match self {
+            Self::Client => {
+                text.parse::<Purpose>().map(AnyPurpose::from).map_err(|error| format!("{error} - 'purpose'"))
+            }
+            Self::All => text.parse::<AnyPurpose>().map_err(|error| format!("{error} - 'purpose'")),
+        }
+    }
+}
+
+impl FromRequest for AllowedPurposes {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(authenticated(request).map(Self::of))
+    }
+}
+
+/// Header in which a service key's request names the project that it is for, as OpenAI's clients do.
+const OPENAI_PROJECT: HeaderName = HeaderName::from_static("openai-project");
+
+/// An additional header that names the project, such as one that a gateway sets to the name of the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectHeader(HeaderName);
+
+/// The error for a text that cannot be a [`ProjectHeader`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "it must be the name of a header, such as X-MaaS-Username, but not of one with another meaning for this service"
+)]
+pub struct BadProjectHeader;
+
+impl FromStr for ProjectHeader {
+    type Err = BadProjectHeader;
+
+    fn from_str(text: &str) -> Result<Self, BadProjectHeader> {
+        let header: HeaderName = text.parse().map_err(|_| BadProjectHeader)?;
+        let has_other_meaning = [AUTHORIZATION, API_KEY, HOST, ORIGIN, CONTENT_TYPE, CONTENT_LENGTH].contains(&header);
+        if has_other_meaning { Err(BadProjectHeader) } else { Ok(Self(header)) }
+    }
+}
+
+/// Header in which clients of Azure OpenAI send the key.
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
-/// Rejects requests without a valid key, except `OPTIONS`, which browsers send without one: it reveals nothing that is
-/// not in the OpenAPI document.
+/// Middleware that rejects requests without a valid key. `OPTIONS` is exempt: browsers send it without a key, and its
+/// response contains nothing that is not in the OpenAPI document.
+///
+/// # Errors
+/// Those of the handlers; an authentication error is a response.
 pub async fn authenticate<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
@@ -45,6 +132,8 @@ pub async fn authenticate<B: MessageBody>(
     }
     match caller(&request).await {
         Ok(caller) => {
+            record_field("project.id", caller.project);
+            record_field("key.id", caller.key);
             request.extensions_mut().insert(caller);
             if let Some(activity) = request.conn_data::<Rc<Activity>>() {
                 activity.trust();
@@ -57,11 +146,21 @@ pub async fn authenticate<B: MessageBody>(
 
 async fn caller(request: &ServiceRequest) -> Result<Caller, ApiError> {
     let service = request.app_data::<Data<Service>>().ok_or_else(ApiError::no_key)?;
-    Ok(service.authenticate(&key(request.headers())?).await?)
+    let headers = request.headers();
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD) || signed_urls::signs_download(request.path());
+    let scope = if reads { Scope::Read } else { Scope::Write };
+    let additional = request.app_data::<Data<ProjectHeader>>().map(|it| it.0.clone());
+    let named = [OPENAI_PROJECT].into_iter().chain(additional).flat_map(|it| headers.get_all(it));
+    // A value that is not text names no project, but must not be ignored.
+    let projects: Vec<_> = named.map(|it| it.to_str().map(str::trim).unwrap_or_default()).collect();
+    Ok(service.authenticate(&key(headers)?, scope, &projects).await?)
 }
 
-/// The key of a request. Several headers may have it if they agree: of two different keys, the one that was not checked
-/// would be ignored here and might be honoured by a proxy in front.
+/// Extracts the key of a request. Several headers may carry it, but they must agree: otherwise a proxy in front of this
+/// service might authenticate a different key.
+///
+/// # Errors
+/// 401 when there is no key, the headers do not agree, or the text cannot be a key.
 fn key(headers: &HeaderMap) -> Result<ApiKey, ApiError> {
     let bearers = headers.get_all(AUTHORIZATION).map(bearer);
     let plain = headers.get_all(API_KEY).map(|it| it.to_str().ok().map(str::trim).filter(|it| !it.is_empty()));
@@ -89,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_stands_in_either_header_or_in_both() {
+    fn a_key_may_be_in_either_header_or_in_both() {
         for headers in [
             &[(AUTHORIZATION, "Bearer key")][..],
             &[(AUTHORIZATION, "bearer   key ")],
@@ -103,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_whose_headers_do_not_agree_has_no_key() {
+    fn conflicting_or_missing_keys_are_refused() {
         for headers in [
             &[(AUTHORIZATION, "Bearer key"), (API_KEY, "other")][..],
             &[(AUTHORIZATION, "Bearer key"), (API_KEY, "")],

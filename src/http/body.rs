@@ -1,38 +1,41 @@
-//! A request's body as a stream that ends: a body that is too slow, too long or incomplete is a specific error.
+//! Request bodies: a stream with time and rate limits, and a reader for small bodies.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
+use actix_web::HttpRequest;
 use actix_web::error::PayloadError;
+use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::web::Payload;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::time::{Instant, timeout};
+use windlass_engine::model::Limits;
+use windlass_engine::{BodyMemory, Service};
+use windlass_types::{ByteCount, ProjectId};
 
 use super::error::ApiError;
-use crate::domain::{ByteCount, Limits, ProjectId};
-use crate::service::{BodyMemory, Service};
 
-/// What is allocated for a small body before it arrives; most are smaller.
+/// The initial capacity for a small body; most are smaller.
 const FIRST_BYTES: usize = 1024;
 
-/// What can happen to a body on its way.
+/// Why a body could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// Nothing came for too long.
-    #[error("no byte of the body came for {0:?}")]
+    /// The idle timeout expired.
+    #[error("no byte of the body arrived for {0:?}")]
     Idle(Duration),
-    /// It came, but it took too long as a whole.
+    /// The deadline for the whole body expired.
     #[error("the body took longer than {0:?}")]
     TooSlow(Duration),
-    /// It arrived too slowly.
+    /// The body arrived below the minimum rate.
     #[error("the body arrived at less than {0} bytes per second")]
     BelowRate(ByteCount),
-    /// There is more of something than it may have.
+    /// The allowance was exceeded.
     #[error("{0}")]
     TooMuch(&'static str),
-    /// It ended before its end, or is no HTTP body.
+    /// The connection was closed before the end of the body, or its chunks are malformed.
     #[error("the body was cut off or is malformed: {0}")]
     Broken(#[from] PayloadError),
 }
@@ -52,29 +55,31 @@ impl From<&BodyError> for ApiError {
     }
 }
 
-/// How many bytes may still be read before something other than content must have come to its end.
+/// The number of bytes that may be read before the allowance is set again: a limit on the parts of a body that are not
+/// content.
 #[derive(Debug, Clone)]
-pub struct Allowance(Arc<AtomicU64>);
+pub struct Allowance(Rc<Cell<u64>>);
 
 impl Allowance {
-    /// As many as there are.
+    /// No limit.
     pub fn unlimited() -> Self {
-        Self(Arc::new(AtomicU64::new(u64::MAX)))
+        Self(Rc::new(Cell::new(u64::MAX)))
     }
 
-    /// Sets a new bound.
+    /// Sets the number of bytes.
     pub fn set(&self, bytes: u64) {
-        self.0.store(bytes, Ordering::Relaxed);
+        self.0.set(bytes);
     }
 
+    /// Subtracts bytes. Returns whether any were left before.
     fn take(&self, bytes: usize) -> bool {
-        let left = self.0.load(Ordering::Relaxed);
-        self.0.store(left.saturating_sub(bytes as u64), Ordering::Relaxed);
+        let left = self.0.get();
+        self.0.set(left.saturating_sub(bytes as u64));
         left > 0
     }
 }
 
-/// How fast a client sends. Only the time spent waiting for it counts.
+/// The rate at which a client sends. Only the time spent waiting for the client counts.
 struct Rate {
     least: ByteCount,
     window: Duration,
@@ -100,7 +105,7 @@ impl Rate {
     }
 }
 
-/// The body's bytes as they arrive, within the time limits and the allowance.
+/// The body's bytes as they arrive, subject to the time limits and the allowance. Ends after the first error.
 pub fn timed(
     payload: Payload,
     limits: &Limits,
@@ -129,18 +134,24 @@ pub fn timed(
     })
 }
 
+/// The declared length of a request's body, if any. actix has validated the header.
+pub fn declared_length(request: &HttpRequest) -> Option<u64> {
+    request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// A small body that has been read completely.
 pub struct SmallBody {
-    /// Its content.
+    /// The content.
     pub bytes: Vec<u8>,
-    /// Its share of the memory budget.
+    /// The reservation of the memory that the content uses.
     pub memory: BodyMemory,
 }
 
 /// Reads a small body. Its memory is reserved as its bytes arrive.
 ///
 /// # Errors
-/// When it exceeds [`Limits::JSON_BYTES`] or [`Limits::JSON_VALUES`], does not arrive, or there is no memory for it.
+/// When the body exceeds [`Limits::JSON_BYTES`] or [`Limits::JSON_VALUES`], cannot be read ([`BodyError`]), or there is
+/// no memory for it.
 pub async fn read_small(payload: Payload, service: &Service, project: ProjectId) -> Result<SmallBody, ApiError> {
     let mut stream = std::pin::pin!(timed(payload, service.limits(), Allowance::unlimited()));
     let (mut body, mut memory) = (Vec::with_capacity(FIRST_BYTES), service.body_memory(project));
@@ -158,13 +169,13 @@ pub async fn read_small(payload: Payload, service: &Service, project: ProjectId)
         body.extend_from_slice(bytes);
     }
     if values(&body) > Limits::JSON_VALUES {
-        let message = format!("The body has more than {} values, which is the maximum.", Limits::JSON_VALUES);
+        let message = format!("The body has more than the maximum of {} values.", Limits::JSON_VALUES);
         return Err(ApiError::malformed(message));
     }
     Ok(SmallBody { bytes: body, memory })
 }
 
-/// An upper bound of how many values a JSON text has.
+/// An upper bound for the number of values in a JSON text.
 fn values(json: &[u8]) -> usize {
     let (mut count, mut in_string, mut bytes) = (1, false, json.iter());
     while let Some(byte) = bytes.next() {

@@ -1,4 +1,4 @@
-//! Rejects encoded bodies (RFC 9110, 8.4): they are not decoded, and must not be stored as they are.
+//! Rejects encoded request bodies (RFC 9110, section 8.4): they are not decoded, and must not be stored encoded.
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -9,22 +9,28 @@ use actix_web::{Error, ResponseError as _};
 
 use super::error::ApiError;
 
-/// How much of the header the error repeats, in characters.
+/// How much of the header the error message quotes, in characters.
 const MOST_CHARS: usize = 60;
 
-/// Rejects requests whose body is encoded.
+/// Middleware that rejects requests whose body is encoded.
+///
+/// # Errors
+/// Those of the handlers; a rejection is a response.
 pub async fn refuse<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    let coding = if request.method() == Method::POST { coding(request.headers()) } else { None };
+    let coding = match *request.method() {
+        Method::POST | Method::PUT => coding(request.headers()),
+        _ => None,
+    };
     let Some(coding) = coding else { return Ok(next.call(request).await?.map_into_left_body()) };
     let message =
         format!("Content-Encoding '{coding}' is not supported. Send the body unencoded, without this header.");
     Ok(request.into_response(ApiError::malformed(message).error_response()).map_into_right_body())
 }
 
-/// All codings of the body; `None` if there is none besides `identity`.
+/// The codings of the body, if any of them is not `identity`.
 fn coding(headers: &HeaderMap) -> Option<String> {
     let codings: Vec<_> = headers.get_all(CONTENT_ENCODING).map(|it| String::from_utf8_lossy(it.as_bytes())).collect();
     let all = codings.join(", ");
@@ -39,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_identity_is_no_coding() {
+    fn only_identity_does_not_count_as_a_coding() {
         let coding = |values: &[&str]| {
             let request =
                 values.iter().fold(TestRequest::default(), |it, value| it.append_header((CONTENT_ENCODING, *value)));

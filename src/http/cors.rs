@@ -1,4 +1,5 @@
-//! CORS (the Fetch standard, 3.2): which web pages a browser lets use the API. It is not access control; keys are.
+//! CORS (Fetch standard, section 3.2): which web pages may use the API from a browser. It is not access control; keys
+//! are.
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -12,39 +13,39 @@ use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpResponse};
 
-use crate::domain::Origins;
+use crate::http::CorsOrigins;
 
 /// The methods of all operations.
-const METHODS: &str = "GET, HEAD, POST, DELETE";
+const METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
 
-/// The headers that a page may read beside the safelisted ones. SDKs read the first five.
+/// The headers that a page may read in addition to the safelisted ones. SDKs read the first five.
 const EXPOSED: &str = "x-request-id, retry-after, x-should-retry, openai-processing-ms, openai-version, \
     content-disposition, content-length, content-range, accept-ranges, etag, www-authenticate, allow";
 
-/// How long a browser may reuse the response to a preflight, in seconds: two hours, the most that Chromium accepts.
+/// How long a browser may cache the response to a preflight, in seconds: two hours, the maximum of Chromium.
 const MAX_AGE: &str = "7200";
 
 /// The CORS headers of the response to a request, if CORS is on.
 pub struct Cors {
     /// The value of `access-control-allow-origin`, if the page that sent the request is allowed.
     allowed: Option<HeaderValue>,
-    /// For a preflight, the headers that the page is going to send.
+    /// For a preflight, the headers that the page announces.
     preflight: Option<Vec<HeaderValue>>,
 }
 
 impl Cors {
-    /// Reads the request; `None` if CORS is off.
+    /// The headers for a request; `None` if CORS is off.
     pub fn of(request: &ServiceRequest) -> Option<Self> {
-        let origins = request.app_data::<Data<Origins>>()?;
+        let origins = request.app_data::<Data<CorsOrigins>>()?;
         let headers = request.headers();
         let origin = headers.get(ORIGIN).filter(|it| it.to_str().is_ok_and(|it| origins.allow(it)));
         let allowed = origin.map(|it| match origins.get_ref() {
-            Origins::Any => HeaderValue::from_static("*"),
-            Origins::Listed(_) => it.clone(),
+            CorsOrigins::Any => HeaderValue::from_static("*"),
+            CorsOrigins::Listed(_) => it.clone(),
         });
         let is_preflight = request.method() == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-        let asked = || headers.get_all(ACCESS_CONTROL_REQUEST_HEADERS).cloned().collect();
-        Some(Self { allowed, preflight: is_preflight.then(asked) })
+        let announced = || headers.get_all(ACCESS_CONTROL_REQUEST_HEADERS).cloned().collect();
+        Some(Self { allowed, preflight: is_preflight.then(announced) })
     }
 
     /// Adds the headers to a response of any status: pages must be able to read errors, too.
@@ -52,21 +53,24 @@ impl Cors {
         headers.append(VARY, HeaderValue::from_static("origin"));
         let Some(origin) = &self.allowed else { return };
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        let Some(asked) = &self.preflight else {
+        let Some(announced) = &self.preflight else {
             headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
             return;
         };
         headers.append(VARY, HeaderValue::from_static("access-control-request-headers"));
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
         headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE));
-        for asked in asked {
-            headers.append(ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+        for names in announced {
+            headers.append(ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
         }
     }
 }
 
-/// Answers the preflight that a browser sends for an allowed page before a request with a key. The response is the same
-/// for every path: a request to an unknown one is then sent, and the page sees its 404.
+/// Responds to the preflight that a browser sends before a request with a key. The response is the same for every path,
+/// so that a request to an unknown path is sent and the page can read the 404.
+///
+/// # Errors
+/// Those of the handlers.
 pub async fn preflight<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,

@@ -1,191 +1,283 @@
-//! Errors on the wire: one shape, and one function that gives every failure its status.
+//! Error responses: their JSON format, and the mapping of engine errors to statuses and messages.
 //!
-//! Never 409, 413 or 423: SDKs retry 409 blindly, and the contract answers 400 (its sections 1 and 7).
+//! The statuses 409, 413 and 423 are never used: SDKs retry every 409, and the contract uses 400 instead (sections 1
+//! and 7).
 
-use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
+use windlass_engine as engine;
+use windlass_engine::db;
+use windlass_engine::model::BadUploadSpec;
+use windlass_types::{ErrorChain, ErrorCode, ErrorObject, ErrorResponse, PartOrder, Shown};
 
-use super::answers::{ErrorBody, ErrorDetail};
-use crate::db;
-use crate::domain::{BadDeclaration, Shown};
-use crate::service::{self, NotReady};
+/// Value of `retry-after` in a 503 response, in seconds. SDKs ignore values above 60.
+pub const RETRY_AFTER_SECONDS: u16 = 1;
 
-/// Seconds after which a rejected request may be retried. SDKs wait for no more than 60.
-const TRY_AGAIN_SECONDS: u16 = 1;
+/// Maximum length of a message, in bytes. Messages quote client input, which can be as long as the request.
+const MAX_MESSAGE_BYTES: usize = 1024;
 
-/// The maximum length of a message. It may repeat what a client sent, which may be as long as its request.
-const MOST_MESSAGE_BYTES: usize = 1024;
+/// Maximum length of `param`, in bytes. It can be the name of an unknown parameter.
+const MAX_PARAM_BYTES: usize = 256;
 
-/// The same for the name of an unknown parameter.
-const MOST_PARAM_BYTES: usize = 256;
+/// Maximum number of headers of a request, set by actix-http.
+const MAX_HEADERS: usize = 96;
 
-/// The maximum number of a request's headers, which actix sets.
-const MOST_HEADERS: usize = 96;
+const DISK_FULL: &str = "The server's disk is full. Delete files to free space, or retry later.";
 
-/// A failure as a client sees it (contract section 1.10).
+/// Used while the store is not the one that belongs to the database.
+pub const STORE_MISMATCH: &str =
+    "The server's store is missing or does not belong to its database. The server's log has the details.";
+
+const STORAGE_UNREACHABLE: &str = "The server cannot reach its storage. Retry in a moment.";
+
+/// An error response (contract section 1.10).
 #[derive(Debug, Clone)]
 pub struct ApiError {
     status: StatusCode,
     message: String,
     kind: &'static str,
     param: Option<String>,
-    code: Option<&'static str>,
+    code: Option<ErrorCode>,
 }
 
 impl ApiError {
-    fn new(status: StatusCode, code: Option<&'static str>, param: Option<&str>, message: impl fmt::Display) -> Self {
+    fn new(status: StatusCode, code: Option<ErrorCode>, param: Option<&str>, message: impl fmt::Display) -> Self {
         let kind = if status.is_server_error() { "server_error" } else { "invalid_request_error" };
-        let message = shortened(message.to_string(), MOST_MESSAGE_BYTES);
-        let param = param.map(|it| shortened(it.to_owned(), MOST_PARAM_BYTES));
+        let message = shortened(message.to_string(), MAX_MESSAGE_BYTES);
+        let param = param.map(|it| shortened(it.to_owned(), MAX_PARAM_BYTES));
         Self { status, message, kind, param, code }
     }
 
-    /// Something in the request is not as it should be; `param` names it.
+    /// 400: the value of `param` is invalid.
     pub fn invalid(param: &str, message: impl fmt::Display) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, Some("invalid_value"), Some(param), message)
+        Self::new(StatusCode::BAD_REQUEST, Some(ErrorCode::InvalidValue), Some(param), message)
     }
 
-    /// The request as a whole is not as it should be.
+    /// 400: the request as a whole is malformed.
     pub fn malformed(message: impl fmt::Display) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, Some("malformed_request"), None, message)
+        Self::new(StatusCode::BAD_REQUEST, Some(ErrorCode::MalformedRequest), None, message)
     }
 
-    /// Something that must be there is not.
-    pub fn missing(param: &str, what_is_right: impl fmt::Display) -> Self {
-        let message = format!("Missing required parameter: '{param}'. It is {what_is_right}.");
-        Self::new(StatusCode::BAD_REQUEST, Some("missing_required_parameter"), Some(param), message)
+    /// 400: the required parameter or field `param` is missing. `expected` describes its value.
+    pub fn missing(param: &str, expected: impl fmt::Display) -> Self {
+        let message = format!("Missing required parameter: '{param}'. It must be {expected}.");
+        Self::new(StatusCode::BAD_REQUEST, Some(ErrorCode::MissingRequiredParameter), Some(param), message)
     }
 
-    /// An unknown parameter or field was sent.
+    /// 400: the parameter or field `param` is unknown.
     pub fn unknown(param: &str, known: &[&str]) -> Self {
         let message = format!("Unknown parameter: '{}'. Known parameters: {}.", Shown(param), known.join(", "));
-        Self::new(StatusCode::BAD_REQUEST, Some("unknown_parameter"), Some(param), message)
+        Self::new(StatusCode::BAD_REQUEST, Some(ErrorCode::UnknownParameter), Some(param), message)
     }
 
-    /// No object with that id, whether or not the text is a valid id.
+    /// 404: no object has this id. A malformed id is reported in the same way.
     pub fn no_such(what: &str, param: &str, id: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, None, Some(param), format!("No such {what} object: {}", Shown(id)))
     }
 
-    /// No operation at that path.
+    /// 404: no operation has this path.
     pub fn no_such_path(method: &str, path: &str) -> Self {
         let message = format!("Unknown request URL: {} {}.", Shown(method), Shown(path));
-        Self::new(StatusCode::NOT_FOUND, Some("unknown_url"), None, message)
+        Self::new(StatusCode::NOT_FOUND, Some(ErrorCode::UnknownUrl), None, message)
     }
 
-    /// No such operation at that path. The caller adds `allow`.
+    /// 405: the path does not support this method. The caller adds the header `allow`.
     pub fn method_not_allowed(method: &str, path: &str, allow: &str) -> Self {
         let message = format!("Method {} is not allowed on {}; allowed methods: {allow}.", Shown(method), Shown(path));
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, Some("method_not_supported"), None, message)
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, Some(ErrorCode::MethodNotSupported), None, message)
     }
 
-    /// No key was sent where one is needed.
+    /// 401: no API key was sent.
     pub fn no_key() -> Self {
-        let message = "You didn't provide an API key. Send it in an Authorization header: 'Authorization: Bearer YOUR_KEY', or in an api-key header.";
+        let message = "You didn't provide an API key. Send it in an Authorization header: 'Authorization: Bearer \
+                       YOUR_KEY', or in an api-key header.";
         Self::new(StatusCode::UNAUTHORIZED, None, None, message)
     }
 
-    /// Several headers carry different keys.
+    /// 401: the headers carry different keys.
     pub fn different_keys() -> Self {
         let message =
             "The headers Authorization and api-key must carry the same key if both are sent. Send it in one of them.";
-        Self::new(StatusCode::UNAUTHORIZED, Some("invalid_api_key"), None, message)
+        Self::new(StatusCode::UNAUTHORIZED, Some(ErrorCode::InvalidApiKey), None, message)
     }
 
-    /// The key is unknown or revoked. The response repeats no character of it.
+    /// 401: the key is unknown, revoked or expired. The message does not quote it.
     pub fn wrong_key() -> Self {
         let message =
-            "Incorrect API key provided. `windlass keys list` shows the names of the keys that are valid here.";
-        Self::new(StatusCode::UNAUTHORIZED, Some("invalid_api_key"), None, message)
+            "Incorrect API key provided. `windlass keys list`, run on the server, shows which keys are valid.";
+        Self::new(StatusCode::UNAUTHORIZED, Some(ErrorCode::InvalidApiKey), None, message)
     }
 
-    /// The request's head is too large.
-    pub fn head_too_large(most: usize) -> Self {
-        let message = format!("The request line and headers must not exceed {most} bytes or {MOST_HEADERS} headers.");
-        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Some("headers_too_large"), None, message)
+    /// 431: the request line and headers are too large.
+    pub fn head_too_large(max_bytes: usize) -> Self {
+        let message =
+            format!("The request line and headers must not exceed {max_bytes} bytes or {MAX_HEADERS} headers.");
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Some(ErrorCode::HeadersTooLarge), None, message)
     }
 
-    /// The request's head did not arrive in time.
-    pub fn head_timeout(within: Duration) -> Self {
-        let message = format!("Timed out: the request line and the headers must arrive within {within:?}.");
-        Self::new(StatusCode::REQUEST_TIMEOUT, Some("headers_stalled"), None, message)
+    /// 408: the request line and headers did not arrive within the timeout.
+    pub fn head_timeout(timeout: Duration) -> Self {
+        let message = format!("Timed out: the request line and the headers must arrive within {timeout:?}.");
+        Self::new(StatusCode::REQUEST_TIMEOUT, Some(ErrorCode::HeadersStalled), None, message)
     }
 
-    /// The body stopped coming.
+    /// 408: the body stopped arriving or arrived too slowly.
     pub fn stalled(message: impl fmt::Display) -> Self {
-        Self::new(StatusCode::REQUEST_TIMEOUT, Some("body_stalled"), None, message)
+        Self::new(StatusCode::REQUEST_TIMEOUT, Some(ErrorCode::BodyStalled), None, message)
     }
 
-    /// The range lies outside the file. The caller adds `content-range`.
+    /// 416: the range is outside the file. The caller adds the header `content-range`.
     pub fn range_not_satisfiable(bytes: u64) -> Self {
         let message = format!("The requested range is outside the file, which has {bytes} bytes.");
-        Self::new(StatusCode::RANGE_NOT_SATISFIABLE, Some("range_not_satisfiable"), Some("range"), message)
+        Self::new(StatusCode::RANGE_NOT_SATISFIABLE, Some(ErrorCode::RangeNotSatisfiable), Some("range"), message)
     }
 
-    /// An internal error, caused by a bug or by bad stored data; the log has the details.
+    /// 500: an internal error, caused by a bug or by damaged data. Only the log has the details.
     pub fn internal() -> Self {
-        let message = "The server had an error while processing the request. Try it again, and look for its id in the server's log if it fails again.";
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, Some("server_error"), None, message)
+        let message = "The server had an error while processing the request. Retry it; if it fails again, look up its \
+                       x-request-id in the server's log.";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, Some(ErrorCode::ServerError), None, message)
     }
 
+    /// 503: a temporary error.
     fn unavailable(message: &str) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, Some("unavailable"), None, message)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Some(ErrorCode::Unavailable), None, message)
     }
 }
 
-/// The one place where a failure of the service gets its status.
-impl From<service::Error> for ApiError {
-    fn from(error: service::Error) -> Self {
-        use service::Error as E;
-        let (status, code, param) = match &error {
-            E::NoSuchUpload(_) => (StatusCode::NOT_FOUND, None, Some("upload_id")),
-            E::NoSuchFile(_) | E::NoSuchKey(_) => (StatusCode::NOT_FOUND, None, Some("id")),
-            E::NoSuchCursor(_) => (StatusCode::NOT_FOUND, None, Some("after")),
-            E::NotPending { .. } => (StatusCode::BAD_REQUEST, Some("upload_not_pending"), Some("upload_id")),
-            E::Expired(_) => (StatusCode::GONE, Some("upload_expired"), Some("upload_id")),
-            E::Declaration(bad) => {
-                let (code, param) = declared(bad);
-                (StatusCode::BAD_REQUEST, Some(code), Some(param))
-            }
-            E::TooManyParts(_) => (StatusCode::BAD_REQUEST, Some("too_many_parts"), Some("upload_id")),
-            E::PartTooLarge(_) => (StatusCode::BAD_REQUEST, Some("too_large"), Some("data")),
-            E::PartEmpty => (StatusCode::BAD_REQUEST, Some("empty"), Some("data")),
-            E::FileTooLarge(_) | E::PurposeTooLarge { .. } => {
-                (StatusCode::BAD_REQUEST, Some("too_large"), Some("file"))
-            }
-            E::PartsDoNotFit(_) => (StatusCode::BAD_REQUEST, Some("parts_do_not_fit"), Some("part_ids")),
-            E::CompletedOtherwise(_) => (StatusCode::BAD_REQUEST, Some("upload_not_pending"), Some("part_ids")),
-            E::FileNotJsonl(_) => (StatusCode::BAD_REQUEST, Some("invalid_jsonl"), Some("file")),
-            E::PartsNotJsonl(_) => (StatusCode::BAD_REQUEST, Some("invalid_jsonl"), Some("part_ids")),
-            E::WrongMd5 { .. } => (StatusCode::BAD_REQUEST, Some("md5_mismatch"), Some("md5")),
-            E::UnknownKey => return Self::wrong_key(),
-            // Already logged by the readiness probe.
-            E::NotReady(NotReady::Database) => return Self::unavailable("The server cannot use its database."),
-            E::NotReady(NotReady::Store) => return Self::unavailable("The server cannot use its store."),
-            E::NotReady(NotReady::StoreMismatch(_)) | E::StoreMismatch(_) => {
-                return Self::unavailable(
-                    "The server's store is not there, or is not the one that belongs to its database. The server's log says what to check.",
+/// The only place where engine errors are mapped to statuses and messages for clients.
+impl From<engine::Error> for ApiError {
+    #[expect(clippy::too_many_lines, reason = "one arm per error")]
+    fn from(error: engine::Error) -> Self {
+        use ErrorCode as C;
+        use engine::Error as E;
+        let bad = |code, param, message: String| Self::new(StatusCode::BAD_REQUEST, Some(code), Some(param), message);
+        match error {
+            E::NoSuchUpload(id) => Self::no_such("Upload", "upload_id", &id.to_string()),
+            E::NoSuchFile(id) => Self::no_such("File", "id", &id.to_string()),
+            E::NoSuchKey(_) => Self::new(StatusCode::NOT_FOUND, None, Some("id"), sentence(&error)),
+            E::NoSuchCursor(id) => {
+                let message = format!(
+                    "'{id}' is not in this list; 'after' takes the id of the last object of the previous page."
                 );
+                Self::new(StatusCode::NOT_FOUND, None, Some("after"), message)
             }
-            E::Busy => return Self::unavailable("The server is overloaded. Retry in a moment."),
+            E::NotPending { upload, status } => {
+                let message = format!("Upload '{upload}' is {status}, not pending; create a new upload.");
+                bad(C::UploadNotPending, "upload_id", message)
+            }
+            E::Expired(upload) => {
+                let message =
+                    format!("Upload '{upload}' has expired; create a new upload before adding parts or completing it.");
+                Self::new(StatusCode::GONE, Some(C::UploadExpired), Some("upload_id"), message)
+            }
+            E::Spec(error) => {
+                let (code, param) = spec_field(&error);
+                bad(code, param, sentence(&error))
+            }
+            E::TooManyParts(upload) => {
+                let max = PartOrder::MAX_PARTS;
+                let message = format!("Upload '{upload}' already has {max} parts, the maximum for an upload.");
+                bad(C::TooManyParts, "upload_id", message)
+            }
+            E::PartTooLarge(limit) => {
+                let message = format!(
+                    "A part can have at most {limit} bytes, but this one is larger; split it into several parts."
+                );
+                bad(C::TooLarge, "data", message)
+            }
+            E::PartEmpty => {
+                let message = "A part must have at least one byte, but this one is empty; to create an empty file, \
+                               complete the upload without parts.";
+                bad(C::Empty, "data", message.to_owned())
+            }
+            E::FileTooLarge(limit) => {
+                let message = format!(
+                    "A file sent in one request can have at most {limit} bytes, but this one is larger; create an \
+                     upload and add the file in parts."
+                );
+                bad(C::TooLarge, "file", message)
+            }
+            E::PurposeTooLarge { purpose, limit, bytes } => {
+                let message = format!(
+                    "A file for the purpose '{purpose}' sent in one request can have at most {limit} bytes, but this \
+                     one has {bytes}."
+                );
+                bad(C::TooLarge, "file", message)
+            }
+            E::PartsDoNotFit(error) => bad(C::PartsDoNotFit, "part_ids", sentence(&error)),
+            E::CompletedOtherwise(upload) => {
+                let message =
+                    format!("Upload '{upload}' has already been completed with other parts or in another order.");
+                bad(C::UploadNotPending, "part_ids", message)
+            }
+            E::FileNotJsonl(error) => bad(C::InvalidJsonl, "file", sentence(&error)),
+            E::PartsNotJsonl(error) => bad(C::InvalidJsonl, "part_ids", sentence(&error)),
+            E::WrongMd5 { claimed, actual } => {
+                let message = format!("The MD5 of the listed parts is {actual}, but the request has {claimed}.");
+                bad(C::Md5Mismatch, "md5", message)
+            }
+            E::BadUrl => {
+                let message = "This signed URL is not valid: it is incomplete or was changed, its key was revoked, or \
+                               another server issued it.";
+                Self::new(StatusCode::FORBIDDEN, Some(C::InvalidSignedUrl), None, message)
+            }
+            E::UrlExpired => {
+                let message = "This signed URL has expired. Request a new one.";
+                Self::new(StatusCode::FORBIDDEN, Some(C::SignedUrlExpired), None, message)
+            }
+            E::UrlUsed => {
+                let message = "This signed URL can be used only once, and was used. Request a new one.";
+                Self::new(StatusCode::FORBIDDEN, Some(C::SignedUrlUsed), None, message)
+            }
+            E::UrlFileTooLarge(limit) => {
+                let message =
+                    format!("This signed URL accepts a file of at most {limit} bytes, but this one is larger.");
+                Self::new(StatusCode::BAD_REQUEST, Some(C::TooLarge), None, message)
+            }
+            E::UnknownKey => Self::wrong_key(),
+            E::NotInScope(scope) => {
+                let message = format!("This API key lacks the scope '{}', which the operation needs.", scope.as_str());
+                Self::new(StatusCode::FORBIDDEN, Some(C::MissingScope), None, message)
+            }
+            E::ProjectNotNamed => {
+                let message = "A service key acts for the project that the request names. Send the name of exactly one \
+                               project in the header OpenAI-Project.";
+                Self::new(StatusCode::FORBIDDEN, Some(C::ProjectNotAllowed), None, message)
+            }
+            E::ProjectNotAllowed(name) => {
+                let message = format!(
+                    "This service key may not act for the project '{}', or there is no such project.",
+                    Shown(&name)
+                );
+                Self::new(StatusCode::FORBIDDEN, Some(C::ProjectNotAllowed), None, message)
+            }
+            // The readiness probe has logged the cause.
+            E::StoreMismatch(_) => Self::unavailable(STORE_MISMATCH),
+            E::Busy => Self::unavailable("The server is overloaded. Retry in a moment."),
             E::BusySending => {
-                return Self::unavailable(
-                    "The server is sending as many responses as it has memory for. Retry in a moment.",
-                );
+                Self::unavailable("The server has no memory left for further responses. Retry in a moment.")
             }
-            E::DiskFull => {
-                return Self::unavailable("The server's disk is full. Deleting files makes space; try again later.");
+            E::DiskFull => Self::unavailable(DISK_FULL),
+            E::StoreFull(_) => {
+                log(&error);
+                Self::unavailable(DISK_FULL)
+            }
+            E::ShuttingDown | E::Abandoned => Self::unavailable("The server is shutting down. Retry in a moment."),
+            E::Unreadable { ref source, .. } => {
+                log(&error);
+                let is_damage = matches!(**source, E::Missing(_) | E::Damaged(_));
+                if is_damage { Self::internal() } else { Self::unavailable(STORAGE_UNREACHABLE) }
             }
             E::Db(db::Error::Unavailable(_) | db::Error::Silent | db::Error::Locked { .. })
-            | E::Blobs(_)
-            | E::Interrupted => {
+            | E::Store(_)
+            | E::Read(_) => {
                 log(&error);
-                return Self::unavailable("The server cannot reach its storage. Try the request again in a moment.");
+                Self::unavailable(STORAGE_UNREACHABLE)
             }
             E::Db(
                 db::Error::Statement(_)
@@ -196,54 +288,45 @@ impl From<service::Error> for ApiError {
             )
             | E::Damaged(_)
             | E::Missing(_)
-            | E::Panicked => {
+            | E::Panicked
+            | E::Bug(_) => {
                 log(&error);
-                return Self::internal();
+                Self::internal()
             }
-        };
-        Self::new(status, code, param, sentence(&error.to_string()))
+        }
     }
 }
 
-/// The code and the field of a declaration that was rejected.
-fn declared(bad: &BadDeclaration) -> (&'static str, &'static str) {
+/// Error code and field name for a rejected upload declaration.
+fn spec_field(bad: &BadUploadSpec) -> (ErrorCode, &'static str) {
     match bad {
-        BadDeclaration::TooLarge { .. } => ("too_large", "bytes"),
-        BadDeclaration::MimeType(_) => ("invalid_value", "mime_type"),
-        BadDeclaration::Filename(_) => ("invalid_value", "filename"),
+        BadUploadSpec::TooLarge { .. } => (ErrorCode::TooLarge, "bytes"),
+        BadUploadSpec::MimeType(_) => (ErrorCode::InvalidValue, "mime_type"),
+        BadUploadSpec::Filename(_) => (ErrorCode::InvalidValue, "filename"),
     }
 }
 
-/// An internal error is logged once, here; its text is not sent to the client.
-fn log(error: &service::Error) {
-    let mut causes = Vec::new();
-    let mut cause = error.source();
-    while let Some(it) = cause {
-        causes.push(it.to_string());
-        cause = it.source();
-    }
-    tracing::error!(%error, causes = causes.join(": "), "a request failed");
+/// Logs an error with its causes, because the client gets no details.
+fn log(error: &engine::Error) {
+    tracing::error!(error = %ErrorChain(error), "request failed");
 }
 
-/// Truncates a text that is too long.
-fn shortened(mut text: String, most: usize) -> String {
-    if text.len() > most {
-        text.truncate(text.floor_char_boundary(most));
+/// Truncates a text to `max` bytes and marks the cut with an ellipsis.
+fn shortened(mut text: String, max: usize) -> String {
+    if text.len() > max {
+        text.truncate(text.floor_char_boundary(max));
         text.shrink_to_fit();
         text.push('…');
     }
     text
 }
 
-/// With a capital and a full stop.
-fn sentence(text: &str) -> String {
+/// Formats an error as a sentence, with a capital letter and a full stop.
+fn sentence(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
     let mut chars = text.chars();
     let first = chars.next().into_iter().flat_map(char::to_uppercase);
-    let mut sentence: String = first.chain(chars).collect();
-    if !sentence.ends_with('.') && !sentence.starts_with("No such ") {
-        sentence.push('.');
-    }
-    sentence
+    first.chain(chars).chain(['.']).collect()
 }
 
 impl fmt::Display for ApiError {
@@ -260,20 +343,20 @@ impl ResponseError for ApiError {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let mut answer = HttpResponse::build(self.status);
+        let mut response = HttpResponse::build(self.status);
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            answer.insert_header((RETRY_AFTER, HeaderValue::from(TRY_AGAIN_SECONDS)));
+            response.insert_header((RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS)));
         }
         if self.status == StatusCode::UNAUTHORIZED {
-            answer.insert_header((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+            response.insert_header((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
         }
         if self.status.is_client_error() && self.status != StatusCode::REQUEST_TIMEOUT {
-            answer.insert_header(("x-should-retry", "false"));
+            response.insert_header(("x-should-retry", "false"));
         }
-        answer.json(ErrorBody {
-            error: ErrorDetail {
+        response.json(ErrorResponse {
+            error: ErrorObject {
                 message: self.message.clone(),
-                kind: self.kind,
+                kind: self.kind.to_owned(),
                 param: self.param.clone(),
                 code: self.code,
             },

@@ -1,131 +1,223 @@
-//! JSON bodies, read field by field, so that an error names the field and says what would be right. Numbers are read
-//! from their text, so that no digit is lost.
+//! JSON request bodies: a `serde` deserializer whose errors name the field, the problem and the expected value.
+//!
+//! `serde_json` reports positions instead of fields, converts numbers such as `1e3` to floats, and reports a missing
+//! field without its type. This deserializer parses values on demand, numbers without a loss of precision, and visits
+//! every field of a struct, present or not.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Display};
 
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::de::{self, DeserializeOwned, DeserializeSeed, Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 use serde_json::value::RawValue;
+use windlass_types::Shown;
 
 use super::error::ApiError;
 use super::number::whole;
-use crate::domain::Shown;
 
-/// A byte order mark, which some programs write at the beginning of every file.
+/// UTF-8 byte order mark, which some programs write at the beginning of every file.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The fields of an object that have not been read yet.
-pub struct Fields<'b> {
-    unread: BTreeMap<String, &'b RawValue>,
-    known: Vec<&'static str>,
-    within: Option<&'static str>,
+/// Parses a request body.
+///
+/// # Errors
+/// 400 when it is not a JSON object, or a field is repeated, missing, unknown or invalid; the error names one field.
+pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    if body.is_empty() {
+        return Err(ApiError::malformed("The body is empty; it must be a JSON object."));
+    }
+    let value: &RawValue = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
+    let kind = Kind::of(value);
+    if kind != Kind::Object {
+        return Err(ApiError::malformed(format!("The body must be a JSON object, but was {kind}.")));
+    }
+    Ok(T::deserialize(Value::Given(value))?)
 }
 
-impl<'b> Fields<'b> {
-    /// Reads a body.
-    ///
-    /// # Errors
-    /// When it is not JSON, or not an object.
-    pub fn parse(body: &'b [u8]) -> Result<Self, ApiError> {
-        let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
-        if body.is_empty() {
-            return Err(ApiError::malformed("The body is empty; it must be a JSON object."));
-        }
-        let value: &RawValue = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
-        let kind = Kind::of(value);
-        if kind != Kind::Object {
-            return Err(ApiError::malformed(format!("The body must be a JSON object, but was {kind}.")));
-        }
-        Self::of(value, None)
+fn not_json(error: &serde_json::Error) -> ApiError {
+    ApiError::malformed(format!("The body is not JSON: {error}."))
+}
+
+/// A rejected field.
+struct Fault {
+    /// Path of the field, such as `expires_after.seconds`; empty until it is known.
+    path: String,
+    error: Box<dyn FnOnce(&str) -> ApiError>,
+}
+
+impl Fault {
+    /// `error` converts the path of the field to the error.
+    fn new(error: impl FnOnce(&str) -> ApiError + 'static) -> Self {
+        Self { path: String::new(), error: Box::new(error) }
     }
 
-    fn of(object: &'b RawValue, within: Option<&'static str>) -> Result<Self, ApiError> {
-        let Members(members) = serde_json::from_str(object.get()).map_err(|error| not_json(&error))?;
-        let mut fields = Self { unread: BTreeMap::new(), known: Vec::new(), within };
-        for (name, value) in members {
-            if fields.unread.contains_key(&name) {
-                let path = fields.path(&name);
-                let message = format!("'{}' is given more than once.", Shown(&path));
-                return Err(ApiError::invalid(&path, message));
-            }
-            fields.unread.insert(name, value);
-        }
-        Ok(fields)
+    /// `message` converts the path of the field to the message.
+    fn invalid(message: impl FnOnce(Shown<'_>) -> String + 'static) -> Self {
+        Self::new(|path| ApiError::invalid(path, message(Shown(path))))
     }
 
-    /// Takes a text that must be there.
-    pub fn text(&mut self, name: &'static str) -> Result<String, ApiError> {
-        let (path, value) = self.required(name, "a string")?;
-        decoded(&path, of_kind(&path, value, Kind::Text, "a string")?)
-    }
-
-    /// Takes a text that may be absent or null.
-    pub fn optional_text(&mut self, name: &'static str) -> Result<Option<String>, ApiError> {
-        let Some((path, value)) = self.optional(name) else { return Ok(None) };
-        decoded(&path, of_kind(&path, value, Kind::Text, "a string")?).map(Some)
-    }
-
-    /// Takes a whole number that must be there.
-    pub fn integer(&mut self, name: &'static str) -> Result<i64, ApiError> {
-        let (path, value) = self.required(name, "a whole number")?;
-        let number = of_kind(&path, value, Kind::Number, "a whole number")?;
-        whole(number.get()).map_err(|error| ApiError::invalid(&path, format!("'{path}' {error}.")))
-    }
-
-    /// Takes a list of texts that must be there.
-    pub fn texts(&mut self, name: &'static str) -> Result<Vec<String>, ApiError> {
-        let (path, value) = self.required(name, "a list of strings")?;
-        let list = of_kind(&path, value, Kind::List, "a list of strings")?;
-        let items: Vec<&RawValue> = serde_json::from_str(list.get()).map_err(|error| not_json(&error))?;
-        let text = |item: &RawValue| {
-            let kind = Kind::of(item);
-            if kind != Kind::Text {
-                let message = format!("'{path}' must be a list of strings, but one of its items is {kind}.");
-                return Err(ApiError::invalid(&path, message));
-            }
-            decoded(&path, item)
-        };
-        items.into_iter().map(text).collect()
-    }
-
-    /// Takes an object that may be absent or null.
-    pub fn optional_object(&mut self, name: &'static str) -> Result<Option<Self>, ApiError> {
-        let Some((path, value)) = self.optional(name) else { return Ok(None) };
-        Self::of(of_kind(&path, value, Kind::Object, "an object")?, Some(name)).map(Some)
-    }
-
-    /// Ends the reading.
-    ///
-    /// # Errors
-    /// When a field is left that nobody asked for.
-    pub fn finish(self) -> Result<(), ApiError> {
-        match self.unread.keys().next() {
-            Some(name) => Err(ApiError::unknown(&self.path(name), &self.known)),
-            None => Ok(()),
-        }
-    }
-
-    fn required(&mut self, name: &'static str, right: &str) -> Result<(String, &'b RawValue), ApiError> {
-        self.known.push(name);
-        let path = self.path(name);
-        let value = self.unread.remove(name).ok_or_else(|| ApiError::missing(&path, right))?;
-        Ok((path, value))
-    }
-
-    fn optional(&mut self, name: &'static str) -> Option<(String, &'b RawValue)> {
-        self.known.push(name);
-        let value = self.unread.remove(name).filter(|it| Kind::of(it) != Kind::Null)?;
-        Some((self.path(name), value))
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.within.map_or_else(|| name.to_owned(), |within| format!("{within}.{name}"))
+    /// Prepends the name of the enclosing field to the path.
+    fn within(mut self, field: &str) -> Self {
+        self.path = if self.path.is_empty() { field.to_owned() } else { format!("{field}.{}", self.path) };
+        self
     }
 }
 
-/// The members of an object, in their order and with all repetitions.
-struct Members<'b>(Vec<(String, &'b RawValue)>);
+impl From<Fault> for ApiError {
+    fn from(Fault { path, error }: Fault) -> Self {
+        error(&path)
+    }
+}
+
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Fault").field(&self.path).finish()
+    }
+}
+
+impl Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "'{}' is rejected", self.path)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl de::Error for Fault {
+    fn custom<T: Display>(error: T) -> Self {
+        let error = error.to_string();
+        Self::invalid(move |field| format!("'{field}' is invalid: {error}."))
+    }
+
+    fn unknown_variant(given: &str, allowed: &'static [&'static str]) -> Self {
+        let given = given.to_owned();
+        Self::invalid(move |field| match allowed {
+            [only] => format!("'{field}' must be '{only}', but was '{}'.", Shown(&given)),
+            _ => format!("'{}' is not one of ['{}'] - '{field}'", Shown(&given), allowed.join("', '")),
+        })
+    }
+
+    fn unknown_field(field: &str, known: &'static [&'static str]) -> Self {
+        Self::new(move |path| ApiError::unknown(path, known)).within(field)
+    }
+}
+
+/// The value of a field, or its absence.
+#[derive(Clone, Copy)]
+enum Value<'b> {
+    Given(&'b RawValue),
+    Missing,
+}
+
+impl<'b> Value<'b> {
+    /// Returns the raw text of a value of this kind. `expected` describes the kind in errors.
+    fn of_kind(self, kind: Kind, expected: &'static str) -> Result<&'b RawValue, Fault> {
+        match self {
+            Self::Missing => Err(Fault::new(move |path| ApiError::missing(path, expected))),
+            Self::Given(value) => {
+                let was = Kind::of(value);
+                let fault = || Fault::invalid(move |field| format!("'{field}' must be {expected}, but was {was}."));
+                if was == kind { Ok(value) } else { Err(fault()) }
+            }
+        }
+    }
+
+    fn text(self) -> Result<String, Fault> {
+        let text = self.of_kind(Kind::Text, "a string")?;
+        // The syntax has been validated, so the only possible error is an escaped lone surrogate.
+        serde_json::from_str(text.get()).map_err(|_| {
+            Fault::invalid(|field| format!("'{field}' is not valid Unicode: it contains a lone surrogate."))
+        })
+    }
+}
+
+impl<'b> Deserializer<'b> for Value<'b> {
+    type Error = Fault;
+
+    fn deserialize_any<V: Visitor<'b>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.deserialize_string(visitor)
+    }
+
+    fn deserialize_string<V: Visitor<'b>>(self, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_string(self.text()?)
+    }
+
+    fn deserialize_str<V: Visitor<'b>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.deserialize_string(visitor)
+    }
+
+    fn deserialize_i64<V: Visitor<'b>>(self, visitor: V) -> Result<V::Value, Fault> {
+        let number = self.of_kind(Kind::Number, "a whole number")?;
+        let number = whole(number.get());
+        visitor.visit_i64(number.map_err(|error| Fault::invalid(move |field| format!("'{field}' {error}.")))?)
+    }
+
+    fn deserialize_bool<V: Visitor<'b>>(self, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_bool(self.of_kind(Kind::Boolean, "a boolean")?.get() == "true")
+    }
+
+    fn deserialize_option<V: Visitor<'b>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match self {
+            Self::Missing => visitor.visit_none(),
+            Self::Given(value) if Kind::of(value) == Kind::Null => visitor.visit_none(),
+            Self::Given(_) => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'b>>(self, _: &'static str, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'b>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        visitor.visit_enum(self.text()?.into_deserializer())
+    }
+
+    fn deserialize_seq<V: Visitor<'b>>(self, visitor: V) -> Result<V::Value, Fault> {
+        let list = self.of_kind(Kind::List, "a list of strings")?;
+        let items: Vec<&RawValue> = parse(list)?;
+        visitor.visit_seq(Items(items.into_iter()))
+    }
+
+    fn deserialize_struct<V: Visitor<'b>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        let object = self.of_kind(Kind::Object, "an object")?;
+        let Members(mut members) = parse(object)?;
+        let is_given = |name: &str, members: &[(String, Value<'_>)]| members.iter().any(|(it, _)| it == name);
+        if let Some(at) = (1..members.len()).find(|&at| is_given(&members[at].0, &members[..at])) {
+            let fault = Fault::invalid(|field| format!("'{field}' is given more than once."));
+            return Err(fault.within(&members[at].0));
+        }
+        let missing: Vec<_> = fields.iter().filter(|it| !is_given(it, &members)).collect();
+        members.extend(missing.into_iter().map(|it| ((*it).to_owned(), Value::Missing)));
+        // Missing fields are reported first, then unknown ones, then invalid ones.
+        members
+            .sort_by_key(|(name, value)| (matches!(value, Value::Given(_)), fields.iter().position(|it| it == name)));
+        visitor.visit_map(Fields { left: members.into_iter(), current: None })
+    }
+
+    forward_to_deserialize_any! {
+        <W: Visitor<'b>>
+        i8 i16 i32 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct tuple tuple_struct map
+        identifier ignored_any
+    }
+}
+
+/// Parses the raw text of a list or an object, whose syntax has been validated.
+fn parse<'b, T: Deserialize<'b>>(value: &'b RawValue) -> Result<T, Fault> {
+    serde_json::from_str(value.get()).map_err(|error| Fault::new(move |_| not_json(&error)))
+}
+
+/// The members of an object in document order, including repeated ones.
+struct Members<'b>(Vec<(String, Value<'b>)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -140,8 +232,8 @@ impl<'de> Deserialize<'de> for Members<'de> {
 
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
                 let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
+                while let Some((name, value)) = map.next_entry()? {
+                    members.push((name, Value::Given(value)));
                 }
                 Ok(Members(members))
             }
@@ -151,25 +243,50 @@ impl<'de> Deserialize<'de> for Members<'de> {
     }
 }
 
-/// The value, if it is of that kind; `right` describes the kind.
-fn of_kind<'b>(path: &str, value: &'b RawValue, kind: Kind, right: &str) -> Result<&'b RawValue, ApiError> {
-    let was = Kind::of(value);
-    if was != kind {
-        return Err(ApiError::invalid(path, format!("'{path}' must be {right}, but was {was}.")));
+/// The fields of a struct that have not been visited yet.
+struct Fields<'b> {
+    left: std::vec::IntoIter<(String, Value<'b>)>,
+    current: Option<(String, Value<'b>)>,
+}
+
+impl<'b> MapAccess<'b> for Fields<'b> {
+    type Error = Fault;
+
+    fn next_key_seed<K: DeserializeSeed<'b>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
+        self.current = self.left.next();
+        let Some((name, _)) = &self.current else { return Ok(None) };
+        seed.deserialize(name.as_str().into_deserializer()).map(Some)
     }
-    Ok(value)
+
+    fn next_value_seed<S: DeserializeSeed<'b>>(&mut self, seed: S) -> Result<S::Value, Fault> {
+        let (name, value) = self.current.take().ok_or_else(|| Fault::custom("a value without a name"))?;
+        seed.deserialize(value).map_err(|error| error.within(&name))
+    }
 }
 
-/// The only error that is still possible in a string is an escape.
-fn decoded(path: &str, text: &RawValue) -> Result<String, ApiError> {
-    serde_json::from_str(text.get())
-        .map_err(|_| ApiError::invalid(path, format!("'{path}' is not valid Unicode: it contains a lone surrogate.")))
+/// The items of a list of strings that have not been visited yet.
+struct Items<'b>(std::vec::IntoIter<&'b RawValue>);
+
+impl<'b> SeqAccess<'b> for Items<'b> {
+    type Error = Fault;
+
+    fn next_element_seed<S: DeserializeSeed<'b>>(&mut self, seed: S) -> Result<Option<S::Value>, Fault> {
+        let Some(item) = self.0.next() else { return Ok(None) };
+        let was = Kind::of(item);
+        if was != Kind::Text {
+            return Err(Fault::invalid(move |field| {
+                format!("'{field}' must be a list of strings, but one of its items is {was}, not a string.")
+            }));
+        }
+        seed.deserialize(Value::Given(item)).map(Some)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.0.len())
+    }
 }
 
-fn not_json(error: &serde_json::Error) -> ApiError {
-    ApiError::malformed(format!("The body is not JSON: {error}."))
-}
-
+/// The type of a JSON value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Null,
@@ -181,7 +298,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// The first character of a value shows its kind.
+    /// Determines the kind by the first character.
     fn of(value: &RawValue) -> Self {
         match value.get().as_bytes().first() {
             Some(b'n') => Self::Null,
@@ -194,7 +311,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Null => "null",

@@ -1,5 +1,5 @@
-//! List responses. A short one is sent like any other response; a long one is written as the client reads it, and
-//! aborted if the ledger fails in between: it never ends as if it were complete.
+//! List responses. A short list is sent in one piece; a long one is streamed in batches, as fast as the client reads
+//! them. If the ledger fails midway, the connection is aborted, so that a truncated list never looks complete.
 
 use std::future::ready;
 
@@ -10,106 +10,91 @@ use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
+use windlass_engine::model::{File, Part, Upload};
+use windlass_engine::{Batch, List, ListItem};
+use windlass_types::{FileObject, PartObject, UploadObject};
 
-use super::answers::{FileBody, PartBody, UploadBody};
 use super::error::ApiError;
-use crate::domain::{File, Part, Upload};
-use crate::service::{Batch, List, Listed, Service};
+use super::responses::ToObject;
 
-/// How much is passed to the connection at once.
-const PIECE_BYTES: usize = 32 * 1024;
+/// Maximum size of a chunk passed to the connection, in bytes.
+const CHUNK_BYTES: usize = 32 * 1024;
 
-/// An entry of a list.
-pub trait Entry: Serialize + Sized {
-    /// What it is made from.
-    type From: Listed + Into<Self>;
-
-    /// Its id.
-    fn id(&self) -> &str;
+/// An object that can be listed.
+pub trait Item: ListItem + ToObject {
+    /// Id of the object on the wire.
+    fn id(object: &Self::Object) -> String;
 }
 
-impl Entry for UploadBody {
-    type From = Upload;
-
-    fn id(&self) -> &str {
-        &self.id
+impl Item for Upload {
+    fn id(object: &UploadObject) -> String {
+        object.id.to_string()
     }
 }
 
-impl Entry for FileBody {
-    type From = File;
-
-    fn id(&self) -> &str {
-        &self.id
+impl Item for File {
+    fn id(object: &FileObject) -> String {
+        object.id.to_string()
     }
 }
 
-impl Entry for PartBody {
-    type From = Part;
-
-    fn id(&self) -> &str {
-        &self.id
+impl Item for Part {
+    fn id(object: &PartObject) -> String {
+        object.id.to_string()
     }
 }
 
-/// Responds with a list whose first batch has been read.
+/// Responds with a list. The first batch has already been read, so a failure to read it has an error status.
 ///
 /// # Errors
-/// When it cannot be written as JSON, which is a bug.
-pub fn answer<E: Entry + 'static>(
-    request: &HttpRequest,
-    service: &Service,
-    (list, first): (List<E::From>, Batch<E::From>),
-) -> Result<HttpResponse, ApiError> {
-    let mut text = Text::default();
+/// [`ApiError::internal`] when an object cannot be serialized, which is a bug.
+pub fn respond<T: Item>(request: &HttpRequest, (list, first): (List<T>, Batch<T>)) -> Result<HttpResponse, ApiError> {
+    let mut writer = ListWriter::default();
     let is_last = first.is_last;
-    let first = text.add::<E>(first)?;
-    let mut answer = HttpResponse::Ok();
-    answer.content_type(ContentType::json());
+    let first = writer.add::<T>(first)?;
+    let mut response = HttpResponse::Ok();
+    response.content_type(ContentType::json());
     if is_last {
-        return Ok(answer.body(first));
+        return Ok(response.body(first));
     }
     if request.method() == Method::HEAD {
-        return Ok(answer.body(BodyStream::new(stream::empty::<Result<Bytes, ApiError>>())));
+        return Ok(response.body(BodyStream::new(stream::empty::<Result<Bytes, ApiError>>())));
     }
-    let rest = stream::try_unfold((service.clone(), Some(list), text), read_on::<E>);
+    let rest = stream::try_unfold((Some(list), writer), next_batch::<T>);
     let batches = stream::once(ready(Ok(first))).chain(rest);
-    let mut answer = answer.body(BodyStream::new(batches.map_ok(pieces).try_flatten().boxed_local()));
+    let mut response = response.body(BodyStream::new(batches.map_ok(chunks).try_flatten().boxed_local()));
     if request.version() < Version::HTTP_11 {
-        // HTTP/1.0 has no chunked encoding: the end of the connection is the end of the list.
-        answer.head_mut().no_chunking(true);
-        answer.head_mut().set_connection_type(ConnectionType::Close);
+        // HTTP/1.0 has no chunked encoding: closing the connection ends the list.
+        response.head_mut().no_chunking(true);
+        response.head_mut().set_connection_type(ConnectionType::Close);
     }
-    Ok(answer)
+    Ok(response)
 }
 
-type Reading<E> = (Service, Option<List<<E as Entry>::From>>, Text);
+/// State of a streamed list. `None` after the last batch.
+type Streaming<T> = (Option<List<T>>, ListWriter);
 
-async fn read_on<E: Entry>((service, list, mut text): Reading<E>) -> Result<Option<(Bytes, Reading<E>)>, ApiError> {
-    let Some(mut list) = list else { return Ok(None) };
-    let read = |_: Service| async move {
-        let batch = list.next().await?;
-        Ok((list, batch))
-    };
-    let (list, batch) = service.run_at_length(read).await?;
+async fn next_batch<T: Item>((list, mut writer): Streaming<T>) -> Result<Option<(Bytes, Streaming<T>)>, ApiError> {
+    let Some(list) = list else { return Ok(None) };
+    let (list, batch) = list.next().await?;
     let list = (!batch.is_last).then_some(list);
-    let batch = text.add::<E>(batch)?;
-    Ok(Some((batch, (service, list, text))))
+    let batch = writer.add::<T>(batch)?;
+    Ok(Some((batch, (list, writer))))
 }
 
-fn pieces(mut batch: Bytes) -> impl Stream<Item = Result<Bytes, ApiError>> {
-    let next = move || (!batch.is_empty()).then(|| Ok(batch.split_to(batch.len().min(PIECE_BYTES))));
+fn chunks(mut batch: Bytes) -> impl Stream<Item = Result<Bytes, ApiError>> {
+    let next = move || (!batch.is_empty()).then(|| Ok(batch.split_to(batch.len().min(CHUNK_BYTES))));
     stream::iter(std::iter::from_fn(next))
 }
 
-/// The JSON text of a list, as far as it has been written.
+/// Writes a list as JSON, batch by batch. Holds the ids of the first and the last object written so far.
 #[derive(Default)]
-struct Text {
+struct ListWriter {
     first_id: Option<String>,
     last_id: Option<String>,
 }
 
-/// The fields at the end of a list.
+/// The fields that follow the objects.
 #[derive(Serialize)]
 struct End<'t> {
     first_id: Option<&'t str>,
@@ -117,30 +102,31 @@ struct End<'t> {
     has_more: bool,
 }
 
-impl Text {
-    /// Writes the next entries, and after the last of them the end.
-    fn add<E: Entry>(&mut self, batch: Batch<E::From>) -> Result<Bytes, ApiError> {
-        let mut text = Vec::new();
+impl ListWriter {
+    /// Writes the next batch; after the last one, also the closing fields.
+    fn add<T: Item>(&mut self, batch: Batch<T>) -> Result<Bytes, ApiError> {
+        let mut json = Vec::new();
         if self.last_id.is_none() {
-            text.extend_from_slice(br#"{"object":"list","data":["#);
+            json.extend_from_slice(br#"{"object":"list","data":["#);
         }
         for item in batch.items {
-            let entry: E = item.into();
+            let object = item.to_object();
             if self.last_id.is_some() {
-                text.push(b',');
+                json.push(b',');
             }
-            serde_json::to_writer(&mut text, &entry).map_err(|_| ApiError::internal())?;
-            self.first_id.get_or_insert_with(|| entry.id().to_owned());
-            self.last_id = Some(entry.id().to_owned());
+            serde_json::to_writer(&mut json, &object).map_err(|_| ApiError::internal())?;
+            let id = T::id(&object);
+            self.first_id.get_or_insert_with(|| id.clone());
+            self.last_id = Some(id);
         }
         if batch.is_last {
             let (first_id, last_id) = (self.first_id.as_deref(), self.last_id.as_deref());
             let end = End { first_id, last_id, has_more: batch.has_more };
             let end = serde_json::to_vec(&end).map_err(|_| ApiError::internal())?;
-            // These fields belong to the object that has been opened.
-            text.extend_from_slice(b"],");
-            text.extend_from_slice(&end[1..]);
+            // Without its opening brace, since the fields continue the object that the first batch opened.
+            json.extend_from_slice(b"],");
+            json.extend_from_slice(&end[1..]);
         }
-        Ok(text.into())
+        Ok(json.into())
     }
 }

@@ -1,35 +1,41 @@
-//! The contract over HTTP, on one screen: which path and method is which operation.
+//! The HTTP API: routes, middleware and server.
 //!
-//! Handlers parse, call the service once, and render. Only this module knows status codes.
+//! Handlers parse the request, call the service, and render the result. Status codes occur only in this module.
+//!
+//! ```text
+//! uploads, files, lists, download, signed_urls,      the operations
+//! health, openapi
+//! requests, responses, json, query, number,          parsing of requests, rendering of responses
+//! multipart_form, body, attachment, error
+//! auth, cors, origins, content_coding,               what applies to several operations
+//! resource, trailing_slash, access_log
+//! connection                                         client connections, below the HTTP parser
+//! ```
 
-mod activity;
-mod answers;
+mod access_log;
 mod attachment;
 mod auth;
 mod body;
 mod connection;
-mod connections;
-mod content;
 mod content_coding;
 mod cors;
+mod download;
 mod error;
-mod exchange;
 mod files;
-pub mod form; // The fuzz target reads forms as the handlers do.
 mod health;
 mod json;
 mod lists;
+pub mod multipart_form; // Public for the fuzz target.
 mod number;
 mod openapi;
-mod output;
-mod pipeline;
+mod origins;
+mod public_url;
 mod query;
-mod refusal;
 mod requests;
 mod resource;
-mod stamp;
+mod responses;
+mod signed_urls;
 mod trailing_slash;
-mod unread;
 mod uploads;
 
 use std::io::ErrorKind;
@@ -47,23 +53,32 @@ use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App, HttpRequest, HttpResponse};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
+use windlass_engine::Service;
 
+pub use self::auth::{BadProjectHeader, ProjectHeader};
 use self::connection::Connection;
-pub use self::connections::ConnectionLimits;
-use self::connections::Connections;
+pub use self::connection::connections::ConnectionLimits;
+use self::connection::connections::Connections;
 use self::error::ApiError;
 pub use self::openapi::document;
+pub use self::origins::{BadCorsOrigins, CorsOrigins};
+pub use self::public_url::{BadPublicUrl, PublicUrl};
 use self::resource::at;
-use crate::domain::Origins;
-use crate::service::Service;
 
-/// The prefixes of the operations: OpenAI's, and the new and the old one of Azure's clients, whose `api-version` is
-/// ignored. A prefix that another one begins with comes after it.
+/// Path prefixes of the operations: OpenAI's, then the current and the older one of Azure OpenAI, whose `api-version`
+/// parameter is ignored. The first matching prefix wins, so `/openai/v1` comes before `/openai`.
 pub const PREFIXES: [&str; 3] = ["/v1", "/openai/v1", "/openai"];
 
-fn routes(config: &mut ServiceConfig, cors_origins: Option<Data<Origins>>) {
+fn routes(config: &mut ServiceConfig, settings: &Settings) {
+    let Settings { cors_origins, project_header, public_url } = settings.clone();
     if let Some(origins) = cors_origins {
-        config.app_data(origins);
+        config.app_data(Data::new(origins));
+    }
+    if let Some(header) = project_header {
+        config.app_data(Data::new(header));
+    }
+    if let Some(url) = public_url {
+        config.app_data(Data::new(url));
     }
     config
         .service(at("/livez").get(health::livez))
@@ -74,10 +89,15 @@ fn routes(config: &mut ServiceConfig, cors_origins: Option<Data<Origins>>) {
         let scope = web::scope(prefix).wrap(from_fn(content_coding::refuse)).wrap(from_fn(auth::authenticate));
         config.service(scope.configure(operations).default_service(web::to(no_such_path)));
     }
-    config.default_service(web::to(no_such_path));
+    let signed = web::scope(signed_urls::PREFIX).wrap(from_fn(content_coding::refuse));
+    let paths = ["/{token}", "/{token}/{name}"];
+    let signed = paths
+        .into_iter()
+        .fold(signed, |it, path| it.service(at(path).get(signed_urls::download).put(signed_urls::upload)));
+    config.service(signed.default_service(web::to(no_such_path))).default_service(web::to(no_such_path));
 }
 
-/// The operations of the contract and its extensions, all of which need a key.
+/// The operations of the contract and the extensions. All of them require a key.
 fn operations(config: &mut ServiceConfig) {
     config
         .service(at("/uploads").get(uploads::list_uploads).post(uploads::create_upload))
@@ -86,19 +106,32 @@ fn operations(config: &mut ServiceConfig) {
         .service(at("/uploads/{id}/complete").post(uploads::complete_upload))
         .service(at("/uploads/{id}/cancel").post(uploads::cancel_upload))
         .service(at("/files").get(files::list_files).post(files::create_file))
+        .service(at("/files/signed_url").post(signed_urls::create_upload_url))
+        .service(at("/files/{id}/signed_url").post(signed_urls::create_download_url))
         .service(at("/files/{id}").get(files::retrieve_file).delete(files::delete_file))
-        .service(at("/files/{id}/content").get(content::download_file));
+        .service(at("/files/{id}/content").get(download::download_file));
 }
 
-/// Serves until told to stop; then accepts no new connections, and gives those that are open `patience` to finish. Web
-/// pages of `cors_origins` may use it.
+/// Settings of the API.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Web pages of these origins may use the API; `None` turns CORS off.
+    pub cors_origins: Option<CorsOrigins>,
+    /// A header, besides `OpenAI-Project`, in which a service key's request may name the project.
+    pub project_header: Option<ProjectHeader>,
+    /// Where clients reach the service, for signed URLs; `None` to use the address of the request.
+    pub public_url: Option<PublicUrl>,
+}
+
+/// Serves HTTP on `listener` until `stop` is cancelled, then stops accepting connections and waits up to `patience` for
+/// the open ones to finish. Web pages of `cors_origins` may use the API; `None` turns CORS off.
 ///
 /// # Errors
-/// When the listener cannot be used.
+/// When the server cannot be started on the listener, or fails.
 pub async fn serve(
     service: Service,
     listener: TcpListener,
-    cors_origins: Option<Origins>,
+    settings: Settings,
     stop: CancellationToken,
     patience: Duration,
     limits: ConnectionLimits,
@@ -109,37 +142,36 @@ pub async fn serve(
     let workers = limits.workers(std::thread::available_parallelism().map_or(2, usize::from));
     let limits = limits.for_worker(workers);
     let accepted = limits.accepted();
-    let cors_origins = cors_origins.map(Data::new);
     let document = Data::new(openapi::Rendered::of(service.limits())?);
     let connections = move || {
-        let (service, stopping, limits) = (service.clone(), stopping.clone(), limits.clone());
-        let cors_origins = cors_origins.clone();
+        let (service, stopping, limits, settings) =
+            (service.clone(), stopping.clone(), limits.clone(), settings.clone());
         let app = App::new()
             .app_data(Data::new(service))
             .app_data(document.clone())
             .wrap(from_fn(cors::preflight))
             .wrap_fn(|request, next| next.call(trailing_slash::removed(request)))
-            // The last middleware is the first to see a request.
-            .wrap(from_fn(stamp::stamp))
-            .wrap(from_fn(exchange::follow))
-            .configure(|config| routes(config, cors_origins));
+            // actix calls the middleware that was added last first.
+            .wrap(from_fn(access_log::record))
+            .wrap(from_fn(connection::exchange::follow))
+            .configure(|config| routes(config, &settings));
         let http = HttpService::build()
             .graceful_shutdown_signal(move || {
                 let stopping = stopping.clone();
                 async move { stopping.notified().await }
             })
-            // Idle connections and slow heads are timed by `connections`, for every request on a connection.
+            // `connections` enforces the timeouts for idle connections and for the head of every request.
             .keep_alive(KeepAlive::Os)
             .client_request_timeout(Duration::ZERO)
-            .client_disconnect_timeout(activity::LINGER)
+            .client_disconnect_timeout(connection::activity::LINGER)
             .local_addr(address)
             .on_connect_ext(|connection: &Connection, data: &mut Extensions| {
-                data.insert(connection.outlet());
+                data.insert(connection.sendfile_queue());
                 if let Some(activity) = connection.activity() {
                     data.insert(activity.clone());
                 }
             })
-            .expect(fn_service(exchange::delay_continue))
+            .expect(fn_service(connection::exchange::delay_continue))
             .finish(map_config(app, |()| AppConfig::default()));
         let send_timeout = limits.send_timeout;
         let connections = Connections::new(limits);
@@ -154,7 +186,7 @@ pub async fn serve(
         .and_then(http)
     };
     server
-        // The database and the store have threads of their own; these only move bytes.
+        // The database and the store are accessed on other threads; workers do only network I/O.
         .workers(workers)
         .worker_max_blocking_threads(1)
         .max_concurrent_connections(accepted)
@@ -166,7 +198,7 @@ pub async fn serve(
 }
 
 async fn no_such_path(request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    // It asks whether the server is there (RFC 9110, section 9.3.7).
+    // `OPTIONS *` checks that the server responds (RFC 9110, section 9.3.7).
     if request.method() == Method::OPTIONS && request.path() == "*" {
         return Ok(HttpResponse::NoContent().finish());
     }

@@ -1,26 +1,26 @@
-//! Whole numbers as JSON writes them: `5`, `5.0` and `50e-1` are the same number (JSON Schema's `integer`). They are
-//! read from their digits, since a float cannot hold all of them.
+//! Parses whole numbers in JSON's notation: `5`, `5.0` and `50e-1` are the same number (JSON Schema's `integer`). The
+//! digits are parsed directly, since a float cannot represent every 64-bit number.
 
-use crate::domain::Shown;
+use windlass_types::Shown;
 
-/// A text that is not a 64-bit whole number.
+/// The error for a text that is not a 64-bit whole number.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotWhole {
-    /// It has a fractional part.
+    /// The number has a fractional part.
     #[error("must be a whole number, but was {}", Shown(.0))]
     Fraction(String),
-    /// It is a whole number, and too large.
+    /// The whole number does not fit into 64 bits.
     #[error("must be a whole number from -2^63 to 2^63-1, but was {}", Shown(.0))]
     TooLarge(String),
-    /// It is not a number.
+    /// The text is not a number.
     #[error("must be a whole number, but was '{}'", Shown(.0))]
     NotANumber(String),
 }
 
-/// Reads a whole number.
+/// Parses a whole number.
 ///
 /// # Errors
-/// When it is a fraction, no number, or too large.
+/// When the text is not a number, or the number has a fractional part or does not fit into 64 bits.
 pub fn whole(text: &str) -> Result<i64, NotWhole> {
     if let Ok(number) = text.parse() {
         return Ok(number);
@@ -42,7 +42,7 @@ pub fn whole(text: &str) -> Result<i64, NotWhole> {
 /// The number of digits of 2^63.
 const MOST_DIGITS: usize = 19;
 
-/// A number as its digits, which neither begin nor end with a zero, times a power of ten.
+/// A decimal number: its digits, without leading and trailing zeros, times a power of ten.
 struct Decimal<'t> {
     sign: &'t str,
     digits: String,
@@ -69,7 +69,7 @@ impl<'t> Decimal<'t> {
     }
 }
 
-/// An exponent that does not fit into 64 bits is saturated: no body has enough digits to make up for it.
+/// Parses an exponent. One that does not fit into 64 bits saturates: no body has enough digits to compensate for it.
 fn read_exponent(text: &str) -> Option<i64> {
     let (is_negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_whole_is_whole_however_it_is_written() {
+    fn whole_numbers_are_accepted_in_any_notation() {
         let table = [
             ("0", 0),
             ("-0", 0),
@@ -105,7 +105,7 @@ mod tests {
             ("0e999999999999999999999", 0),
             ("0.000e-999999999999999999999", 0),
             ("100000000000000000000000e-20", 1000),
-            // A float would make other numbers of these.
+            // A float cannot represent these.
             ("9007199254740993.0", 9_007_199_254_740_993),
             ("9007199254740993e0", 9_007_199_254_740_993),
             ("900719925474099.3e1", 9_007_199_254_740_993),
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn fractions_overflows_and_other_texts_are_told_apart() {
+    fn fractions_overflows_and_non_numbers_are_distinguished() {
         for text in ["1.5", "-0.1", "1e-1", "15e-2", "5.0000000000000000000000001", "1e-400", "1e-99999999999999999999"]
         {
             assert!(matches!(whole(text), Err(NotWhole::Fraction(_))), "{text}");

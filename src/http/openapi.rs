@@ -1,5 +1,5 @@
-//! The `OpenAPI` document, generated from the handlers and the wire types. What every operation has in common, and
-//! what depends on the settings, is added here.
+//! The `OpenAPI` document. It is generated from the handlers and the wire types; this module adds what all operations
+//! have in common and what depends on the settings.
 
 use actix_web::HttpResponse;
 use actix_web::http::header::ContentType;
@@ -12,50 +12,57 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::{
     Components, ContentBuilder, Header, HeaderBuilder, Object, Ref, RefOr, Response, ResponseBuilder, Schema, Type,
 };
+use windlass_engine::model::Limits;
+use windlass_types::{AnyPurpose, Order};
 
-use super::requests::{OrderName, PurposeFilterName};
-use super::{content, files, uploads};
-use crate::domain::Limits;
+use super::{download, files, signed_urls, uploads};
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Windlass",
-        description = "OpenAI's Uploads and Files API on your own Postgres and storage. What is not in OpenAI's contract is marked as an extension.",
+        description = "OpenAI's Uploads and Files API on your own Postgres and storage. Anything that is not part of OpenAI's API is marked as an extension.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     servers(
         (url = "/v1"),
-        (url = "/openai/v1", description = "The same for clients of Azure OpenAI."),
-        (url = "/openai", description = "The same for older clients of Azure OpenAI, whose `api-version` is ignored."),
+        (url = "/openai/v1", description = "The same API for clients of Azure OpenAI."),
+        (url = "/openai", description = "The same API for older clients of Azure OpenAI; `api-version` is ignored."),
     ),
     security(("ApiKeyAuth" = []), ("AzureApiKeyAuth" = [])),
     tags((name = "Uploads", description = "Large files, in parts."), (name = "Files", description = "The finished files.")),
-    components(schemas(OrderName, PurposeFilterName)),
+    components(schemas(Order, AnyPurpose)),
     paths(
         uploads::create_upload, uploads::list_uploads, uploads::retrieve_upload, uploads::add_upload_part,
         uploads::list_upload_parts, uploads::complete_upload, uploads::cancel_upload,
-        files::create_file, files::list_files, files::retrieve_file, files::delete_file, content::download_file,
+        files::create_file, files::list_files, files::retrieve_file, files::delete_file, download::download_file,
+        signed_urls::create_download_url, signed_urls::create_upload_url,
     ),
 )]
 struct Document;
 
-/// A response that every operation may give.
+/// A response that every operation may return.
 struct Common {
     status: &'static str,
     name: &'static str,
     description: &'static str,
-    /// The name and the meaning of a header of its own.
+    /// The name and the description of an additional header, if there is one.
     header: Option<(&'static str, &'static str)>,
 }
 
-const COMMON: [Common; 5] = [
+const COMMON: [Common; 6] = [
     Common { status: "400", name: "BadRequest", description: "The request is invalid.", header: None },
     Common {
         status: "401",
         name: "Unauthorized",
-        description: "The key is missing, unknown or revoked, or two headers carry different keys.",
+        description: "The key is missing, unknown, revoked or expired, or two headers carry different keys.",
         header: Some(("www-authenticate", "The scheme of the key: `Bearer`.")),
+    },
+    Common {
+        status: "403",
+        name: "Forbidden",
+        description: "The key lacks the scope for the operation, or may not act for the project.",
+        header: None,
     },
     Common {
         status: "431",
@@ -77,12 +84,12 @@ const COMMON: [Common; 5] = [
     },
 ];
 
-/// The document of a service with these limits.
+/// The OpenAPI document of a service with these limits.
 pub fn document(limits: &Limits) -> utoipa::openapi::OpenApi {
     let mut document = Document::openapi();
     let components = document.components.get_or_insert_default();
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API key.")).build();
-    let azure = ApiKeyValue::with_description("api-key", "An API key, as clients of Azure OpenAI send it.");
+    let azure = ApiKeyValue::with_description("api-key", "An API key, in the header of Azure OpenAI's clients.");
     components.add_security_scheme("ApiKeyAuth", SecurityScheme::Http(bearer));
     components.add_security_scheme("AzureApiKeyAuth", SecurityScheme::ApiKey(ApiKey::Header(azure)));
     components.headers.insert("RequestId".to_owned(), header("The id of the request in the server's log.").into());
@@ -100,14 +107,14 @@ pub fn document(limits: &Limits) -> utoipa::openapi::OpenApi {
     document
 }
 
-/// The document in JSON, rendered once.
+/// The document, rendered as JSON once.
 pub struct Rendered(Bytes);
 
 impl Rendered {
-    /// Renders it.
+    /// Renders the document of a service with these limits.
     ///
     /// # Errors
-    /// None in practice: every value in it has a form in JSON.
+    /// None in practice: every value in the document can be represented in JSON.
     pub fn of(limits: &Limits) -> serde_json::Result<Self> {
         Ok(Self(serde_json::to_vec(&document(limits))?.into()))
     }
@@ -137,13 +144,13 @@ fn add_request_id(response: &mut Response) {
     response.headers.insert("x-request-id".to_owned(), RefOr::Ref(Ref::new("#/components/headers/RequestId")));
 }
 
-/// Adds the constraints that the derived schemas cannot express.
+/// Adds the configured limits, which the derived schemas cannot express.
 fn bound(components: &mut Components, limits: &Limits) {
     if let Some(RefOr::T(Schema::Object(bytes))) = property(components, "CreateUploadRequest", "bytes") {
         bytes.maximum = Some(limits.upload_bytes.get().into());
     }
-    if let Some(RefOr::T(Schema::Array(part_ids))) = property(components, "CompleteUploadRequest", "part_ids") {
-        part_ids.unique_items = true;
+    if let Some(RefOr::T(Schema::Object(bytes))) = property(components, "CreateUploadUrlRequest", "max_bytes") {
+        bytes.maximum = Some(limits.file_bytes.get().into());
     }
 }
 
@@ -154,7 +161,8 @@ fn property<'c>(components: &'c mut Components, schema: &str, name: &str) -> Opt
     }
 }
 
-/// Documents `HEAD` like `GET`, except for the body and the ranges, which only `GET` has (RFC 9110, 14.2).
+/// Derives the documentation of `HEAD` from `GET`, without the body and the ranges, which only `GET` has (RFC 9110,
+/// section 14.2).
 fn head(get: &Operation) -> Operation {
     let mut head = get.clone();
     head.operation_id = head.operation_id.map(|it| format!("{it}Head"));
@@ -176,7 +184,7 @@ fn head(get: &Operation) -> Operation {
     head
 }
 
-/// Adds what every operation has in common.
+/// Adds the common responses and the request id to every operation.
 fn complete(path: &mut PathItem) {
     for operation in [&mut path.get, &mut path.post, &mut path.delete, &mut path.head].into_iter().flatten() {
         for common in &COMMON {
@@ -191,7 +199,7 @@ fn complete(path: &mut PathItem) {
     }
 }
 
-/// In a form, the members of an object are fields with names such as `expires_after[seconds]`.
+/// Documents that the members of an object are form fields with names such as `expires_after[seconds]`.
 fn put_in_brackets(form: &mut Operation, object: &str) {
     if let Some(RefOr::T(body)) = &mut form.request_body
         && let Some(RefOr::T(content)) = body.content.get_mut("multipart/form-data")

@@ -1,15 +1,17 @@
-//! Query strings: one reader for the lists' parameters. A parameter without a value counts as absent, and unknown ones
-//! are ignored.
+//! Parses query strings. A parameter without a value counts as absent, and unknown parameters are ignored.
 
 use std::fmt::Display;
 use std::str::FromStr;
 
 use actix_web::HttpRequest;
 use url::form_urlencoded;
+use windlass_types::{AnyPurpose, Order, PageLimit, PageRequest, Shown};
 
 use super::error::ApiError;
 use super::number::whole;
-use crate::domain::{Order, PageLimit, PageRequest, PurposeFilter, Shown};
+
+/// The maximum length of `response-content-disposition`, in bytes.
+const MAX_DISPOSITION_BYTES: usize = 1024;
 
 /// The parameters of a query string that have a value.
 pub struct Query(Vec<(String, String)>);
@@ -30,10 +32,10 @@ impl Query {
         }
     }
 
-    /// `limit`, `order` and `after`, for a list of things whose ids are `Id`s.
+    /// Parses `limit`, `order` and `after`. `Id` is the type of the ids of the listed objects.
     ///
     /// # Errors
-    /// Names the parameter that cannot be.
+    /// When a parameter is invalid or given more than once; the error contains its name.
     pub fn page<Id: FromStr>(&self) -> Result<PageRequest<Id>, ApiError> {
         Ok(PageRequest {
             after: self.after()?,
@@ -42,12 +44,18 @@ impl Query {
         })
     }
 
-    /// `after`. A text that is not an id is treated like an unknown id.
+    /// Parses `after`.
+    ///
+    /// # Errors
+    /// 404 when it is not an id, as for an unknown id; 400 when it is given more than once.
     pub fn after<Id: FromStr>(&self) -> Result<Option<Id>, ApiError> {
         self.get("after")?.map(|text| text.parse().map_err(|_| no_such_cursor(text))).transpose()
     }
 
-    /// `limit`.
+    /// Parses `limit`.
+    ///
+    /// # Errors
+    /// 400 when it is out of bounds, not a whole number, or given more than once.
     pub fn limit(&self) -> Result<PageLimit, ApiError> {
         let Some(text) = self.get("limit")? else { return Ok(PageLimit::default()) };
         let limit = whole(text).ok().and_then(|it| PageLimit::try_from(it).ok());
@@ -57,9 +65,34 @@ impl Query {
         })
     }
 
-    /// `purpose`.
-    pub fn purpose(&self) -> Result<Option<PurposeFilter>, ApiError> {
+    /// Parses `purpose`.
+    ///
+    /// # Errors
+    /// 400 when it is unknown or given more than once.
+    pub fn purpose(&self) -> Result<Option<AnyPurpose>, ApiError> {
         self.parsed("purpose")
+    }
+
+    /// Parses `response-content-disposition`.
+    ///
+    /// # Errors
+    /// 400 when it is not a value of `Content-Disposition`, or given more than once.
+    pub fn content_disposition(&self) -> Result<Option<&str>, ApiError> {
+        const NAME: &str = "response-content-disposition";
+        let Some(value) = self.get(NAME)? else { return Ok(None) };
+        let kind = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let is_valid = matches!(kind.as_str(), "attachment" | "inline")
+            && value.len() <= MAX_DISPOSITION_BYTES
+            && value.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
+        let error = || {
+            let message = format!(
+                "'{NAME}' must be 'attachment' or 'inline', optionally with a file name, in at most \
+                 {MAX_DISPOSITION_BYTES} ASCII characters, such as 'attachment; filename=\"a.txt\"', but was '{}'.",
+                Shown(value)
+            );
+            ApiError::invalid(NAME, message)
+        };
+        if is_valid { Ok(Some(value)) } else { Err(error()) }
     }
 
     fn parsed<T: FromStr<Err: Display>>(&self, name: &'static str) -> Result<Option<T>, ApiError> {

@@ -1,5 +1,5 @@
-//! What a path offers: its methods, `HEAD` wherever there is `GET`, and for any other method a 405 that lists them in
-//! `Allow` (RFC 9110, section 15.5.6). `OPTIONS` lists them, too.
+//! Routes of one path: its methods, `HEAD` wherever there is `GET`, and for any other method a 405 with `Allow`
+//! (RFC 9110, section 15.5.6). `OPTIONS` also returns `Allow`.
 
 use actix_web::dev::{AppService, HttpServiceFactory};
 use actix_web::http::Method;
@@ -14,13 +14,13 @@ pub struct Resource {
     allow: Vec<&'static str>,
 }
 
-/// A path that has no method yet.
+/// A path without methods.
 pub fn at(path: &str) -> Resource {
     Resource { inner: web::resource(path), allow: Vec::new() }
 }
 
 impl Resource {
-    /// `HEAD` is served by the same handler: its response is sent without the body.
+    /// Adds `GET` and `HEAD`. The response to `HEAD` is sent without the body.
     pub fn get<F, Args>(self, handler: F) -> Self
     where
         F: Handler<Args>,
@@ -38,6 +38,15 @@ impl Resource {
         F::Output: Responder + 'static,
     {
         self.route(&["POST"], web::post().to(handler))
+    }
+
+    pub fn put<F, Args>(self, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.route(&["PUT"], web::put().to(handler))
     }
 
     pub fn delete<F, Args>(self, handler: F) -> Self
@@ -59,14 +68,14 @@ impl HttpServiceFactory for Resource {
     fn register(self, config: &mut AppService) {
         let allow = [&self.allow[..], &["OPTIONS"]].concat().join(", ");
         let other = move |request: HttpRequest| {
-            let mut answer = match *request.method() {
+            let mut response = match *request.method() {
                 Method::OPTIONS => HttpResponse::NoContent().finish(),
                 _ => ApiError::method_not_allowed(request.method().as_str(), request.path(), &allow).error_response(),
             };
             if let Ok(allow) = HeaderValue::from_str(&allow) {
-                answer.headers_mut().insert(ALLOW, allow);
+                response.headers_mut().insert(ALLOW, allow);
             }
-            async { answer }
+            async { response }
         };
         self.inner.default_service(web::to(other)).register(config);
     }

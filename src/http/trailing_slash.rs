@@ -1,9 +1,9 @@
-//! Ignores one slash at the end of a path. More than one, or an empty segment within, is a different path.
+//! Ignores a single trailing slash. Several trailing slashes, or empty segments, make a different path.
 
 use actix_web::dev::ServiceRequest;
 use actix_web::http::Uri;
 
-/// The same request without a slash at the end of its path.
+/// Removes a single trailing slash from the path of the request.
 pub fn removed(mut request: ServiceRequest) -> ServiceRequest {
     if let Some(uri) = without_slash(request.uri()) {
         request.match_info_mut().get_mut().update(&uri);
@@ -12,7 +12,7 @@ pub fn removed(mut request: ServiceRequest) -> ServiceRequest {
     request
 }
 
-/// `None` if there is no slash to remove.
+/// The URI without the slash; `None` if there is none to remove.
 fn without_slash(uri: &Uri) -> Option<Uri> {
     let path = uri.path().strip_suffix('/').filter(|it| !it.is_empty() && !it.ends_with('/'))?;
     let shorter = uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));

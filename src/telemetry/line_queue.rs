@@ -1,5 +1,5 @@
-//! A bounded queue of lines for an output that may block or fail. Pushing a line never waits: a background thread does
-//! the writing, and a line that does not fit, or cannot be written, is dropped and counted.
+//! A bounded queue of lines for an output that may block or fail. Pushing a line never blocks: a background thread
+//! writes the lines, and a line that does not fit into the queue or cannot be written is dropped and counted.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -8,10 +8,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// The most bytes that may be queued: the memory that an output costs when it is stuck.
+/// The maximum number of queued bytes, and so the memory that a blocked output uses.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// The pause before retrying an output that is full and in non-blocking mode.
+/// The pause before a retry if the output is in non-blocking mode and full.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// A bounded queue of lines, written by a background thread.
@@ -27,22 +27,22 @@ struct Shared {
 struct State {
     waiting: VecDeque<Box<[u8]>>,
     waiting_bytes: usize,
-    /// Whether the thread is still writing the last line that it took.
+    /// Whether the thread is writing the line that it last removed from the queue.
     is_writing: bool,
-    /// Whether the thread is asleep. Waking it takes a system call, which most pushes avoid.
+    /// Whether the thread is asleep. Waking it requires a system call, which a push avoids if it is awake.
     is_asleep: bool,
-    /// How many threads are waiting in `flush`.
+    /// The number of threads that are waiting in `flush`.
     flushing: usize,
-    /// Lines dropped since the last report.
+    /// The number of lines dropped since the last report.
     unreported: u64,
 }
 
-/// What to do about dropped lines.
+/// Callbacks for dropped lines.
 #[derive(Clone, Copy)]
 pub(super) struct OnDrop {
-    /// Called once for every dropped line.
+    /// Called once per dropped line.
     pub count: fn(),
-    /// Called by the background thread with the number of dropped lines, once lines can be written again.
+    /// Called by the background thread with the number of dropped lines, once the queue has been written.
     pub report: fn(u64),
 }
 
@@ -75,7 +75,7 @@ impl LineQueue {
         }
     }
 
-    /// Waits until every queued line is written, but no longer than `within`.
+    /// Blocks until every queued line is written, for at most `within`.
     pub fn flush(&self, within: Duration) {
         let is_busy = |state: &mut State| state.is_writing || !state.waiting.is_empty();
         let mut state = self.0.lock();
@@ -97,7 +97,7 @@ impl Shared {
             if written.is_err() {
                 state.unreported += 1;
             }
-            // Until the queue is empty, more lines may be dropped for lack of room, so it is too early to report.
+            // Not reported until the queue is empty, because a full queue would drop more lines, including the report.
             let is_over = written.is_ok() && state.waiting.is_empty();
             let lost = if is_over { mem::take(&mut state.unreported) } else { 0 };
             drop(state);
@@ -131,7 +131,7 @@ impl Shared {
 
 struct Writer<W> {
     output: W,
-    /// Whether the output ends in an incomplete line whose rest was lost.
+    /// Whether the output ends in a partially written line.
     is_torn: bool,
 }
 
@@ -154,7 +154,7 @@ impl<W: Write> Writer<W> {
                     self.is_torn = !left.is_empty();
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Another process that shares the pipe or terminal may have set it to non-blocking mode.
+                // Another process that shares the pipe or the terminal may have set it to non-blocking mode.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY_PAUSE),
                 Err(error) => return Err(error),
             }
@@ -170,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    /// An output that takes a scripted number of bytes per write, or fails with a scripted error.
+    /// An output that accepts a scripted number of bytes per write, or fails with a scripted error.
     struct Scripted {
         script: mpsc::Receiver<io::Result<usize>>,
         written: Arc<Mutex<Vec<u8>>>,
@@ -188,15 +188,15 @@ mod tests {
         }
     }
 
-    const HANG: Duration = Duration::from_mins(1);
+    const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
     type Script = mpsc::Sender<io::Result<usize>>;
 
     fn scripted(on_drop: OnDrop) -> (LineQueue, Script, Arc<Mutex<Vec<u8>>>) {
-        let (tell, script) = mpsc::channel();
+        let (outcomes, script) = mpsc::channel();
         let written = Arc::<Mutex<Vec<u8>>>::default();
         let output = Scripted { script, written: Arc::clone(&written) };
-        (LineQueue::start("test", output, on_drop).unwrap(), tell, written)
+        (LineQueue::start("test", output, on_drop).unwrap(), outcomes, written)
     }
 
     #[test]
@@ -207,31 +207,31 @@ mod tests {
             count: || COUNTED.store(COUNTED.load(Ordering::Relaxed) + 1, Ordering::Relaxed),
             report: |lost| REPORTED.store(lost, Ordering::Relaxed),
         };
-        let (queue, tell, written) = scripted(on_drop);
+        let (queue, outcomes, written) = scripted(on_drop);
         let full = || Err(ErrorKind::StorageFull.into());
         for outcome in [Ok(3), full(), full(), Err(ErrorKind::WouldBlock.into()), Ok(usize::MAX), Ok(usize::MAX)] {
-            tell.send(outcome).unwrap();
+            outcomes.send(outcome).unwrap();
         }
         for line in ["begun\n", "lost\n", "kept\n"] {
             queue.push(line.as_bytes());
         }
-        queue.flush(HANG);
-        assert_eq!(String::from_utf8_lossy(&written.lock().unwrap()), "beg\nkept\n", "each line begins on its own");
+        queue.flush(TEST_TIMEOUT);
+        assert_eq!(String::from_utf8_lossy(&written.lock().unwrap()), "beg\nkept\n", "a torn line is terminated");
         assert_eq!((COUNTED.load(Ordering::Relaxed), REPORTED.load(Ordering::Relaxed)), (2, 2));
     }
 
     #[test]
-    fn an_output_that_is_stuck_costs_a_bounded_amount_of_memory_and_no_time() {
+    fn a_blocked_output_uses_bounded_memory_and_blocks_no_caller() {
         static DROPPED: AtomicUsize = AtomicUsize::new(0);
         let count = || DROPPED.store(DROPPED.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        let (queue, tell, written) = scripted(OnDrop { count, report: |_| () });
+        let (queue, outcomes, written) = scripted(OnDrop { count, report: |_| () });
         let line = [b'x'; 1000];
         (0..3000).for_each(|_| queue.push(&line));
         let accepted = 3000 - DROPPED.load(Ordering::Relaxed);
-        assert!((1048..=1049).contains(&accepted), "{accepted} lines wait");
+        assert!((1048..=1049).contains(&accepted), "{accepted} lines are queued");
         queue.flush(Duration::from_millis(10));
-        drop(tell);
-        queue.flush(HANG);
-        assert_eq!(written.lock().unwrap().len(), accepted * line.len(), "what was accepted is written");
+        drop(outcomes);
+        queue.flush(TEST_TIMEOUT);
+        assert_eq!(written.lock().unwrap().len(), accepted * line.len(), "every accepted line is written");
     }
 }

@@ -1,9 +1,9 @@
 //! Observability: logs on standard error, as text or JSON, and metrics for Prometheus. Standard output is for the
 //! results of commands.
 //!
-//! **Invariant: no output stops the service.** If standard error or standard output cannot be written (it is not read,
-//! its reader or its terminal has gone, its disk is full), lines are dropped and counted. Only the exit of the process
-//! waits for them, and only briefly.
+//! **Invariant: a blocked or failing output does not stop the service.** If standard error or standard output cannot be
+//! written (a full pipe, a closed pipe or terminal, a full disk), lines are dropped and counted. Only the exit of the
+//! process waits for them, for at most a second.
 
 mod line_queue;
 mod panics;
@@ -21,16 +21,16 @@ use tracing_subscriber::filter::ParseError;
 use self::line_queue::{LineQueue, OnDrop};
 use crate::config::LogFormat;
 
-/// How long to wait for an output before the process exits.
+/// The timeout for flushing an output.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
 
 const LINES_DROPPED: &str = "windlass_log_lines_dropped_total";
 
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 
-/// actix logs what a client did wrong, such as a malformed head or a connection that ends early, as errors. A directive
-/// of the setting for the same target overrides this one.
-const NOT_OURS: &str = "actix_http=off";
+/// actix logs the errors of clients, such as a malformed head or an aborted connection, at the level `error`. A
+/// directive in the setting for the same target overrides this one.
+const DEFAULT_DIRECTIVES: &str = "actix_http=off";
 
 /// `None` if the background thread could not be spawned: then every line is dropped.
 static STDERR: OnceLock<Option<LineQueue>> = OnceLock::new();
@@ -41,17 +41,17 @@ pub enum Error {
     /// The log filter is invalid.
     #[error("the log filter is invalid")]
     Filter(#[from] ParseError),
-    /// A metrics recorder is already installed.
-    #[error("the metrics cannot be recorded")]
+    /// The metrics recorder could not be installed.
+    #[error("the metrics recorder cannot be installed")]
     Metrics(#[from] BuildError),
 }
 
-/// Sets up logging and metrics. `filter` is a level, or levels by module.
+/// Sets up logging, metrics and the panic hook. `filter` is a level, or levels by module.
 ///
 /// # Errors
 /// When the filter is invalid, or a metrics recorder is already installed.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), Error> {
-    let filter: EnvFilter = format!("{NOT_OURS},{filter}").parse()?;
+    let filter: EnvFilter = format!("{DEFAULT_DIRECTIVES},{filter}").parse()?;
     let handle = PrometheusBuilder::new().install_recorder()?;
     METRICS.get_or_init(|| handle);
     describe();
@@ -64,14 +64,15 @@ pub fn init(filter: &str, format: LogFormat) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes a message to standard error outside of the log, such as a command's notice or the reason why it failed. Waits
-/// briefly for it to be written.
+/// Writes a message to standard error that is not a log event, such as the notice or the error of a command. Blocks
+/// until it is written, for at most a second.
 pub fn say(message: &str) {
     LogLine::push(format!("{message}\n").as_bytes());
     flush();
 }
 
-/// Waits briefly for every line so far to be written to standard error. Call it before the process exits.
+/// Blocks until every line so far is written to standard error, for at most a second. To be called before the process
+/// exits.
 pub fn flush() {
     if let Some(queue) = stderr() {
         queue.flush(OUTPUT_PATIENCE);
@@ -125,36 +126,37 @@ fn describe() {
     counter!(LINES_DROPPED).absolute(0);
     describe_counter!(
         "windlass_objects_unreadable_total",
-        "Objects of files that were missing, damaged or not to be read."
+        "Reads of Files that failed because an object was missing, damaged or unreadable."
     );
     describe_counter!("windlass_uploads_expired_total", "Uploads that this process expired.");
     describe_counter!("windlass_files_expired_total", "Files that this process expired.");
     describe_counter!("windlass_objects_deleted_total", "Objects that this process deleted.");
-    describe_counter!(
-        "windlass_object_deletions_failed_total",
-        "Objects that this process could not delete; each try counts."
-    );
+    describe_counter!("windlass_object_deletions_failed_total", "Failed attempts of this process to delete an object.");
     describe_counter!("windlass_sweep_steps_failed_total", "Steps of this process's sweeps that failed, by step.");
+    describe_counter!("windlass_background_passes_total", "Passes of the background tasks, by task and outcome.");
+    describe_gauge!(
+        "windlass_background_last_success_timestamp_seconds",
+        "Unix time of the last successful pass of each background task."
+    );
     describe_counter!(
         "windlass_postgres_restarts_total",
-        "How often the embedded PostgreSQL was started again after it had ended by itself."
+        "Restarts of the embedded PostgreSQL after an unexpected exit."
     );
     describe_counter!(
         "windlass_connections_cut_total",
-        "Client connections that were closed because they exceeded a bound, by reason."
+        "Client connections that were closed because they exceeded a limit, by reason."
     );
     describe_gauge!("windlass_connections", "Open client connections.");
     describe_gauge!(
         "windlass_disk_available_bytes",
-        "Bytes that are left on the disk of the store's directory or of the data directory."
+        "Free bytes on the disk of the store's directory or of the data directory."
     );
     describe_gauge!("windlass_bodies_waiting", "Request bodies waiting for memory.");
     describe_gauge!(
         "windlass_turns_waiting",
-        "Requests waiting for their project's turn: for a transaction, a long list of parts, or reading back stored \
-         bytes."
+        "Requests queued for their project's share of transactions, long lists of parts, or reads of stored bytes."
     );
-    describe_gauge!("windlass_ready", "1 where the database and the store could be used by the last probe, else 0.");
+    describe_gauge!("windlass_ready", "1 if the last probe could use the database and the store, else 0.");
     describe_gauge!(
         "windlass_objects_refusing_deletion",
         "Objects due for deletion that could not be deleted yet, as of the last sweep; at most 100,000 are counted."

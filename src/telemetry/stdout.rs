@@ -12,10 +12,10 @@ use super::OUTPUT_PATIENCE;
 #[error("standard output cannot be written")]
 pub struct Error(#[from] io::Error);
 
-/// Writes a line of a command's output. A pipe that its reader has closed (`| head -1`) is not an error.
+/// Writes a line of a command's output. A pipe that the reader has closed (`| head -1`) is not an error.
 ///
 /// # Errors
-/// When the line cannot be written, such as to a full disk.
+/// When the line cannot be written, for example to a full disk.
 pub fn print(line: impl Display) -> Result<(), Error> {
     match deliver(line) {
         Err(Error(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -23,7 +23,7 @@ pub fn print(line: impl Display) -> Result<(), Error> {
     }
 }
 
-/// Like [`print()`], for output that must be received: a closed pipe is an error, too.
+/// Like [`print()`], for output that must not get lost: a closed pipe is an error, too.
 ///
 /// # Errors
 /// When the line cannot be written.
@@ -33,8 +33,8 @@ pub fn deliver(line: impl Display) -> Result<(), Error> {
     Ok(out.flush()?)
 }
 
-/// Writes a line for the operator who started the service. The service runs even if it is not read: errors are ignored,
-/// and a full pipe is waited for only briefly.
+/// Writes a line for the operator who starts the service. Errors are ignored, and a full pipe blocks for at most a
+/// second, so that the service starts in any case.
 pub fn announce(line: String) {
     let (done, written) = mpsc::channel();
     let write = move || {

@@ -1,20 +1,20 @@
-//! One test binary: it links once and shares one harness.
+//! The integration tests: one binary, which links once and shares one harness.
 //!
-//! The real program is started for every test, on a database of its own and a store of its own, and
-//! spoken to over HTTP; `sql` goes at the schema directly.
-#![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect ends there")]
+//! Every test starts the real program on its own database and its own store, and sends it HTTP requests. `sql` tests
+//! the schema and the queries directly.
+#![expect(clippy::unwrap_used, reason = "a test fails on an unexpected error")]
 
 mod api;
 mod connections;
 #[cfg(feature = "crash-points")]
 mod crash;
+mod environment;
+mod faults;
+mod form_cases;
 mod model;
 mod process;
 mod races;
 mod sdk;
-mod splits;
 mod sql;
 mod support;
-mod surroundings;
 mod tidy;
-mod trouble;

@@ -1,11 +1,11 @@
-"""A serializer that Schemathesis lacks."""
+"""A serializer that Schemathesis does not have."""
 
 from schemathesis.transport.requests import REQUESTS_TRANSPORT, multipart_serializer
 
 
 @REQUESTS_TRANSPORT.serializer("multipart/form-data")
 def deep_objects(context, form):
-    """Sends an object in a form as the document says (`deepObject`): as fields with names such as `a[b]`."""
+    """Sends objects in forms in the documented style (`deepObject`): as fields with names such as `a[b]`."""
     if isinstance(form, dict):
         fields = {}
         for name, value in form.items():

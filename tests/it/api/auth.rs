@@ -1,4 +1,4 @@
-//! Keys, and the walls between projects.
+//! API keys, and the isolation of projects.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use serde_json::json;
 use crate::support::{Answer, Client, TestApp};
 
 crate::on_a_directory_and_s3! {
-    no_key_and_a_wrong_key_are_401_before_anything_else;
-    another_projects_things_do_not_exist;
-    a_revoked_key_opens_nothing;
-    keys_are_kept_as_hashes;
-    a_short_key_that_was_made_before_opens;
+    a_missing_or_wrong_key_is_401_before_anything_else;
+    objects_of_another_project_are_not_found;
+    a_revoked_key_is_rejected;
+    keys_are_stored_as_hashes;
+    a_short_key_of_an_earlier_version_is_accepted;
 }
 
-async fn no_key_and_a_wrong_key_are_401_before_anything_else(app: &TestApp) {
+async fn a_missing_or_wrong_key_is_401_before_anything_else(app: &TestApp) {
     let http = reqwest::Client::new();
     for (method, path) in [
         ("POST", "/v1/uploads"),
@@ -39,16 +39,16 @@ async fn no_key_and_a_wrong_key_are_401_before_anything_else(app: &TestApp) {
         for key in ["wrong", "test-key-of-the-default-projec", "test-key-of-the-default-project2"] {
             let answer = Answer::from(request().bearer_auth(key).send().await.unwrap()).await;
             assert_eq!(answer.error(401, None)["code"], "invalid_api_key");
-            assert!(!String::from_utf8_lossy(&answer.body).contains(key), "a key is not repeated");
+            assert!(!String::from_utf8_lossy(&answer.body).contains(key), "the response repeats a key");
         }
     }
     let request = http.get(format!("{}/v1/files", app.client.address));
     let lower = request.header("authorization", "bearer test-key-of-the-default-project");
-    assert_eq!(lower.send().await.unwrap().status(), 200, "the scheme's case does not matter");
-    assert!(!app.log().contains("test-key-of-the-default-project"), "a key is not logged");
+    assert_eq!(lower.send().await.unwrap().status(), 200, "the scheme is case-insensitive");
+    assert!(!app.log().contains("test-key-of-the-default-project"), "a key is logged");
 }
 
-async fn another_projects_things_do_not_exist(app: &TestApp) {
+async fn objects_of_another_project_are_not_found(app: &TestApp) {
     let upload = app.client.upload(1).await;
     let part = app.client.part(&upload, "x").await;
     let file = app.client.file("secret").await;
@@ -73,25 +73,25 @@ async fn another_projects_things_do_not_exist(app: &TestApp) {
     assert_eq!(app.client.download(&file).await, b"secret");
 }
 
-async fn a_revoked_key_opens_nothing(app: &TestApp) {
+async fn a_revoked_key_is_rejected(app: &TestApp) {
     app.stranger().get("/v1/files").await.ok();
     let listed = String::from_utf8(app.run(&["keys", "list"]).stdout).unwrap();
     let line = listed.lines().find(|it| it.contains("stranger")).unwrap();
     assert!(line.contains("valid") && !listed.contains(&app.stranger().key), "{listed}");
     let key = line.split_whitespace().next().unwrap();
     assert!(app.run(&["keys", "revoke", key]).status.success());
-    // A key that was valid a moment ago is not asked for at every request.
+    // Valid keys are cached for a few seconds.
     tokio::time::sleep(Duration::from_secs(5)).await;
     app.stranger().get("/v1/files").await.error(401, None);
-    assert!(app.run(&["keys", "revoke", key]).status.success(), "again changes nothing");
+    assert!(app.run(&["keys", "revoke", key]).status.success(), "revoking twice changes nothing");
     assert!(String::from_utf8(app.run(&["keys", "list"]).stdout).unwrap().contains("revoked"));
     let unknown = app.run(&["keys", "revoke", "key_00000000000000000000000000000000"]);
     assert!(!unknown.status.success() && String::from_utf8(unknown.stderr).unwrap().contains("there is no key"));
-    // The end of the test downloads as both projects: give the other one a key again.
+    // The check after the test downloads the files of both projects: make the key valid again.
     sqlx::query("update api_key set revoked_at = null").execute(&app.pool).await.unwrap();
 }
 
-async fn keys_are_kept_as_hashes(app: &TestApp) {
+async fn keys_are_stored_as_hashes(app: &TestApp) {
     let keys = [&app.client.key, &app.stranger().key];
     let rows: Vec<String> = sqlx::query_scalar("select api_key::text || encode(hash, 'escape') from api_key")
         .fetch_all(&app.pool)
@@ -101,7 +101,7 @@ async fn keys_are_kept_as_hashes(app: &TestApp) {
     assert!(rows.iter().all(|row| keys.iter().all(|key| !row.contains(*key))));
 }
 
-async fn a_short_key_that_was_made_before_opens(app: &TestApp) {
+async fn a_short_key_of_an_earlier_version_is_accepted(app: &TestApp) {
     app.stranger();
     let made = "insert into api_key (id, project_id, name, hash)
                 select gen_random_uuid(), id, 'made by an earlier version', sha256('x') from project where name = 'stranger'";

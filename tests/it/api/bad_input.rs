@@ -1,5 +1,4 @@
-//! Everything that a client can get wrong, in one table: the status, the field that is named, a word
-//! of what would be right; and nothing has changed.
+//! Client errors in one table, each with its status, `param` and part of the message. None of them changes anything.
 
 use reqwest::Method;
 use serde_json::Value;
@@ -8,15 +7,15 @@ use crate::support::TestApp;
 use crate::support::client::id;
 
 crate::on_a_directory_and_s3! {
-    every_mistake_is_named_and_changes_nothing;
-    absurd_file_names_are_kept_or_refused_by_rule;
-    a_body_that_is_cut_off_changes_nothing;
+    every_error_names_its_parameter_and_changes_nothing;
+    unusual_file_names_are_kept_or_refused;
+    a_truncated_body_changes_nothing;
 }
 
-/// What is sent, and where.
+/// The body of a request, or a `GET`.
 enum Send {
     Json(&'static str),
-    /// A form: pairs of a `Content-Disposition` and a content.
+    /// A form: pairs of the parameters of a `Content-Disposition` and a content.
     Form(&'static [(&'static str, &'static str)]),
     /// A content type and a body.
     Raw(&'static str, &'static str),
@@ -32,7 +31,7 @@ const DATA: &str = "name=\"data\"; filename=\"x\"";
 const FILE: &str = "name=\"file\"; filename=\"x\"";
 const PURPOSE: &str = "name=\"purpose\"";
 
-/// Path, what is sent, status, `param`, and words of the message.
+/// Path, request, status, `param`, and part of the message.
 #[rustfmt::skip]
 const MISTAKES: &[(&str, Send, u16, Option<&str>, &str)] = &[
     // Creating an upload.
@@ -109,7 +108,7 @@ const MISTAKES: &[(&str, Send, u16, Option<&str>, &str)] = &[
 
     // Completing.
     ("/v1/uploads/nonsense/complete", Json(r#"{"part_ids":[]}"#), 404, Some("upload_id"), "No such Upload object"),
-    ("/v1/uploads/{completed}/complete", Json(r#"{"part_ids":["{part}"]}"#), 400, Some("part_ids"), "completed already"),
+    ("/v1/uploads/{completed}/complete", Json(r#"{"part_ids":["{part}"]}"#), 400, Some("part_ids"), "already been completed"),
     ("/v1/uploads/{cancelled}/complete", Json(r#"{"part_ids":[]}"#), 400, Some("upload_id"), "is cancelled"),
     ("/v1/uploads/{expired}/complete", Json(r#"{"part_ids":[]}"#), 410, Some("upload_id"), "has expired"),
     (COMPLETE, Json(""), 400, None, "empty"),
@@ -124,7 +123,7 @@ const MISTAKES: &[(&str, Send, u16, Option<&str>, &str)] = &[
     (COMPLETE, Json(r#"{"part_ids":["{part}","{foreign}"]}"#), 400, Some("part_ids"), "has no finished part"),
     (COMPLETE, Json(r#"{"part_ids":["{part}","{other}"],"md5":"md5"}"#), 400, Some("md5"), "32 hexadecimal digits"),
     (COMPLETE, Json(r#"{"part_ids":["{part}","{other}"],"md5":5}"#), 400, Some("md5"), "must be a string"),
-    (COMPLETE, Json(r#"{"part_ids":["{part}","{other}"],"md5":"00000000000000000000000000000000"}"#), 400, Some("md5"), "00000000000000000000000000000000 was given"),
+    (COMPLETE, Json(r#"{"part_ids":["{part}","{other}"],"md5":"00000000000000000000000000000000"}"#), 400, Some("md5"), "the request has 00000000000000000000000000000000"),
     (COMPLETE, Json(r#"{"part_ids":[],"order":[1]}"#), 400, Some("order"), "Known parameters: part_ids, md5"),
 
     // Cancelling.
@@ -162,14 +161,14 @@ const MISTAKES: &[(&str, Send, u16, Option<&str>, &str)] = &[
     ("/v1/uploads/{pending}/parts?after={foreign}", Get, 404, Some("after"), "takes the id of the last object"),
     ("/v1/uploads/{pending}/parts?limit=0", Get, 400, Some("limit"), "between 1 and 10000"),
 
-    // Things that are not there.
+    // Objects that do not exist.
     ("/v1/uploads/nonsense", Get, 404, Some("upload_id"), "No such Upload object: nonsense"),
     ("/v1/files/nonsense", Get, 404, Some("id"), "No such File object: nonsense"),
     ("/v1/files/file-00000000000000000000000000000000/content", Get, 404, Some("id"), "No such File object"),
     ("/v1/files/..%2f..%2fetc%2fpasswd/content", Get, 404, Some("id"), "No such File object"),
 ];
 
-async fn every_mistake_is_named_and_changes_nothing(app: &TestApp) {
+async fn every_error_names_its_parameter_and_changes_nothing(app: &TestApp) {
     let pending = app.client.upload(5).await;
     let (part, other) = (app.client.part(&pending, "four").await, app.client.part(&pending, "1").await);
     let foreign = app.client.part(&app.client.upload(1).await, "1").await;
@@ -201,12 +200,12 @@ async fn every_mistake_is_named_and_changes_nothing(app: &TestApp) {
             Get => request,
         };
         let answer = app.client.send(request).await;
-        let told = format!("{path}: {}", String::from_utf8_lossy(&answer.body));
-        assert_eq!((answer.status.as_u16(), answer.json()["error"]["param"].as_str()), (*status, *param), "{told}");
+        let shown = format!("{path}: {}", String::from_utf8_lossy(&answer.body));
+        assert_eq!((answer.status.as_u16(), answer.json()["error"]["param"].as_str()), (*status, *param), "{shown}");
         let message = answer.error(*status, *param)["message"].as_str().unwrap().to_owned();
-        assert!(message.contains(words), "'{words}' is not in {told}");
-        assert_eq!(answer.header("x-should-retry"), Some("false"), "{told}");
-        assert_eq!(answer.header("content-type"), Some("application/json"), "{told}");
+        assert!(message.contains(words), "'{words}' is not in {shown}");
+        assert_eq!(answer.header("x-should-retry"), Some("false"), "{shown}");
+        assert_eq!(answer.header("content-type"), Some("application/json"), "{shown}");
     }
     app.no_writer_is_busy().await;
     assert_eq!(state(app, &pending).await, before);
@@ -220,7 +219,7 @@ fn form(fields: &[(&str, &str)]) -> String {
     fields.collect::<String>() + "--B--\r\n"
 }
 
-/// All that a client can see.
+/// The lists of uploads, of files, and of the parts of one upload.
 async fn state(app: &TestApp, upload: &str) -> Vec<Value> {
     let mut state = Vec::new();
     for path in [UPLOADS, FILES, &format!("/v1/uploads/{upload}/parts")] {
@@ -229,10 +228,10 @@ async fn state(app: &TestApp, upload: &str) -> Vec<Value> {
     state
 }
 
-async fn absurd_file_names_are_kept_or_refused_by_rule(app: &TestApp) {
+async fn unusual_file_names_are_kept_or_refused(app: &TestApp) {
     let create = async |name: &str| {
-        let asked = serde_json::json!({"filename": name, "purpose": "evals", "bytes": 0, "mime_type": "x"});
-        app.client.post(UPLOADS, &asked).await
+        let body = serde_json::json!({"filename": name, "purpose": "evals", "bytes": 0, "mime_type": "x"});
+        app.client.post(UPLOADS, &body).await
     };
     for kept in [
         "../../etc/passwd",
@@ -263,10 +262,10 @@ async fn absurd_file_names_are_kept_or_refused_by_rule(app: &TestApp) {
         let error = create(refused).await.error(400, Some("filename"));
         assert!(error["message"].as_str().unwrap().contains(words), "{error}");
     }
-    assert_eq!(app.store.list().await, [], "no name has become a path");
+    assert_eq!(app.store.list().await, [], "a name was used as a path");
 }
 
-async fn a_body_that_is_cut_off_changes_nothing(app: &TestApp) {
+async fn a_truncated_body_changes_nothing(app: &TestApp) {
     use std::io::{Read as _, Write as _};
     let upload = app.client.upload(3).await;
     let before = state(app, &upload).await;

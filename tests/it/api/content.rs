@@ -1,4 +1,4 @@
-//! Downloads: whole, in part, conditional, and never whole when bytes are missing.
+//! Downloads: whole, ranges, conditional requests, and missing or damaged bytes.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -17,18 +17,18 @@ use crate::support::{Answer, TestApp};
 
 crate::on_every_store! {
     a_download_is_an_attachment_of_plain_bytes;
-    head_tells_what_get_would_send;
-    ranges_across_parts_are_the_bytes_asked_for;
+    head_has_the_headers_of_get;
+    ranges_across_parts_return_the_requested_bytes;
     a_range_outside_the_file_is_416;
     a_client_that_has_the_file_gets_304;
-    a_range_of_another_version_is_not_a_range;
-    a_download_of_a_missing_object_is_never_whole (WINDLASS_LEDGER_PART_BYTES = "0");
-    a_download_of_a_large_part_breaks_off_before_its_damage;
-    a_large_part_is_read_from_a_disk_as_from_memory;
-    a_download_of_damaged_bytes_in_the_ledger_is_never_whole;
-    ranges_across_the_ledger_and_the_store_are_the_bytes_asked_for (WINDLASS_LEDGER_PART_BYTES = "100");
-    a_reader_of_a_deleted_file_finishes;
-    answers_that_are_asked_for_at_once_come_in_their_order;
+    if_range_with_another_etag_returns_the_whole_file;
+    a_download_of_a_missing_object_never_looks_complete (WINDLASS_LEDGER_PART_BYTES = "0");
+    a_download_of_a_large_part_is_cut_off_before_the_damaged_bytes;
+    a_large_part_is_the_same_from_disk_and_from_the_page_cache;
+    a_download_of_damaged_bytes_in_the_ledger_fails;
+    ranges_across_ledger_and_store_return_the_requested_bytes (WINDLASS_LEDGER_PART_BYTES = "100");
+    a_download_that_began_before_the_deletion_completes;
+    pipelined_downloads_are_answered_in_order;
 }
 
 async fn get(app: &TestApp, file: &str, headers: &[(&str, &str)]) -> Answer {
@@ -44,7 +44,7 @@ async fn a_download_is_an_attachment_of_plain_bytes(app: &TestApp) {
     assert_eq!((answer.header("content-length"), answer.header("accept-ranges")), (Some("8"), Some("bytes")));
 }
 
-async fn head_tells_what_get_would_send(app: &TestApp) {
+async fn head_has_the_headers_of_get(app: &TestApp) {
     let path = format!("/v1/files/{}/content", app.client.file("0123456789").await);
     let (head, get) =
         (app.client.send(app.client.request("HEAD".parse().unwrap(), &path)).await, app.client.get(&path).await);
@@ -55,19 +55,19 @@ async fn head_tells_what_get_would_send(app: &TestApp) {
     }
 }
 
-async fn ranges_across_parts_are_the_bytes_asked_for(app: &TestApp) {
-    ranges_are_the_bytes_asked_for(app, &[100; 10]).await;
-    ranges_are_the_bytes_asked_for(app, &[25; 40]).await;
+async fn ranges_across_parts_return_the_requested_bytes(app: &TestApp) {
+    ranges_return_the_requested_bytes(app, &[100; 10]).await;
+    ranges_return_the_requested_bytes(app, &[25; 40]).await;
 }
 
-async fn ranges_across_the_ledger_and_the_store_are_the_bytes_asked_for(app: &TestApp) {
-    ranges_are_the_bytes_asked_for(app, &[60, 140, 50, 50, 200, 1, 1, 101, 97, 300]).await;
+async fn ranges_across_ledger_and_store_return_the_requested_bytes(app: &TestApp) {
+    ranges_return_the_requested_bytes(app, &[60, 140, 50, 50, 200, 1, 1, 101, 97, 300]).await;
     let in_store = app.objects_in_the_ledger("true").await;
     assert_eq!((in_store.len(), app.store.list().await), (4, in_store));
 }
 
-/// A File of a thousand bytes in Parts of these sizes.
-async fn ranges_are_the_bytes_asked_for(app: &TestApp, sizes: &[usize]) {
+/// Creates a File of a thousand bytes in Parts of these sizes, and requests ranges of it.
+async fn ranges_return_the_requested_bytes(app: &TestApp, sizes: &[usize]) {
     let whole = noise(1000);
     let upload = app.client.upload(whole.len()).await;
     let (mut parts, mut rest) = (Vec::new(), &*whole);
@@ -123,7 +123,7 @@ async fn a_client_that_has_the_file_gets_304(app: &TestApp) {
     assert_eq!(get(app, &file, &[("if-none-match", "\"x\"")]).await.status.as_u16(), 200);
 }
 
-async fn a_range_of_another_version_is_not_a_range(app: &TestApp) {
+async fn if_range_with_another_etag_returns_the_whole_file(app: &TestApp) {
     let file = app.client.file("0123456789").await;
     let etag = get(app, &file, &[]).await.header("etag").unwrap().to_owned();
     let part = get(app, &file, &[("range", "bytes=0-1"), ("if-range", &etag)]).await;
@@ -134,13 +134,13 @@ async fn a_range_of_another_version_is_not_a_range(app: &TestApp) {
     }
 }
 
-async fn a_download_of_a_missing_object_is_never_whole(app: &TestApp) {
+async fn a_download_of_a_missing_object_never_looks_complete(app: &TestApp) {
     let Some(root) = app.store.directory() else { return };
     let upload = app.client.upload(6).await;
     let (a, b) = (app.client.part(&upload, "abc").await, app.client.part(&upload, "def").await);
     let file = id(&app.client.complete(&upload, &[&a, &b]).await.ok()["file"]);
     let path = root.join(object_name(&b));
-    // Where it is broken off before its head has been sent, there is not even that.
+    // If the download fails early, there may be no response head at all.
     let cut_off = || async {
         let request = app.client.request("GET".parse().unwrap(), &format!("/v1/files/{file}/content"));
         match request.send().await {
@@ -154,7 +154,7 @@ async fn a_download_of_a_missing_object_is_never_whole(app: &TestApp) {
     assert!(cut_off().await, "a missing byte");
     std::fs::remove_file(&path).unwrap();
     assert!(cut_off().await, "a missing object");
-    assert!(app.log().contains(&b), "the log names the object");
+    assert!(app.log().contains(&b), "the log does not name the object");
     let metrics = String::from_utf8(app.client.get("/metrics").await.body.to_vec()).unwrap();
     assert!(metrics.contains("windlass_objects_unreadable_total 3"), "{metrics}");
     std::fs::write(&path, "def").unwrap();
@@ -163,11 +163,11 @@ async fn a_download_of_a_missing_object_is_never_whole(app: &TestApp) {
     let first = root.join(object_name(&a));
     std::fs::write(&first, "abx").unwrap();
     let error = get(app, &file, &[]).await.error(500, None);
-    assert!(!error["message"].as_str().unwrap().contains("part_"), "what is inside stays inside");
+    assert!(!error["message"].as_str().unwrap().contains("part_"), "the error shows an internal name");
     std::fs::write(&first, "abc").unwrap();
 }
 
-/// A File of one Part, and where its bytes are.
+/// A File of one Part: its id, its bytes and the path of its object.
 async fn file_of_one_part(app: &TestApp, root: &Path, length: usize) -> (String, Vec<u8>, PathBuf) {
     let whole = noise(length);
     let upload = app.client.upload(whole.len()).await;
@@ -176,7 +176,7 @@ async fn file_of_one_part(app: &TestApp, root: &Path, length: usize) -> (String,
     (file, whole, root.join(object_name(&part)))
 }
 
-async fn a_download_of_a_large_part_breaks_off_before_its_damage(app: &TestApp) {
+async fn a_download_of_a_large_part_is_cut_off_before_the_damaged_bytes(app: &TestApp) {
     let Some(root) = app.store.directory() else { return };
     let (file, whole, path) = file_of_one_part(app, root, 7_000_001).await;
     let sound_bytes = || async {
@@ -186,7 +186,7 @@ async fn a_download_of_a_large_part_breaks_off_before_its_damage(app: &TestApp) 
         while let Some(bytes) = answer.chunk().await.ok().flatten() {
             read.extend_from_slice(&bytes);
         }
-        assert!(whole.starts_with(&read), "no damaged byte was sent");
+        assert!(whole.starts_with(&read), "a damaged byte was sent");
         read.len()
     };
     assert_eq!(sound_bytes().await, whole.len());
@@ -198,11 +198,11 @@ async fn a_download_of_a_large_part_breaks_off_before_its_damage(app: &TestApp) 
     assert!((3_000_000..=5_000_000).contains(&sound_bytes().await), "bytes are missing");
     let metrics = String::from_utf8(app.client.get("/metrics").await.body.to_vec()).unwrap();
     assert!(metrics.contains("windlass_objects_unreadable_total 2"), "{metrics}");
-    assert_eq!(app.log().matches("a part cannot be read").count(), 2);
+    assert_eq!(app.log().matches(" cannot be read: ").count(), 2);
     std::fs::write(&path, &whole).unwrap();
 }
 
-async fn a_large_part_is_read_from_a_disk_as_from_memory(app: &TestApp) {
+async fn a_large_part_is_the_same_from_disk_and_from_the_page_cache(app: &TestApp) {
     let Some(root) = app.store.directory() else { return };
     let (file, whole, path) = file_of_one_part(app, root, 60_000_001).await;
     for kept in [(0, 0), (0, 60_000_001), (30_000_000, 2_000_000), (2_500_000, 100_000)] {
@@ -212,22 +212,22 @@ async fn a_large_part_is_read_from_a_disk_as_from_memory(app: &TestApp) {
         posix_fadvise(&object, 0, 0, PosixFadviseAdvice::POSIX_FADV_RANDOM).unwrap();
         let (at, length) = kept;
         object.read_exact_at(&mut vec![0; length], at).unwrap();
-        assert!(app.client.download(&file).await == whole, "{length} bytes at {at} were in memory");
+        assert!(app.client.download(&file).await == whole, "{length} bytes at {at} were in the page cache");
     }
 }
 
-async fn a_download_of_damaged_bytes_in_the_ledger_is_never_whole(app: &TestApp) {
+async fn a_download_of_damaged_bytes_in_the_ledger_fails(app: &TestApp) {
     let file = app.client.file("these bytes").await;
     move_clock(&app.pool, "update part set content = 'those bytes'").await;
     get(app, &file, &[]).await.error(500, None);
-    assert!(app.log().contains("a part cannot be read"));
+    assert!(app.log().contains(" cannot be read: "));
     move_clock(&app.pool, "update part set content = null").await;
     get(app, &file, &[]).await.error(500, None);
     move_clock(&app.pool, "update part set content = 'these bytes'").await;
     assert_eq!(app.client.download(&file).await, b"these bytes");
 }
 
-async fn a_reader_of_a_deleted_file_finishes(app: &TestApp) {
+async fn a_download_that_began_before_the_deletion_completes(app: &TestApp) {
     let whole = noise(30 * 1024 * 1024);
     let file = app.client.file(whole.clone()).await;
     let request = app.client.request("GET".parse().unwrap(), &format!("/v1/files/{file}/content"));
@@ -241,7 +241,7 @@ async fn a_reader_of_a_deleted_file_finishes(app: &TestApp) {
     assert!(read == whole);
 }
 
-async fn answers_that_are_asked_for_at_once_come_in_their_order(app: &TestApp) {
+async fn pipelined_downloads_are_answered_in_order(app: &TestApp) {
     let bodies =
         [noise(30 * 1024 * 1024), noise(10), Vec::new(), noise(200_000), noise(20_000), noise(3 * 1024 * 1024)];
     let mut asked = Vec::new();
@@ -262,7 +262,7 @@ async fn answers_that_are_asked_for_at_once_come_in_their_order(app: &TestApp) {
         let head = String::from_utf8(head).unwrap();
         let length = head.lines().find_map(|it| it.strip_prefix("content-length: ")).unwrap();
         let mut body = vec![0; length.parse().unwrap()];
-        // Slower than they are sent: the socket takes no more, and what comes next waits in the program.
+        // Read slowly, so that the socket's buffers fill up and later responses wait in the program.
         for bytes in body.chunks_mut(1024 * 1024) {
             std::thread::sleep(Duration::from_millis(5));
             socket.read_exact(bytes).unwrap();

@@ -1,4 +1,4 @@
-//! Bodies with a `Content-Encoding` are rejected, not stored or read as if they had none.
+//! Bodies with a `Content-Encoding` are rejected, not stored or parsed as if they were not encoded.
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -6,8 +6,8 @@ use serde_json::json;
 use crate::support::{Answer, TestApp};
 
 crate::on_a_directory_and_s3! {
-    a_compressed_body_is_refused_wherever_it_is_sent;
-    a_body_that_is_sent_as_it_is_may_be_called_so;
+    a_compressed_body_is_refused_by_every_endpoint;
+    the_identity_coding_is_accepted;
 }
 
 const FORM: &str = "multipart/form-data; boundary=B";
@@ -21,7 +21,7 @@ async fn send(app: &TestApp, path: &str, content_type: &str, codings: &[&str], b
     app.client.send(request.body(body.to_owned())).await
 }
 
-/// Sends a body of each kind. Returns the responses, in the order in which an upload is made.
+/// Sends a body to each endpoint that reads one. Returns the responses.
 async fn send_all(app: &TestApp, codings: &[&str]) -> [Answer; 4] {
     let new = json!({"filename": "f", "purpose": "evals", "bytes": 1, "mime_type": "x"}).to_string();
     let upload = app.client.upload(1).await;
@@ -35,7 +35,7 @@ async fn send_all(app: &TestApp, codings: &[&str]) -> [Answer; 4] {
     ]
 }
 
-async fn a_compressed_body_is_refused_wherever_it_is_sent(app: &TestApp) {
+async fn a_compressed_body_is_refused_by_every_endpoint(app: &TestApp) {
     for codings in [&["gzip"][..], &["GZIP"], &["br"], &["identity, deflate"], &["identity", "gzip"], &["unknown"]] {
         for answer in send_all(app, codings).await {
             let message = answer.error(400, None)["message"].as_str().unwrap().to_owned();
@@ -47,13 +47,13 @@ async fn a_compressed_body_is_refused_wherever_it_is_sent(app: &TestApp) {
     assert_eq!(app.client.get("/v1/files").await.ok()["data"], json!([]));
 }
 
-async fn a_body_that_is_sent_as_it_is_may_be_called_so(app: &TestApp) {
+async fn the_identity_coding_is_accepted(app: &TestApp) {
     for codings in [&["identity"][..], &[""], &["Identity, identity"], &["identity", "identity"]] {
         for answer in send_all(app, codings).await {
             assert_eq!(answer.status, StatusCode::OK, "{codings:?}: {answer:?}");
         }
     }
-    // The header means nothing in a request without a body.
+    // The header is ignored on a request without a body.
     let list = app.client.request(Method::GET, "/v1/files").header("content-encoding", "gzip");
     app.client.send(list).await.ok();
 }

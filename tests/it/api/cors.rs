@@ -1,4 +1,4 @@
-//! `OPTIONS`, preflights, and which pages a browser lets read responses.
+//! `OPTIONS`, preflight requests, and the origins that may read responses.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use reqwest::header::{HeaderMap, HeaderName};
 use reqwest::{Method, RequestBuilder};
 use url::Url;
 
-use crate::support::wire::{Mode, Wire};
+use crate::support::tcp_proxy::{Mode, TcpProxy};
 use crate::support::{Answer, StoreKind, TestApp};
 
 const PAGE: &str = "https://app.example.com";
@@ -21,7 +21,7 @@ fn request(app: &TestApp, method: &str, path: &str) -> RequestBuilder {
     reqwest::Client::new().request(method.parse().unwrap(), format!("{}{path}", app.client.address))
 }
 
-/// What OpenAI's SDK in a page makes a browser send before its own request.
+/// The preflight request that a browser sends for OpenAI's SDK in a page.
 async fn preflight(app: &TestApp, origin: &str, path: &str) -> Answer {
     let request = request(app, "OPTIONS", path)
         .header("origin", origin)
@@ -38,14 +38,14 @@ fn cors_headers(headers: &HeaderMap) -> Vec<&str> {
     headers.keys().map(HeaderName::as_str).filter(|it| it.starts_with("access-control-") || *it == "vary").collect()
 }
 
-/// The members of headers that are lists.
+/// The members of list headers, in lower case.
 fn members(headers: &HeaderMap, name: &str) -> Vec<String> {
     let lines = headers.get_all(name).iter().flat_map(|it| it.to_str().unwrap().split(','));
     lines.map(|it| it.trim().to_ascii_lowercase()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn options_needs_no_key_and_tells_what_a_path_allows() {
+async fn options_needs_no_key_and_lists_the_allowed_methods() {
     let app = app(None).await;
     for (path, allowed) in [
         ("/v1/uploads", &["get", "head", "post", "options"][..]),
@@ -68,7 +68,7 @@ async fn options_needs_no_key_and_tells_what_a_path_allows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_setting_no_page_is_allowed() {
+async fn without_the_setting_no_origin_is_allowed() {
     let app = app(None).await;
     let answer = preflight(&app, PAGE, "/v1/files").await;
     assert_eq!(answer.status, 204);
@@ -79,7 +79,7 @@ async fn without_the_setting_no_page_is_allowed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_listed_page_may_send_what_it_asks_for_and_read_what_sdks_read() {
+async fn a_listed_origin_may_send_the_requested_headers_and_read_those_that_sdks_need() {
     let app = app(Some("https://app.example.com, http://localhost:3000,null")).await;
     for page in [PAGE, "http://localhost:3000", "null"] {
         for path in ["/v1/files", "/v1/uploads/x/parts", "/openai/v1/files", "/v1/no/such/path"] {
@@ -108,7 +108,7 @@ async fn a_listed_page_may_send_what_it_asks_for_and_read_what_sdks_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_page_gets_no_permission_and_no_cache_mixes_the_two() {
+async fn an_unlisted_origin_is_not_allowed_and_responses_vary_by_origin() {
     let app = app(Some(PAGE)).await;
     for page in ["https://evil.example", "http://app.example.com", "https://app.example.com:8443", "null", "*"] {
         for answer in [
@@ -125,7 +125,7 @@ async fn another_page_gets_no_permission_and_no_cache_mixes_the_two() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_star_every_page_is_allowed() {
+async fn a_star_allows_every_origin() {
     let app = app(Some("*")).await;
     for page in [PAGE, "null", "https://evil.example"] {
         assert_eq!(preflight(&app, page, "/v1/files").await.header("access-control-allow-origin"), Some("*"));
@@ -136,11 +136,11 @@ async fn with_a_star_every_page_is_allowed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_sees_errors_also_those_before_its_key_was_looked_at() {
+async fn errors_have_cors_headers_even_before_authentication() {
     let app = app(Some(PAGE)).await;
     let mut url: Url = app.setting("DATABASE_URL").parse().unwrap();
     let postgres = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
-    let wire = Wire::to(postgres.parse().unwrap()).await;
+    let wire = TcpProxy::to(postgres.parse().unwrap()).await;
     url.set_port(Some(wire.address.port())).unwrap();
     app.restart_with(&[("DATABASE_URL", url.as_str()), ("WINDLASS_LEDGER_PATIENCE", "2s")]);
     let shown = |answer: &Answer, status| {
@@ -161,7 +161,7 @@ async fn a_page_sees_errors_also_those_before_its_key_was_looked_at() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_that_cannot_be_meant_stops_the_start_and_shows_what_would_be_right() {
+async fn an_invalid_list_of_origins_fails_startup_with_a_hint() {
     for (origins, right) in [
         ("https://app.example.com/", "use https://app.example.com"),
         ("app.example.com", "scheme://host"),
@@ -170,7 +170,7 @@ async fn a_list_that_cannot_be_meant_stops_the_start_and_shows_what_would_be_rig
     ] {
         let settings = [("WINDLASS_CORS_ORIGINS".to_owned(), origins.to_owned())];
         let refused = crate::support::program::command(&settings).current_dir(Path::new("/")).output().unwrap();
-        let said = String::from_utf8(refused.stderr).unwrap();
-        assert!(!refused.status.success() && said.contains("WINDLASS_CORS_ORIGINS") && said.contains(right), "{said}");
+        let text = String::from_utf8(refused.stderr).unwrap();
+        assert!(!refused.status.success() && text.contains("WINDLASS_CORS_ORIGINS") && text.contains(right), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! The heads of parts, byte for byte as known clients send them, and malformed heads.
+//! Headers of parts, byte for byte as known clients send them, and malformed ones.
 
 use reqwest::Method;
 
@@ -6,18 +6,18 @@ use crate::support::client::id;
 use crate::support::{Answer, TestApp};
 
 crate::on_a_directory_and_s3! {
-    every_clients_file_name_comes_back_as_it_was_meant;
-    names_come_back_from_charsets_with_byte_order_marks_and_escape_sequences;
-    a_heads_syntax_is_read_as_the_rfcs_have_it;
-    a_name_that_cannot_be_read_is_refused_with_a_true_reason;
-    a_head_that_cannot_be_read_is_refused_with_a_true_reason;
-    content_that_would_have_to_be_decoded_is_refused;
+    file_names_of_known_clients_are_decoded_as_intended;
+    names_in_charsets_with_byte_order_marks_or_escape_sequences_are_decoded;
+    part_headers_are_parsed_as_the_rfcs_define;
+    a_name_that_cannot_be_decoded_is_refused_with_the_reason;
+    a_malformed_part_header_is_refused_with_the_reason;
+    encoded_content_is_refused;
     several_files_in_one_field_are_refused;
-    of_a_content_type_that_cannot_be_kept_the_essence_is;
-    texts_are_utf_8_and_a_form_may_mention_it;
+    a_content_type_with_invalid_parameters_is_kept_without_them;
+    a_charset_field_must_be_utf_8;
 }
 
-/// Sends a file of three bytes whose part has this head.
+/// Sends a file of three bytes whose part has this header.
 async fn send(app: &TestApp, head: impl AsRef<[u8]>) -> Answer {
     let body = [
         b"--B\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nuser_data\r\n--B\r\n",
@@ -39,7 +39,7 @@ fn refused(answer: &Answer, param: Option<&str>, words: &str) {
     assert!(error["message"].as_str().unwrap().contains(words), "'{words}' is not in {error}");
 }
 
-/// The client that sends it, the part's head, and the intended name.
+/// A client, the header that it sends, and the intended file name.
 #[rustfmt::skip]
 const CLIENTS: &[(&str, &str, &str)] = &[
     ("openai-python 3.54", "Content-Disposition: form-data; name=\"file\"; filename=\"a\\\\b.txt\"\r\nContent-Type: text/plain", "a\\b.txt"),
@@ -68,7 +68,7 @@ const CLIENTS: &[(&str, &str, &str)] = &[
     ("ruby-openai", "Content-Disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\nContent-Length: 3\r\nContent-Type: \r\nContent-Transfer-Encoding: binary", "a.txt"),
 ];
 
-async fn every_clients_file_name_comes_back_as_it_was_meant(app: &TestApp) {
+async fn file_names_of_known_clients_are_decoded_as_intended(app: &TestApp) {
     for (client, head, name) in CLIENTS {
         let file = send(app, head).await.ok();
         assert_eq!(file["filename"], *name, "{client}: {head:?}");
@@ -76,7 +76,7 @@ async fn every_clients_file_name_comes_back_as_it_was_meant(app: &TestApp) {
     }
 }
 
-async fn names_come_back_from_charsets_with_byte_order_marks_and_escape_sequences(app: &TestApp) {
+async fn names_in_charsets_with_byte_order_marks_or_escape_sequences_are_decoded(app: &TestApp) {
     for (rest, name) in [
         ("filename*=utf-16''%FE%FF%4F%60", "你"),
         ("filename=\"=?utf-16?B?/v8AYQ==?=\"", "a"),
@@ -89,7 +89,7 @@ async fn names_come_back_from_charsets_with_byte_order_marks_and_escape_sequence
     }
 }
 
-async fn a_heads_syntax_is_read_as_the_rfcs_have_it(app: &TestApp) {
+async fn part_headers_are_parsed_as_the_rfcs_define(app: &TestApp) {
     for (head, name) in [
         ("CONTENT-DISPOSITION:Form-Data;FileName=a;Name=file", "a"),
         ("Content-Disposition : form-data ;\tname\t=\t\"file\" ;; filename = a.txt ;", "a.txt"),
@@ -114,7 +114,7 @@ async fn a_heads_syntax_is_read_as_the_rfcs_have_it(app: &TestApp) {
     }
 }
 
-async fn a_name_that_cannot_be_read_is_refused_with_a_true_reason(app: &TestApp) {
+async fn a_name_that_cannot_be_decoded_is_refused_with_the_reason(app: &TestApp) {
     for (rest, words) in [
         (&b"name=file; filename=\"caf\xe9.txt\""[..], "The file name cannot be read: it is not UTF-8 text"),
         (b"name=file; filename*=caf.txt", "charset'language'text"),
@@ -138,7 +138,7 @@ async fn a_name_that_cannot_be_read_is_refused_with_a_true_reason(app: &TestApp)
     }
 }
 
-async fn a_head_that_cannot_be_read_is_refused_with_a_true_reason(app: &TestApp) {
+async fn a_malformed_part_header_is_refused_with_the_reason(app: &TestApp) {
     for (head, words) in [
         (&b""[..], "has no Content-Disposition header"),
         (b"Content-Type: text/plain", "has no Content-Disposition header"),
@@ -174,7 +174,7 @@ async fn a_head_that_cannot_be_read_is_refused_with_a_true_reason(app: &TestApp)
     }
 }
 
-async fn content_that_would_have_to_be_decoded_is_refused(app: &TestApp) {
+async fn encoded_content_is_refused(app: &TestApp) {
     let head = |header: &str| format!("{header}\r\nContent-Disposition: form-data; name=file; filename=a");
     for (header, words) in [
         ("Content-Transfer-Encoding: base64", "'Content-Transfer-Encoding: base64'"),
@@ -225,7 +225,7 @@ async fn several_files_in_one_field_are_refused(app: &TestApp) {
     part("; filename=upload").await.ok();
 }
 
-async fn of_a_content_type_that_cannot_be_kept_the_essence_is(app: &TestApp) {
+async fn a_content_type_with_invalid_parameters_is_kept_without_them(app: &TestApp) {
     let head = |sent: &str| format!("Content-Disposition: form-data; name=file; filename=a\r\nContent-Type: {sent}");
     for sent in ["text/plain; name=\"日本\"", &format!("text/plain; name={}", "x".repeat(255))] {
         send(app, head(sent)).await.ok();
@@ -241,7 +241,7 @@ async fn of_a_content_type_that_cannot_be_kept_the_essence_is(app: &TestApp) {
     }
 }
 
-async fn texts_are_utf_8_and_a_form_may_mention_it(app: &TestApp) {
+async fn a_charset_field_must_be_utf_8(app: &TestApp) {
     let charset = |charset: &str| {
         format!(
             "Content-Disposition: form-data; name=\"_charset_\"\r\n\r\n{charset}\r\n--B\r\nContent-Disposition: form-data; name=\"file\""

@@ -1,4 +1,4 @@
-//! Multipart shapes that real clients send (contract section 3.4), byte by byte.
+//! Multipart bodies as real clients send them (contract section 3.4), byte for byte.
 
 use futures_util::stream;
 use reqwest::Body;
@@ -8,19 +8,19 @@ use crate::support::client::id;
 use crate::support::{Answer, TestApp};
 
 crate::on_every_store! {
-    fields_may_come_in_any_order_with_or_without_a_length;
-    a_boundary_may_be_quoted_and_odd;
+    fields_may_come_in_any_order_with_or_without_a_content_length;
+    a_boundary_may_be_quoted_or_unusual;
     a_part_may_have_no_content_type_or_an_empty_one;
-    a_lying_inner_length_is_ignored;
-    names_are_utf_8_with_three_escapes;
-    the_boundary_may_be_split_anywhere;
-    what_looks_like_a_boundary_is_content;
-    a_line_that_goes_on_after_the_boundary_is_content;
+    a_wrong_content_length_of_a_part_is_ignored;
+    file_names_are_utf_8_with_three_percent_escapes;
+    a_boundary_may_be_split_between_chunks;
+    text_that_resembles_a_boundary_is_content;
+    a_line_that_only_begins_with_a_boundary_is_content;
     text_around_the_form_and_blanks_after_a_boundary_are_skipped;
     lines_that_end_in_lf_alone_are_refused;
 }
 
-/// Sends a form as it is written, in chunks of so many bytes; without a length if `chunked`.
+/// Sends a form unchanged: with a `Content-Length`, or in chunks of `chunked` bytes.
 async fn send(app: &TestApp, path: &str, boundary: &str, form: &[u8], chunked: Option<usize>) -> Answer {
     let request = app
         .client
@@ -39,7 +39,7 @@ fn field(head: &str, content: &str) -> String {
     format!("--B\r\nContent-Disposition: form-data; {head}\r\n\r\n{content}\r\n")
 }
 
-async fn fields_may_come_in_any_order_with_or_without_a_length(app: &TestApp) {
+async fn fields_may_come_in_any_order_with_or_without_a_content_length(app: &TestApp) {
     let (file, purpose) = (field("name=\"file\"; filename=\"f\"", "abc"), field("name=\"purpose\"", "vision"));
     let expiry =
         field("name=\"expires_after[anchor]\"", "created_at") + &field("name=\"expires_after[seconds]\"", "3600");
@@ -56,7 +56,7 @@ async fn fields_may_come_in_any_order_with_or_without_a_length(app: &TestApp) {
     }
 }
 
-async fn a_boundary_may_be_quoted_and_odd(app: &TestApp) {
+async fn a_boundary_may_be_quoted_or_unusual(app: &TestApp) {
     let upload = app.client.upload(1).await;
     for (header, boundary) in [
         ("\"jm8Jp==_=CVu\"", "jm8Jp==_=CVu"),
@@ -84,7 +84,7 @@ async fn a_part_may_have_no_content_type_or_an_empty_one(app: &TestApp) {
     }
 }
 
-async fn a_lying_inner_length_is_ignored(app: &TestApp) {
+async fn a_wrong_content_length_of_a_part_is_ignored(app: &TestApp) {
     let upload = app.client.upload(5).await;
     for length in ["3", "5", "500", "x"] {
         let form = field(&format!("name=\"data\"; filename=\"x\"\r\nContent-Length: {length}"), "hello") + "--B--\r\n";
@@ -93,7 +93,7 @@ async fn a_lying_inner_length_is_ignored(app: &TestApp) {
     }
 }
 
-async fn names_are_utf_8_with_three_escapes(app: &TestApp) {
+async fn file_names_are_utf_8_with_three_percent_escapes(app: &TestApp) {
     for (sent, kept) in
         [("你好.txt", "你好.txt"), ("a%22b", "a\"b"), ("100%.txt", "100%.txt"), ("../../x", "../../x"), ("🦀", "🦀")]
     {
@@ -108,7 +108,7 @@ async fn names_are_utf_8_with_three_escapes(app: &TestApp) {
     assert_eq!(send(app, "/v1/files", "B", form.as_bytes(), None).await.ok()["filename"], "upload");
 }
 
-async fn the_boundary_may_be_split_anywhere(app: &TestApp) {
+async fn a_boundary_may_be_split_between_chunks(app: &TestApp) {
     let upload = app.client.upload(9).await;
     let path = format!("/v1/uploads/{upload}/parts");
     let form = field("name=\"data\"; filename=\"x\"", "\r\n--A\r\n-\r") + "--B--\r\n";
@@ -118,14 +118,14 @@ async fn the_boundary_may_be_split_anywhere(app: &TestApp) {
     }
 }
 
-async fn what_looks_like_a_boundary_is_content(app: &TestApp) {
+async fn text_that_resembles_a_boundary_is_content(app: &TestApp) {
     let content = "--B\r\n-B\r\n--b--\r--B\n--B\r\n --B--".to_owned() + &"\r\n-".repeat(1000);
     let form = field("name=\"purpose\"", "evals") + &field("name=\"file\"; filename=\"f\"", &content) + "--B--\r\n";
     let file = send(app, "/v1/files", "B", form.as_bytes(), None).await.ok();
     assert_eq!(app.client.download(&id(&file)).await, content.as_bytes());
 }
 
-async fn a_line_that_goes_on_after_the_boundary_is_content(app: &TestApp) {
+async fn a_line_that_only_begins_with_a_boundary_is_content(app: &TestApp) {
     let content = "\r\n--B1\r\n--B-\r\n--B x\r\n--B\rx\r\n--B -- \r\n--Bx--".repeat(100);
     let form = field("name=\"purpose\"", "evals") + &field("name=\"file\"; filename=\"f\"", &content) + "--B--\r\n";
     for chunked in [None, Some(7)] {

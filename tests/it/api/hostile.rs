@@ -1,4 +1,4 @@
-//! Bodies that are made to be hard to read. Each is taken byte for byte, or refused; none is held in memory.
+//! Bodies that are made to be hard to parse: each is stored byte for byte or refused, and none is buffered.
 
 use futures_util::stream;
 use reqwest::Body;
@@ -6,16 +6,16 @@ use reqwest::Body;
 use crate::support::{Answer, TestApp};
 
 crate::on_a_directory_and_s3! {
-    whatever_the_content_looks_like_it_comes_back_as_it_was;
-    a_boundary_split_at_every_place_is_still_one;
-    space_after_a_boundary_means_nothing;
-    what_stands_before_and_after_the_fields_is_passed_over_within_bounds;
-    a_boundary_of_absurd_length_is_refused;
+    content_that_resembles_boundaries_is_read_back_unchanged;
+    a_boundary_split_at_any_byte_is_recognized;
+    white_space_after_a_boundary_is_ignored;
+    text_before_and_after_the_fields_is_skipped_up_to_a_limit;
+    an_overlong_boundary_is_refused;
 }
 
 const BOUNDARY: &str = "0123456789abcdef0123456789abcdef";
 
-/// Sends a part's form in pieces of so many bytes.
+/// Sends a form that adds a part, in pieces of `piece` bytes.
 async fn send(app: &TestApp, upload: &str, form: Vec<u8>, piece: usize) -> Answer {
     let pieces: Vec<_> = form.chunks(piece).map(|it| Ok::<_, std::io::Error>(it.to_vec())).collect();
     let request = app
@@ -34,27 +34,27 @@ fn plain_form(content: &[u8]) -> Vec<u8> {
     form(&format!("--{BOUNDARY}"), content, &format!("\r\n--{BOUNDARY}--\r\n"))
 }
 
-/// Sends what comes back by a download, made into a file.
-async fn there_and_back(app: &TestApp, content: &[u8], piece: usize) -> Vec<u8> {
+/// Uploads content as a file of one part, and downloads it again.
+async fn round_trip(app: &TestApp, content: &[u8], piece: usize) -> Vec<u8> {
     let upload = app.client.upload(content.len()).await;
     let part = crate::support::client::id(&send(app, &upload, plain_form(content), piece).await.ok());
     let file = crate::support::client::id(&app.client.complete(&upload, &[&part]).await.ok()["file"]);
     app.client.download(&file).await
 }
 
-async fn whatever_the_content_looks_like_it_comes_back_as_it_was(app: &TestApp) {
+async fn content_that_resembles_boundaries_is_read_back_unchanged(app: &TestApp) {
     let almost = format!("\r\n--{}", &BOUNDARY[..BOUNDARY.len() - 1]);
     let floods =
         ["\r", "\n", "\r\n", "\r\n-", "\r\n--", "--", &almost, &format!("{almost}\r"), &format!("--{BOUNDARY}")];
     for flood in floods {
         let content = flood.as_bytes().repeat(1_000_000 / flood.len());
         for piece in [1_460, 65_536] {
-            assert!(there_and_back(app, &content, piece).await == content, "{flood:?} in pieces of {piece}");
+            assert!(round_trip(app, &content, piece).await == content, "{flood:?} in pieces of {piece}");
         }
     }
 }
 
-async fn a_boundary_split_at_every_place_is_still_one(app: &TestApp) {
+async fn a_boundary_split_at_any_byte_is_recognized(app: &TestApp) {
     let content = format!("\r\n--{}\r\n\r", &BOUNDARY[1..]);
     let form = plain_form(content.as_bytes());
     let upload = app.client.upload(content.len()).await;
@@ -64,13 +64,13 @@ async fn a_boundary_split_at_every_place_is_still_one(app: &TestApp) {
     }
 }
 
-async fn space_after_a_boundary_means_nothing(app: &TestApp) {
+async fn white_space_after_a_boundary_is_ignored(app: &TestApp) {
     let upload = app.client.upload(5).await;
     let padded = form(&format!("--{BOUNDARY} \t "), b"hello", &format!("\r\n--{BOUNDARY}--\r\n"));
     assert_eq!(send(app, &upload, padded, 1_460).await.ok()["bytes"], 5);
 }
 
-async fn what_stands_before_and_after_the_fields_is_passed_over_within_bounds(app: &TestApp) {
+async fn text_before_and_after_the_fields_is_skipped_up_to_a_limit(app: &TestApp) {
     let upload = app.client.upload(5).await;
     let before = |bytes: usize| {
         form(&format!("{}\r\n--{BOUNDARY}", "p".repeat(bytes)), b"hello", &format!("\r\n--{BOUNDARY}--\r\n"))
@@ -86,7 +86,7 @@ async fn what_stands_before_and_after_the_fields_is_passed_over_within_bounds(ap
     }
 }
 
-async fn a_boundary_of_absurd_length_is_refused(app: &TestApp) {
+async fn an_overlong_boundary_is_refused(app: &TestApp) {
     let upload = app.client.upload(5).await;
     for length in [201, 20_000] {
         let boundary = "b".repeat(length);

@@ -1,4 +1,4 @@
-//! Files for `batch` and `fine-tune`: their names, and their lines if these are checked.
+//! Files for `batch` and `fine-tune`: checks of their names and lines.
 
 use std::time::Duration;
 
@@ -12,25 +12,27 @@ use crate::support::store::object_name;
 use crate::support::{TestApp, eventually};
 
 crate::on_a_directory_and_s3! {
-    names_for_batch_and_fine_tune_end_in_jsonl;
-    names_are_not_looked_at_where_the_check_is_off (WINDLASS_JSONL_CHECK = "off");
-    lines_are_not_looked_at_by_default (WINDLASS_LEDGER_PART_BYTES = "0");
-    a_forms_lines_are_checked_wherever_its_purpose_stands (WINDLASS_JSONL_CHECK = "lines", WINDLASS_MAX_PART_BYTES = "7");
-    a_form_is_refused_at_its_first_wrong_line_where_its_purpose_is_known (WINDLASS_JSONL_CHECK = "lines");
-    an_uploads_lines_are_checked_in_the_listed_order (WINDLASS_JSONL_CHECK = "lines", WINDLASS_LEDGER_PART_BYTES = "6");
+    names_for_batch_and_fine_tune_must_end_in_jsonl;
+    names_are_not_checked_if_the_check_is_off (WINDLASS_JSONL_CHECK = "off");
+    lines_are_not_checked_by_default (WINDLASS_LEDGER_PART_BYTES = "0");
+    the_lines_of_a_form_are_checked_wherever_its_purpose_is
+        (WINDLASS_JSONL_CHECK = "lines", WINDLASS_MAX_PART_BYTES = "7");
+    a_form_is_refused_at_its_first_invalid_line_if_its_purpose_is_known (WINDLASS_JSONL_CHECK = "lines");
+    the_lines_of_an_upload_are_checked_in_the_listed_order
+        (WINDLASS_JSONL_CHECK = "lines", WINDLASS_LEDGER_PART_BYTES = "6");
     lines_and_md5_are_both_checked (WINDLASS_JSONL_CHECK = "lines");
-    what_is_wrong_with_the_parts_or_the_upload_is_said_first (WINDLASS_JSONL_CHECK = "lines");
-    a_completion_that_is_asked_again_reads_nothing (WINDLASS_JSONL_CHECK = "lines", WINDLASS_LEDGER_PART_BYTES = "0");
+    errors_of_the_parts_and_the_upload_take_precedence (WINDLASS_JSONL_CHECK = "lines");
+    a_repeated_completion_reads_nothing (WINDLASS_JSONL_CHECK = "lines", WINDLASS_LEDGER_PART_BYTES = "0");
     a_batch_has_at_most_50_000_requests (WINDLASS_JSONL_CHECK = "lines");
-    other_purposes_take_any_lines (WINDLASS_JSONL_CHECK = "lines");
+    other_purposes_accept_any_lines (WINDLASS_JSONL_CHECK = "lines");
 }
 
 async fn begin(app: &TestApp, purpose: &str, filename: &str, bytes: usize) -> Answer {
-    let asked = json!({"filename": filename, "purpose": purpose, "bytes": bytes, "mime_type": "text/jsonl"});
-    app.client.post("/v1/uploads", &asked).await
+    let body = json!({"filename": filename, "purpose": purpose, "bytes": bytes, "mime_type": "text/jsonl"});
+    app.client.post("/v1/uploads", &body).await
 }
 
-/// An Upload of these Parts.
+/// Creates an Upload with these Parts. Returns their ids.
 async fn upload_of(app: &TestApp, purpose: &str, parts: &[&str]) -> (String, Vec<String>) {
     let bytes = parts.iter().map(|it| it.len()).sum();
     let upload = id(&begin(app, purpose, "lines.jsonl", bytes).await.ok());
@@ -54,7 +56,7 @@ async fn send(app: &TestApp, body: impl Into<Body>) -> Answer {
     app.client.send(request.header("content-type", "multipart/form-data; boundary=B").body(body)).await
 }
 
-/// A file in one request, with its purpose before it and after it.
+/// Sends a file in one request, with its purpose before it, and again with its purpose after it.
 async fn both_forms(app: &TestApp, purpose: &str, filename: &str, content: &[u8]) -> [Answer; 2] {
     let file = field(&format!("name=\"file\"; filename=\"{filename}\""), content);
     let purpose = field("name=\"purpose\"", purpose.as_bytes());
@@ -73,7 +75,7 @@ fn message(error: &Value) -> &str {
     error["message"].as_str().unwrap()
 }
 
-async fn names_for_batch_and_fine_tune_end_in_jsonl(app: &TestApp) {
+async fn names_for_batch_and_fine_tune_must_end_in_jsonl(app: &TestApp) {
     for (purpose, api) in [("batch", "Batch"), ("fine-tune", "Fine-Tuning")] {
         for wrong in ["requests.json", "requests.jsonl.gz", "requests.txt", "jsonl"] {
             let expected =
@@ -102,14 +104,14 @@ async fn names_for_batch_and_fine_tune_end_in_jsonl(app: &TestApp) {
     }
 }
 
-async fn names_are_not_looked_at_where_the_check_is_off(app: &TestApp) {
+async fn names_are_not_checked_if_the_check_is_off(app: &TestApp) {
     begin(app, "batch", "requests.txt", 2).await.ok();
     for answer in both_forms(app, "fine-tune", "requests.txt", b"no lines").await {
         answer.ok();
     }
 }
 
-async fn lines_are_not_looked_at_by_default(app: &TestApp) {
+async fn lines_are_not_checked_by_default(app: &TestApp) {
     for answer in both_forms(app, "batch", "a.jsonl", b"no\nlines").await {
         answer.ok();
     }
@@ -120,7 +122,7 @@ async fn lines_are_not_looked_at_by_default(app: &TestApp) {
     app.store.put(&object, "no\nlines").await;
 }
 
-/// Contents, and how the error message begins if they are invalid.
+/// Contents, and the beginning of the error message for invalid ones.
 const CONTENTS: &[(&[u8], Option<&str>)] = &[
     (b"", None),
     (b"{}", None),
@@ -157,7 +159,7 @@ const CONTENTS: &[(&[u8], Option<&str>)] = &[
     ),
 ];
 
-async fn a_forms_lines_are_checked_wherever_its_purpose_stands(app: &TestApp) {
+async fn the_lines_of_a_form_are_checked_wherever_its_purpose_is(app: &TestApp) {
     for (content, expected) in CONTENTS {
         for purpose in ["batch", "fine-tune"] {
             for answer in both_forms(app, purpose, "lines.jsonl", content).await {
@@ -175,11 +177,11 @@ async fn a_forms_lines_are_checked_wherever_its_purpose_stands(app: &TestApp) {
     eventually("no upload is pending", async || count(app, "upload where status = 'pending'").await == 0).await;
 }
 
-async fn a_form_is_refused_at_its_first_wrong_line_where_its_purpose_is_known(app: &TestApp) {
+async fn a_form_is_refused_at_its_first_invalid_line_if_its_purpose_is_known(app: &TestApp) {
     let purpose = field("name=\"purpose\"", b"batch");
     let head = field("name=\"file\"; filename=\"a.jsonl\"", b"{}\n{}\nnothing of the kind\n");
     let begun = [&purpose[..], &head[..head.len() - 2]].concat();
-    // The rest never comes.
+    // The rest of the body is never sent.
     let body = Body::wrap_stream(stream::iter([Ok::<_, std::io::Error>(begun)]).chain(stream::pending()));
     let answer = timeout(Duration::from_mins(5), send(app, body)).await.unwrap();
     assert!(
@@ -188,9 +190,9 @@ async fn a_form_is_refused_at_its_first_wrong_line_where_its_purpose_is_known(ap
     );
 }
 
-async fn an_uploads_lines_are_checked_in_the_listed_order(app: &TestApp) {
+async fn the_lines_of_an_upload_are_checked_in_the_listed_order(app: &TestApp) {
     for (content, expected) in CONTENTS {
-        // In the store, in the ledger, and cut anywhere.
+        // Parts in the store and in the ledger, and boundaries in the middle of lines.
         for size in [1, 5, 8, 100] {
             let upload = id(&begin(app, "fine-tune", "lines.jsonl", content.len()).await.ok());
             let mut parts = Vec::new();
@@ -234,7 +236,7 @@ async fn lines_and_md5_are_both_checked(app: &TestApp) {
     app.client.post(&path, &body(&parts, "99914b932bd37a50b983c5e7c90ae93b")).await.ok();
 }
 
-async fn what_is_wrong_with_the_parts_or_the_upload_is_said_first(app: &TestApp) {
+async fn errors_of_the_parts_and_the_upload_take_precedence(app: &TestApp) {
     let (upload, parts) = upload_of(app, "batch", &["no", "lines"]).await;
     let error = complete(app, &upload, &parts[..1]).await.error(400, Some("part_ids"));
     assert!(message(&error).contains("add up to 2 bytes"), "{error}");
@@ -246,7 +248,7 @@ async fn what_is_wrong_with_the_parts_or_the_upload_is_said_first(app: &TestApp)
     complete(app, &upload, &parts).await.error(410, Some("upload_id"));
 }
 
-async fn a_completion_that_is_asked_again_reads_nothing(app: &TestApp) {
+async fn a_repeated_completion_reads_nothing(app: &TestApp) {
     let (upload, parts) = upload_of(app, "batch", &["{}\n"]).await;
     let completed = complete(app, &upload, &parts).await.ok();
     let object = object_name(&parts[0]);
@@ -254,7 +256,7 @@ async fn a_completion_that_is_asked_again_reads_nothing(app: &TestApp) {
     assert_eq!(complete(app, &upload, &parts).await.ok(), completed);
     complete(app, &upload, &[]).await.error(400, Some("part_ids"));
     app.store.put(&object, "{}\n").await;
-    // The first completion reads it.
+    // The first completion reads the object.
     let (upload, parts) = upload_of(app, "batch", &["{}\n"]).await;
     let object = object_name(&parts[0]);
     app.store.remove(&object).await;
@@ -283,7 +285,7 @@ async fn a_batch_has_at_most_50_000_requests(app: &TestApp) {
     complete(app, &upload, &parts).await.ok();
 }
 
-async fn other_purposes_take_any_lines(app: &TestApp) {
+async fn other_purposes_accept_any_lines(app: &TestApp) {
     for answer in both_forms(app, "user_data", "a.jsonl", b"no\nlines").await {
         answer.ok();
     }

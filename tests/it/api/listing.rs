@@ -1,4 +1,4 @@
-//! Lists: every thing once, in order, whatever the page length, also among things of one moment.
+//! Lists: every object once and in order, whatever the page size, including objects with the same creation time.
 
 use serde_json::{Value, json};
 
@@ -6,17 +6,17 @@ use crate::support::client::id;
 use crate::support::{Client, TestApp};
 
 crate::on_a_directory_and_s3! {
-    pages_of_one_show_every_file_once_in_order;
+    pages_of_any_size_list_every_file_once_in_order;
     files_can_be_listed_by_purpose;
-    a_client_that_deletes_while_it_pages_keeps_its_place;
-    an_empty_list_is_a_list;
+    a_deleted_file_is_still_a_valid_cursor;
+    an_empty_list_has_the_usual_fields;
     uploads_can_be_listed;
-    bad_pages_are_refused;
-    a_parameter_without_a_value_asks_for_nothing;
-    a_purpose_that_no_file_has_is_refused;
+    invalid_page_parameters_are_refused;
+    a_parameter_without_a_value_counts_as_absent;
+    an_unknown_purpose_is_refused;
 }
 
-/// Goes through a list as SDKs do: `after` is the last id of `data`, until `has_more` is false.
+/// Pages through a list as SDKs do: `after` is the last id of `data`, until `has_more` is false.
 async fn pages(client: &Client, path: &str) -> Vec<String> {
     let mut ids: Vec<String> = Vec::new();
     loop {
@@ -35,26 +35,27 @@ async fn pages(client: &Client, path: &str) -> Vec<String> {
         if page["has_more"] == json!(false) {
             return ids;
         }
-        assert!(!data.is_empty(), "more was promised");
+        assert!(!data.is_empty(), "an empty page with has_more");
     }
 }
 
-async fn of_one_moment(app: &TestApp, table: &str) {
+/// Gives all rows of a table the same creation time.
+async fn set_same_creation_time(app: &TestApp, table: &str) {
     let statement = format!(
         "begin; set local session_replication_role = replica; update {table} set created_at = date_trunc('day', now()); commit"
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&app.pool).await.unwrap();
 }
 
-async fn pages_of_one_show_every_file_once_in_order(app: &TestApp) {
+async fn pages_of_any_size_list_every_file_once_in_order(app: &TestApp) {
     let mut files = Vec::new();
     for _ in 0..7 {
         files.push(app.client.file("x").await);
     }
     app.stranger().file("not ours").await;
-    for moment in [false, true] {
-        if moment {
-            of_one_moment(app, "file").await;
+    for is_same_time in [false, true] {
+        if is_same_time {
+            set_same_creation_time(app, "file").await;
         }
         let newest_first: Vec<_> = files.iter().rev().cloned().collect();
         for limit in [1, 2, 3, 7, 8] {
@@ -79,7 +80,7 @@ async fn files_can_be_listed_by_purpose(app: &TestApp) {
     assert_eq!(pages(&app.client, "/v1/files?").await.len(), 6);
 }
 
-async fn a_client_that_deletes_while_it_pages_keeps_its_place(app: &TestApp) {
+async fn a_deleted_file_is_still_a_valid_cursor(app: &TestApp) {
     let mut files = Vec::new();
     for _ in 0..3 {
         files.push(app.client.file("x").await);
@@ -89,7 +90,7 @@ async fn a_client_that_deletes_while_it_pages_keeps_its_place(app: &TestApp) {
     assert_eq!(rest["data"].as_array().unwrap().iter().map(id).collect::<Vec<_>>(), [files[2].clone()]);
 }
 
-async fn an_empty_list_is_a_list(app: &TestApp) {
+async fn an_empty_list_has_the_usual_fields(app: &TestApp) {
     let list = json!({"object": "list", "data": [], "first_id": null, "last_id": null, "has_more": false});
     assert_eq!(app.client.get("/v1/files").await.ok(), list);
     assert_eq!(app.client.get("/v1/uploads").await.ok(), list);
@@ -102,14 +103,14 @@ async fn uploads_can_be_listed(app: &TestApp) {
     }
     app.client.cancel(&uploads[1]).await.ok();
     app.stranger().upload(1).await;
-    of_one_moment(app, "upload").await;
+    set_same_creation_time(app, "upload").await;
     assert_eq!(pages(&app.client, "/v1/uploads?limit=1&order=asc").await, uploads);
     uploads.reverse();
     assert_eq!(pages(&app.client, "/v1/uploads?limit=3").await, uploads);
     app.client.get(&format!("/v1/uploads?after={}", app.stranger().upload(1).await)).await.error(404, Some("after"));
 }
 
-async fn bad_pages_are_refused(app: &TestApp) {
+async fn invalid_page_parameters_are_refused(app: &TestApp) {
     for list in ["/v1/files", "/v1/uploads"] {
         for limit in ["0", "-1", "10001", "x", "1.5", "1e9", "%20", "1e400"] {
             app.client.get(&format!("{list}?limit={limit}")).await.error(400, Some("limit"));
@@ -131,7 +132,7 @@ async fn bad_pages_are_refused(app: &TestApp) {
     app.client.get(&format!("/v1/files?after={strangers}")).await.error(404, Some("after"));
 }
 
-async fn a_parameter_without_a_value_asks_for_nothing(app: &TestApp) {
+async fn a_parameter_without_a_value_counts_as_absent(app: &TestApp) {
     let (file, upload) = (app.client.file("x").await, app.client.upload(1).await);
     app.client.part(&upload, "x").await;
     for (list, parameters) in [
@@ -150,13 +151,13 @@ async fn a_parameter_without_a_value_asks_for_nothing(app: &TestApp) {
     assert_eq!(pages(&app.client, "/v1/files?purpose=&order=&limit=1").await, [file]);
 }
 
-async fn a_purpose_that_no_file_has_is_refused(app: &TestApp) {
+async fn an_unknown_purpose_is_refused(app: &TestApp) {
     for purpose in ["world_domination", "Batch", "batch%20", "%20", "fine_tune", "assistants,batch", "%00", "null"] {
         let error = app.client.get(&format!("/v1/files?purpose={purpose}")).await.error(400, Some("purpose"));
         assert!(error["message"].as_str().unwrap().contains("is not one of ['fine-tune', 'assistants'"), "{error}");
     }
     app.client.get("/v1/files?purpose=batch&purpose=evals").await.error(400, Some("purpose"));
-    // Files that only OpenAI's own services create.
+    // Purposes of files that only OpenAI's own services create.
     for purpose in ["assistants_output", "batch_output", "fine-tune-results"] {
         assert_eq!(app.client.get(&format!("/v1/files?purpose={purpose}")).await.ok()["data"], json!([]), "{purpose}");
     }

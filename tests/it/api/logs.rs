@@ -1,22 +1,27 @@
-//! What requests leave in the log: lines of bounded length, no control characters, and no errors for client errors.
+//! Log lines of requests: bounded length, no control characters, and no errors or warnings for client errors.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 
 use reqwest::Method;
+use serde_json::Value;
 
-use crate::support::TestApp;
+use crate::support::client::id;
+use crate::support::{TestApp, eventually};
 
 crate::on_a_directory_and_s3! {
-    no_line_is_as_long_as_a_client_likes;
-    no_line_is_as_long_as_a_client_likes_as_json (WINDLASS_LOG_FORMAT = "json");
-    what_a_client_did_wrong_is_no_error_of_ours;
+    log_lines_are_bounded_whatever_a_client_sends;
+    json_log_lines_are_bounded_whatever_a_client_sends (WINDLASS_LOG_FORMAT = "json");
+    client_errors_are_not_logged_as_errors;
+    a_request_is_logged_at_its_end_with_the_ids_of_its_objects (WINDLASS_LOG_FORMAT = "json");
+    an_interrupted_download_is_logged_as_aborted (WINDLASS_LOG_FORMAT = "json");
+    an_interrupted_request_is_logged (WINDLASS_LOG_FORMAT = "json");
 }
 
-/// The longest line: three texts of a client, truncated, and what is around them.
+/// Maximum length of a line in bytes: three truncated texts of a client, and the rest of the line.
 const LONGEST: usize = 3000;
 
-/// Everything that is sent in response to these bytes, until the connection is closed.
+/// Sends these bytes. Returns everything that is received until the connection is closed.
 fn send(app: &TestApp, bytes: &[u8]) -> String {
     let mut socket = TcpStream::connect(app.client.socket_address()).unwrap();
     // The service may have answered and closed before it has read everything.
@@ -29,14 +34,14 @@ fn send(app: &TestApp, bytes: &[u8]) -> String {
 
 fn lines_are_short_and_plain(app: &TestApp) {
     let log = app.log();
-    assert!(log.matches("answered").count() > 5, "{log}");
+    assert!(log.matches("request completed").count() + log.matches("request rejected").count() > 5, "{log}");
     for line in log.lines() {
         assert!(line.len() < LONGEST, "{} bytes: {}", line.len(), &line[..line.floor_char_boundary(LONGEST)]);
         assert!(!line.contains(|it: char| it.is_control() || it == '\u{202e}'), "{line:?}");
     }
 }
 
-async fn no_line_is_as_long_as_a_client_likes(app: &TestApp) {
+async fn log_lines_are_bounded_whatever_a_client_sends(app: &TestApp) {
     let long = "x".repeat(50_000);
     let key = &app.client.key;
     for (method, target, header) in [
@@ -65,11 +70,11 @@ async fn no_line_is_as_long_as_a_client_likes(app: &TestApp) {
     lines_are_short_and_plain(app);
 }
 
-async fn no_line_is_as_long_as_a_client_likes_as_json(app: &TestApp) {
-    no_line_is_as_long_as_a_client_likes(app).await;
+async fn json_log_lines_are_bounded_whatever_a_client_sends(app: &TestApp) {
+    log_lines_are_bounded_whatever_a_client_sends(app).await;
 }
 
-async fn what_a_client_did_wrong_is_no_error_of_ours(app: &TestApp) {
+async fn client_errors_are_not_logged_as_errors(app: &TestApp) {
     let key = &app.client.key;
     let upload = app.client.upload(1).await;
     let before = app.log().len();
@@ -99,4 +104,77 @@ async fn what_a_client_did_wrong_is_no_error_of_ours(app: &TestApp) {
     app.no_writer_is_busy().await;
     let log = &app.log()[before..];
     assert!(log.contains("/v1/files") && !log.contains("ERROR") && !log.contains("WARN"), "{log}");
+}
+
+/// The lines of the access log for a route, oldest first.
+fn access_lines(app: &TestApp, method: &str, route: &str) -> Vec<Value> {
+    let lines = app.log();
+    let lines = lines.lines().filter_map(|it| serde_json::from_str::<Value>(it).ok());
+    lines.filter(|it| it["span"]["route"] == route && it["span"]["method"] == method && it["status"].is_u64()).collect()
+}
+
+async fn a_request_is_logged_at_its_end_with_the_ids_of_its_objects(app: &TestApp) {
+    let client = &app.client;
+    let bytes = vec![7; 300_000];
+    let upload = client.upload(bytes.len()).await;
+    let part = client.part(&upload, bytes.clone()).await;
+    let file = id(&client.complete(&upload, &[&part]).await.ok()["file"]);
+    assert!(client.download(&file).await == bytes);
+    let line = async |method, route| {
+        let mut found = Vec::new();
+        eventually("the request is logged", async || {
+            found = access_lines(app, method, route);
+            !found.is_empty()
+        })
+        .await;
+        found.remove(0)
+    };
+    let created = line("POST", "/v1/uploads").await;
+    assert_eq!(created["message"], "request completed", "{created}");
+    assert_eq!(created["span"]["upload.id"], *upload, "{created}");
+    let added = line("POST", "/v1/uploads/{id}/parts").await;
+    assert_eq!(added["span"]["upload.id"], *upload, "{added}");
+    assert_eq!(added["span"]["part.id"], *part, "{added}");
+    assert!(added["bytes_in"].as_u64().unwrap() >= 300_000, "{added}");
+    assert!(added["span"]["id"].as_str().unwrap().starts_with("req_"), "{added}");
+    assert!(added["span"]["project.id"].as_str().unwrap().starts_with("proj_"), "{added}");
+    assert!(added["span"]["key.id"].as_str().unwrap().starts_with("key_"), "{added}");
+    let sent = line("GET", "/v1/files/{id}/content").await;
+    assert_eq!(sent["span"]["file.id"], *file, "{sent}");
+    assert_eq!((sent["status"].as_u64(), sent["bytes_out"].as_u64()), (Some(200), Some(300_000)), "{sent}");
+    assert!(sent["duration_ms"].is_u64(), "{sent}");
+}
+
+async fn an_interrupted_download_is_logged_as_aborted(app: &TestApp) {
+    // More than the buffers of both sockets hold.
+    let file = app.client.file(vec![7; 32 << 20]).await;
+    let mut socket = TcpStream::connect(app.client.socket_address()).unwrap();
+    let key = &app.client.key;
+    let head = format!("GET /v1/files/{file}/content HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n");
+    socket.write_all(head.as_bytes()).unwrap();
+    socket.read_exact(&mut [0; 1000]).unwrap();
+    drop(socket);
+    eventually("the aborted response is logged", async || {
+        let lines = access_lines(app, "GET", "/v1/files/{id}/content");
+        lines.iter().any(|it| it["message"] == "response aborted" && it["bytes_out"].as_u64().unwrap() < 32 << 20)
+    })
+    .await;
+}
+
+async fn an_interrupted_request_is_logged(app: &TestApp) {
+    let mut socket = TcpStream::connect(app.client.socket_address()).unwrap();
+    let key = &app.client.key;
+    let head =
+        format!("POST /v1/uploads HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: 100\r\n\r\n{{");
+    socket.write_all(head.as_bytes()).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    drop(socket);
+    eventually("the request is logged", async || {
+        let log = app.log();
+        let lines = log.lines().filter_map(|it| serde_json::from_str::<Value>(it).ok());
+        lines
+            .filter(|it| it["span"]["path"] == "/v1/uploads" && it["span"]["key.id"].is_string())
+            .any(|it| it["message"] == "request aborted" || it["status"] == 400)
+    })
+    .await;
 }

@@ -1,8 +1,8 @@
-//! Completions with an `md5`: what came in the file's order is not read again, and whatever is read or
-//! not, a right one is taken and a wrong one refused.
+//! Completions with an `md5`: parts that were sent in the file's order are not read back. In every case, the correct
+//! MD5 is accepted and a wrong one refused.
 
 use serde_json::{Value, json};
-use windlass::domain::Md5;
+use windlass_types::Md5;
 
 use crate::support::TestApp;
 use crate::support::audit::move_clock;
@@ -11,17 +11,17 @@ use crate::support::store::object_name;
 
 crate::on_a_directory_and_s3! {
     objects only:
-    parts_that_came_in_their_order_are_not_read_again;
-    only_what_came_in_another_order_is_read;
-    parts_that_come_at_once_make_the_right_md5;
-    a_part_that_was_sent_again_makes_the_right_md5;
-    what_a_later_release_wrote_is_passed_over;
-    a_completion_that_is_asked_again_reads_nothing;
+    parts_sent_in_file_order_are_not_read_back;
+    only_parts_sent_out_of_order_are_read_back;
+    concurrent_parts_give_the_right_md5;
+    a_part_that_was_sent_twice_gives_the_right_md5;
+    md5_states_of_a_later_release_are_ignored;
+    a_repeated_completion_reads_nothing;
     a_wrong_md5_is_refused_without_reading_and_changes_nothing;
-    it_is_computed_only_where_the_last_completion_came_with_one;
-    an_empty_md5_counts_as_none;
-    parts_in_the_ledger_may_stand_anywhere (WINDLASS_LEDGER_PART_BYTES = "5");
-    a_part_in_the_ledger_makes_nobody_read_what_is_in_the_store (WINDLASS_LEDGER_PART_BYTES = "5");
+    md5_is_computed_only_if_the_last_completion_had_one;
+    an_empty_md5_counts_as_absent;
+    parts_in_the_ledger_may_be_at_any_position (WINDLASS_LEDGER_PART_BYTES = "5");
+    a_part_in_the_ledger_causes_no_read_back_from_the_store (WINDLASS_LEDGER_PART_BYTES = "5");
 }
 
 fn md5_of(bytes: &str) -> String {
@@ -36,7 +36,7 @@ async fn complete(app: &TestApp, upload: &str, parts: &[&str], md5: Option<&str>
     app.client.post(&format!("/v1/uploads/{upload}/complete"), &body).await
 }
 
-/// An Upload of these Parts, sent one after another.
+/// Creates an Upload with these Parts, sent one after another. Returns their ids.
 async fn upload_of(app: &TestApp, parts: &[&'static str]) -> (String, Vec<String>) {
     let upload = app.client.upload(parts.iter().map(|it| it.len()).sum()).await;
     let mut ids = Vec::new();
@@ -46,13 +46,13 @@ async fn upload_of(app: &TestApp, parts: &[&'static str]) -> (String, Vec<String
     (upload, ids)
 }
 
-/// Makes the service compute it from now on.
-async fn learn(app: &TestApp) {
+/// Completes an Upload with an `md5`, after which the service computes the MD5 of the project's parts as they arrive.
+async fn turn_md5_on(app: &TestApp) {
     let (upload, parts) = upload_of(app, &["read back"]).await;
     complete(app, &upload, &[&parts[0]], Some(&md5_of("read back"))).await.ok();
 }
 
-/// Completes while these Parts' objects are not there to be read.
+/// Completes an Upload while the objects of these Parts are missing.
 async fn complete_without(
     app: &TestApp,
     hidden: &[(&String, &'static str)],
@@ -70,40 +70,40 @@ async fn complete_without(
     answer
 }
 
-async fn has(app: &TestApp, file: &Value, bytes: &str) {
+async fn check_file(app: &TestApp, file: &Value, bytes: &str) {
     assert_eq!(file["md5"], md5_of(bytes));
     assert_eq!(app.client.download(&id(file)).await, bytes.as_bytes());
 }
 
-async fn parts_that_came_in_their_order_are_not_read_again(app: &TestApp) {
-    learn(app).await;
+async fn parts_sent_in_file_order_are_not_read_back(app: &TestApp) {
+    turn_md5_on(app).await;
     let upload = app.client.upload(11).await;
     let one = app.client.part(&upload, "one").await;
-    // Another process goes on where this one was.
+    // A new process resumes from the state in the ledger.
     app.kill_and_restart();
     let two = app.client.part(&upload, "two").await;
     let three = app.client.part(&upload, "three").await;
     let hidden = [(&one, "one"), (&two, "two"), (&three, "three")];
     let completed = complete_without(app, &hidden, &upload, &[&one, &two, &three], &md5_of("onetwothree")).await;
-    has(app, &completed.ok()["file"], "onetwothree").await;
+    check_file(app, &completed.ok()["file"], "onetwothree").await;
 }
 
-async fn only_what_came_in_another_order_is_read(app: &TestApp) {
-    learn(app).await;
+async fn only_parts_sent_out_of_order_are_read_back(app: &TestApp) {
+    turn_md5_on(app).await;
     let (upload, parts) = upload_of(app, &["one", "two", "three", "four"]).await;
     let [one, two, three, four] = &parts[..] else { panic!("{parts:?}") };
     let hidden = [(one, "one"), (two, "two")];
     let order = [one, two, four, three].map(String::as_str);
     let completed = complete_without(app, &hidden, &upload, &order, &md5_of("onetwofourthree")).await;
-    has(app, &completed.ok()["file"], "onetwofourthree").await;
-    // Without its first part nothing is covered.
+    check_file(app, &completed.ok()["file"], "onetwofourthree").await;
+    // If the first part is out of order, no saved state applies.
     let (upload, parts) = upload_of(app, &["one", "two"]).await;
     let completed = complete(app, &upload, &[&parts[1], &parts[0]], Some(&md5_of("twoone"))).await;
-    has(app, &completed.ok()["file"], "twoone").await;
+    check_file(app, &completed.ok()["file"], "twoone").await;
 }
 
-async fn parts_that_come_at_once_make_the_right_md5(app: &TestApp) {
-    learn(app).await;
+async fn concurrent_parts_give_the_right_md5(app: &TestApp) {
+    turn_md5_on(app).await;
     for _ in 0..5 {
         let upload = app.client.upload(24).await;
         let sending = ["aaa", "bbb", "ccc", "ddd", "eee", "fff"].map(|bytes| app.client.part(&upload, bytes));
@@ -113,12 +113,12 @@ async fn parts_that_come_at_once_make_the_right_md5(app: &TestApp) {
         }
         let listed: Vec<_> = parts.iter().map(String::as_str).collect();
         let completed = complete(app, &upload, &listed, Some(&md5_of("aaabbbcccdddeeefffggghhh"))).await;
-        has(app, &completed.ok()["file"], "aaabbbcccdddeeefffggghhh").await;
+        check_file(app, &completed.ok()["file"], "aaabbbcccdddeeefffggghhh").await;
     }
 }
 
-async fn a_part_that_was_sent_again_makes_the_right_md5(app: &TestApp) {
-    learn(app).await;
+async fn a_part_that_was_sent_twice_gives_the_right_md5(app: &TestApp) {
+    turn_md5_on(app).await;
     for listed in [[0, 1, 3], [0, 2, 3]] {
         let upload = app.client.upload(11).await;
         let mut parts = Vec::new();
@@ -127,23 +127,23 @@ async fn a_part_that_was_sent_again_makes_the_right_md5(app: &TestApp) {
         }
         let listed = listed.map(|it| parts[it].as_str());
         let completed = complete(app, &upload, &listed, Some(&md5_of("onetwothree"))).await;
-        has(app, &completed.ok()["file"], "onetwothree").await;
+        check_file(app, &completed.ok()["file"], "onetwothree").await;
     }
 }
 
-async fn what_a_later_release_wrote_is_passed_over(app: &TestApp) {
-    learn(app).await;
+async fn md5_states_of_a_later_release_are_ignored(app: &TestApp) {
+    turn_md5_on(app).await;
     for format in ["set_byte(set_byte(md5_state, 0, 99), 1, 77)", "'\\x99'", "'\\x01'"] {
         let (upload, parts) = upload_of(app, &["one", "two"]).await;
         let later = format!("update part set md5_state = {format} where md5_state is not null");
         move_clock(&app.pool, &later).await;
         app.client.part(&upload, "spare").await;
         let completed = complete(app, &upload, &[&parts[0], &parts[1]], Some(&md5_of("onetwo"))).await;
-        has(app, &completed.ok()["file"], "onetwo").await;
+        check_file(app, &completed.ok()["file"], "onetwo").await;
     }
 }
 
-async fn a_completion_that_is_asked_again_reads_nothing(app: &TestApp) {
+async fn a_repeated_completion_reads_nothing(app: &TestApp) {
     let (upload, parts) = upload_of(app, &["one", "two"]).await;
     let listed = [&parts[0], &parts[1]].map(String::as_str);
     let completed = complete(app, &upload, &listed, Some(&md5_of("onetwo"))).await.ok();
@@ -153,7 +153,7 @@ async fn a_completion_that_is_asked_again_reads_nothing(app: &TestApp) {
 }
 
 async fn a_wrong_md5_is_refused_without_reading_and_changes_nothing(app: &TestApp) {
-    learn(app).await;
+    turn_md5_on(app).await;
     let (upload, parts) = upload_of(app, &["one", "two"]).await;
     let hidden = [(&parts[0], "one"), (&parts[1], "two")];
     let listed = [&parts[0], &parts[1]].map(String::as_str);
@@ -161,10 +161,10 @@ async fn a_wrong_md5_is_refused_without_reading_and_changes_nothing(app: &TestAp
     let message = refused.error(400, Some("md5"))["message"].to_string();
     assert!(message.contains(&md5_of("onetwo")), "{message}");
     assert_eq!(app.client.get(&format!("/v1/uploads/{upload}")).await.ok()["status"], "pending");
-    has(app, &complete(app, &upload, &listed, Some(&md5_of("onetwo"))).await.ok()["file"], "onetwo").await;
+    check_file(app, &complete(app, &upload, &listed, Some(&md5_of("onetwo"))).await.ok()["file"], "onetwo").await;
 }
 
-async fn it_is_computed_only_where_the_last_completion_came_with_one(app: &TestApp) {
+async fn md5_is_computed_only_if_the_last_completion_had_one(app: &TestApp) {
     let computed = async || {
         let (upload, parts) = upload_of(app, &["one", "two"]).await;
         let count = "select count(*) from part where upload_id = $1::uuid and md5_state is not null";
@@ -175,7 +175,7 @@ async fn it_is_computed_only_where_the_last_completion_came_with_one(app: &TestA
     let (count, upload, parts) = computed().await;
     assert_eq!(count, 0);
     complete(app, &upload, &[&parts[0], &parts[1]], Some(&md5_of("onetwo"))).await.ok();
-    // A file in one request says nothing about completions.
+    // A file sent in one request is not a completion.
     app.client.file("in one request").await;
     let (count, upload, parts) = computed().await;
     assert_eq!(count, 2);
@@ -183,10 +183,10 @@ async fn it_is_computed_only_where_the_last_completion_came_with_one(app: &TestA
     assert_eq!(computed().await.0, 0);
 }
 
-async fn parts_in_the_ledger_may_stand_anywhere(app: &TestApp) {
-    for is_learnt in [false, true] {
-        if is_learnt {
-            learn(app).await;
+async fn parts_in_the_ledger_may_be_at_any_position(app: &TestApp) {
+    for is_on in [false, true] {
+        if is_on {
+            turn_md5_on(app).await;
         }
         for parts in [["in the store", "small", "in it, too"], ["small", "in the store", "last"], ["a", "b", "c"]] {
             for order in [[0, 1, 2], [1, 0, 2], [2, 1, 0], [0, 2, 1]] {
@@ -195,7 +195,7 @@ async fn parts_in_the_ledger_may_stand_anywhere(app: &TestApp) {
                 let whole = order.map(|it| parts[it]).concat();
                 complete(app, &upload, &listed, Some(&md5_of("another"))).await.error(400, Some("md5"));
                 let completed = complete(app, &upload, &listed, Some(&md5_of(&whole))).await;
-                has(app, &completed.ok()["file"], &whole).await;
+                check_file(app, &completed.ok()["file"], &whole).await;
             }
             let (upload, ids) = upload_of(app, &parts).await;
             let listed = [&ids[0], &ids[1], &ids[2]].map(String::as_str);
@@ -204,22 +204,22 @@ async fn parts_in_the_ledger_may_stand_anywhere(app: &TestApp) {
     }
 }
 
-async fn a_part_in_the_ledger_makes_nobody_read_what_is_in_the_store(app: &TestApp) {
-    learn(app).await;
+async fn a_part_in_the_ledger_causes_no_read_back_from_the_store(app: &TestApp) {
+    turn_md5_on(app).await;
     let upload = app.client.upload(26).await;
     let one = app.client.part(&upload, "number one").await;
     let two = app.client.part(&upload, "two").await;
-    // Another process has heard of no completion yet, but of the first part.
+    // The new process has not seen the completion, but finds the state of the first part.
     app.kill_and_restart();
     let three = app.client.part(&upload, "number three").await;
     let four = app.client.part(&upload, "4").await;
     let hidden = [(&one, "number one"), (&three, "number three")];
     let order = [&one, &two, &three, &four].map(String::as_str);
     let completed = complete_without(app, &hidden, &upload, &order, &md5_of("number onetwonumber three4")).await;
-    has(app, &completed.ok()["file"], "number onetwonumber three4").await;
+    check_file(app, &completed.ok()["file"], "number onetwonumber three4").await;
 }
 
-async fn an_empty_md5_counts_as_none(app: &TestApp) {
+async fn an_empty_md5_counts_as_absent(app: &TestApp) {
     for none in [json!(""), json!(null)] {
         let (upload, parts) = upload_of(app, &["bytes"]).await;
         let body = json!({"part_ids": parts, "md5": none});

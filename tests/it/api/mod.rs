@@ -1,4 +1,4 @@
-//! Through HTTP only: one file an area of the contract.
+//! Tests of the HTTP API: one file for each area of the contract.
 
 mod auth;
 mod bad_input;
@@ -12,13 +12,17 @@ mod form_heads;
 mod forms;
 mod health;
 mod hostile;
+mod http_semantics;
+mod isolation;
 mod jsonl;
 mod listing;
 mod logs;
-mod manners;
 mod md5;
 mod openapi;
 mod parts;
 mod prefixes;
+mod service_keys;
+mod signed_uploads;
+mod signed_urls;
 mod text;
 mod uploads;

@@ -1,7 +1,8 @@
-//! The OpenAPI document, held against the contract's facts.
+//! The OpenAPI document, compared with the contract.
 
 use serde_json::Value;
-use windlass::domain::{Limits, Purpose};
+use windlass_engine::model::Limits;
+use windlass_types::Purpose;
 
 type Operation = (&'static str, &'static str, &'static str, bool, &'static [&'static str], &'static [&'static str]);
 
@@ -22,12 +23,14 @@ const OPERATIONS: &[Operation] = &[
     ("delete", "/files/{file_id}", "deleteFile", false, &["file_id"], &["200", "404"]),
     ("get", "/files/{file_id}/content", "downloadFile", false, &["file_id", "range", "if-range", "if-none-match"],
         &["200", "206", "304", "404", "416"]),
+    ("post", "/files/{file_id}/signed_url", "createDownloadUrl", true, &["file_id"], &["200", "404", "408"]),
+    ("post", "/files/signed_url", "createUploadUrl", true, &[], &["200", "408"]),
 ];
 
 /// The statuses that every operation has.
-const COMMON: [&str; 5] = ["400", "401", "431", "500", "503"];
+const COMMON: [&str; 6] = ["400", "401", "403", "431", "500", "503"];
 
-/// Every schema: its name and its fields, each with its type; `?` may be absent or null, `+` is an extension.
+/// Every schema: its name and its fields with their types. `?`: may be absent or null; `+`: extension.
 #[rustfmt::skip]
 const SCHEMAS: &[(&str, &[(&str, &str)])] = &[
     ("CreateUploadRequest", &[("filename", "string"), ("purpose", "FilePurpose"), ("bytes", "integer"), ("mime_type", "string"), ("expires_after", "FileExpirationAfter?")]),
@@ -41,6 +44,10 @@ const SCHEMAS: &[(&str, &[(&str, &str)])] = &[
     ("OpenAIFile", &[("object", "string"), ("id", "string"), ("purpose", "FilePurpose"), ("filename", "string"), ("bytes", "integer"), ("created_at", "integer"),
         ("expires_at", "integer?"), ("status", "string"), ("status_details", "string?"), ("crc64nvme", "string+"), ("md5", "string?+")]),
     ("DeleteFileResponse", &[("object", "string"), ("deleted", "boolean"), ("id", "string")]),
+    ("CreateDownloadUrlRequest", &[("expires_in", "integer?+"), ("once", "boolean?+")]),
+    ("CreateUploadUrlRequest", &[("method", "string+"), ("filename", "string+"), ("purpose", "FilePurpose+"), ("mime_type", "string?+"), ("max_bytes", "integer?+"),
+        ("expires_in", "integer?+"), ("expires_after", "FileExpirationAfter?")]),
+    ("SignedUrl", &[("object", "string"), ("url", "string+"), ("method", "string+"), ("expires_at", "integer+")]),
     ("ErrorResponse", &[("error", "Error")]),
     ("Error", &[("message", "string"), ("type", "string"), ("param", "string?"), ("code", "string?")]),
 ];
@@ -60,7 +67,7 @@ fn the_document_has_the_contracts_operations_and_marks_the_others() {
         .into_iter()
         .map(|path| names(&document["paths"][path]).into_iter().filter(|it| *it != "head").count())
         .sum();
-    assert_eq!(documented, OPERATIONS.len(), "an operation is documented that is not in the table");
+    assert_eq!(documented, OPERATIONS.len(), "a documented operation is not in the table");
     for (method, path, id, extension, parameters, statuses) in OPERATIONS {
         let operation = &document["paths"][path][method];
         assert_eq!(operation["operationId"], *id, "{method} {path}");
@@ -75,7 +82,7 @@ fn the_document_has_the_contracts_operations_and_marks_the_others() {
 }
 
 #[test]
-fn what_can_be_read_by_get_has_a_head_without_a_body() {
+fn every_get_has_a_head_without_a_body() {
     let document = document();
     for (_, path, id, ..) in OPERATIONS.iter().filter(|it| it.0 == "get") {
         let head = &document["paths"][path]["head"];
@@ -90,7 +97,7 @@ fn what_can_be_read_by_get_has_a_head_without_a_body() {
 }
 
 #[test]
-fn every_answer_has_its_headers() {
+fn every_response_documents_its_headers() {
     let document = document();
     let resolve = |response: &Value| match response["$ref"].as_str() {
         Some(name) => document["components"]["responses"][name.rsplit('/').next().unwrap()].clone(),
@@ -171,12 +178,12 @@ fn every_schema_can_be_satisfied() {
 }
 
 #[test]
-fn a_form_has_its_objects_in_brackets() {
+fn forms_encode_objects_in_brackets() {
     let document = document();
     let form = |path: &str| &document["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"];
     let brackets = serde_json::json!({"expires_after": {"style": "deepObject", "explode": true}});
     assert_eq!(form("/files")["encoding"], brackets);
-    assert!(form("/uploads/{upload_id}/parts")["encoding"].is_null(), "it has no objects");
+    assert!(form("/uploads/{upload_id}/parts")["encoding"].is_null(), "a part has no object fields");
 }
 
 #[test]
@@ -232,5 +239,5 @@ fn the_document_has_the_contracts_bounds() {
     let small = Limits { upload_bytes: 1000_u64.try_into().unwrap(), ..Limits::default() };
     let small = serde_json::to_value(windlass::http::document(&small)).unwrap();
     let maximum = &small["components"]["schemas"]["CreateUploadRequest"]["properties"]["bytes"]["maximum"];
-    assert_eq!(*maximum, 1000, "the document has the limits that are set");
+    assert_eq!(*maximum, 1000, "the document shows the configured limit");
 }

@@ -1,4 +1,4 @@
-//! Parts: any size up to the limit, in parallel, while their upload is pending.
+//! Parts: any size up to the limit, in parallel, while the upload is pending.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -10,20 +10,20 @@ const MIB: usize = 1024 * 1024;
 
 crate::on_every_store! {
     parts_arrive_in_parallel_and_in_any_order;
-    a_part_of_exactly_64_mib_is_taken_and_one_byte_more_is_refused;
-    a_part_that_is_too_large_is_refused_as_it_passes (WINDLASS_MAX_PART_BYTES = "10");
-    parts_of_all_sizes_around_the_chunks_come_back_whole;
+    a_part_of_exactly_64_mib_is_accepted_and_one_byte_more_is_refused;
+    an_oversized_part_is_refused_while_it_is_received (WINDLASS_MAX_PART_BYTES = "10");
+    parts_of_sizes_around_the_chunk_size_are_read_back_whole;
     small_parts_are_in_the_ledger_and_larger_ones_in_the_store;
-    the_ledger_takes_as_much_as_it_is_told (WINDLASS_LEDGER_PART_BYTES = "65536");
-    what_is_wrong_with_the_upload_is_said_before_what_is_wrong_with_a_small_part;
+    the_size_limit_of_parts_in_the_ledger_can_be_set (WINDLASS_LEDGER_PART_BYTES = "65536");
+    errors_of_the_upload_take_precedence_over_those_of_a_small_part;
     an_upload_has_at_most_ten_thousand_parts;
-    what_has_arrived_can_be_listed;
-    a_client_that_goes_away_leaves_nothing;
-    a_part_that_finishes_after_the_end_of_its_upload_is_refused (WINDLASS_LEDGER_PART_BYTES = "0");
+    stored_parts_can_be_listed;
+    a_disconnected_client_leaves_nothing_behind;
+    a_part_that_completes_after_its_upload_has_ended_is_refused (WINDLASS_LEDGER_PART_BYTES = "0");
     a_stalled_body_is_answered_408 (WINDLASS_BODY_IDLE = "200ms");
 }
 
-/// Bytes that no store and no chunk boundary can confuse.
+/// Pseudo-random bytes that depend only on the length, so that misplaced bytes are detected.
 pub fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ length as u64;
     let mut bytes = Vec::with_capacity(length + 8);
@@ -46,7 +46,7 @@ async fn parts_arrive_in_parallel_and_in_any_order(app: &TestApp) {
     assert!(app.client.download(&file).await == whole);
 }
 
-async fn a_part_of_exactly_64_mib_is_taken_and_one_byte_more_is_refused(app: &TestApp) {
+async fn a_part_of_exactly_64_mib_is_accepted_and_one_byte_more_is_refused(app: &TestApp) {
     let whole = noise(64 * MIB);
     let upload = app.client.upload(whole.len()).await;
     let part = app.client.part(&upload, whole.clone()).await;
@@ -57,7 +57,7 @@ async fn a_part_of_exactly_64_mib_is_taken_and_one_byte_more_is_refused(app: &Te
     assert!(app.client.download(&file).await == whole);
 }
 
-async fn a_part_that_is_too_large_is_refused_as_it_passes(app: &TestApp) {
+async fn an_oversized_part_is_refused_while_it_is_received(app: &TestApp) {
     let upload = app.client.upload(10).await;
     app.client.add_part(&upload, "01234567890").await.error(400, Some("data"));
     app.client.add_part(&upload, noise(3 * MIB)).await.error(400, Some("data"));
@@ -65,7 +65,7 @@ async fn a_part_that_is_too_large_is_refused_as_it_passes(app: &TestApp) {
     app.client.complete(&upload, &[&part]).await.ok();
 }
 
-async fn parts_of_all_sizes_around_the_chunks_come_back_whole(app: &TestApp) {
+async fn parts_of_sizes_around_the_chunk_size_are_read_back_whole(app: &TestApp) {
     let chunks = [MIB, 5 * MIB];
     let sizes =
         chunks.into_iter().flat_map(|chunk| [chunk - 1, chunk, chunk + 1, 2 * chunk, 2 * chunk + 1]).chain([1, 2]);
@@ -79,7 +79,7 @@ async fn parts_of_all_sizes_around_the_chunks_come_back_whole(app: &TestApp) {
     }
 }
 
-/// Adds a Part of so many bytes, makes a File of it, and tells whether its bytes are in the ledger.
+/// Creates a File of one Part of `bytes` bytes. Returns whether they were stored in the ledger.
 async fn is_in_the_ledger(app: &TestApp, bytes: usize) -> bool {
     let whole = noise(bytes);
     let upload = app.client.upload(bytes).await;
@@ -90,7 +90,7 @@ async fn is_in_the_ledger(app: &TestApp, bytes: usize) -> bool {
         .fetch_one(&app.pool)
         .await
         .unwrap();
-    assert_eq!(objects == 0, in_ledger, "{bytes} bytes are in one place");
+    assert_eq!(objects == 0, in_ledger, "{bytes} bytes are in both places or in none");
     let file = id(&app.client.complete(&upload, &[&part]).await.ok()["file"]);
     assert!(app.client.download(&file).await == whole, "{bytes} bytes");
     app.client.delete(&format!("/v1/files/{file}")).await.ok();
@@ -103,20 +103,20 @@ async fn small_parts_are_in_the_ledger_and_larger_ones_in_the_store(app: &TestAp
     for (bytes, in_ledger) in [(1, true), (4095, true), (4096, true), (4097, false), (5000, false), (6000, false)] {
         assert_eq!(is_in_the_ledger(app, bytes).await, in_ledger, "{bytes} bytes");
     }
-    // A file in one request is no other.
+    // The same holds for a file sent in one request.
     app.client.file(noise(4096)).await;
     assert_eq!(app.store.list().await, []);
     app.client.file(noise(4097)).await;
     assert_eq!(app.store.list().await.len(), 1);
 }
 
-async fn the_ledger_takes_as_much_as_it_is_told(app: &TestApp) {
+async fn the_size_limit_of_parts_in_the_ledger_can_be_set(app: &TestApp) {
     for (bytes, in_ledger) in [(1, true), (10_000, true), (65_536, true), (65_537, false)] {
         assert_eq!(is_in_the_ledger(app, bytes).await, in_ledger, "{bytes} bytes");
     }
 }
 
-async fn what_is_wrong_with_the_upload_is_said_before_what_is_wrong_with_a_small_part(app: &TestApp) {
+async fn errors_of_the_upload_take_precedence_over_those_of_a_small_part(app: &TestApp) {
     let (cancelled, expired) = (app.client.upload(1).await, app.client.upload(1).await);
     app.client.cancel(&cancelled).await.ok();
     app.expire(&expired).await;
@@ -144,12 +144,12 @@ async fn an_upload_has_at_most_ten_thousand_parts(app: &TestApp) {
     let error = app.client.add_part(&upload, "one more").await.error(400, Some("upload_id"));
     assert_eq!(error["code"], "too_many_parts");
     app.client.cancel(&upload).await.ok();
-    // The cancellation has left most of the parts for the sweeper to mark as garbage.
+    // The cancellation leaves most of the parts for the sweeper to mark as garbage.
     app.sweep();
     sqlx::raw_sql("delete from part where multipart_id is null and bytes is null").execute(&app.pool).await.unwrap();
 }
 
-async fn what_has_arrived_can_be_listed(app: &TestApp) {
+async fn stored_parts_can_be_listed(app: &TestApp) {
     let upload = app.client.upload(9).await;
     let path = format!("/v1/uploads/{upload}/parts");
     let empty = app.client.get(&path).await.ok();
@@ -182,7 +182,7 @@ fn connect(app: &TestApp) -> TcpStream {
     TcpStream::connect(app.client.address.strip_prefix("http://").unwrap()).unwrap()
 }
 
-async fn a_client_that_goes_away_leaves_nothing(app: &TestApp) {
+async fn a_disconnected_client_leaves_nothing_behind(app: &TestApp) {
     let upload = app.client.upload(20 * MIB).await;
     for sent in [0, 1, MIB, 12 * MIB] {
         let mut socket = connect(app);
@@ -197,7 +197,7 @@ async fn a_client_that_goes_away_leaves_nothing(app: &TestApp) {
     assert_eq!(app.store.list().await, []);
 }
 
-async fn a_part_that_finishes_after_the_end_of_its_upload_is_refused(app: &TestApp) {
+async fn a_part_that_completes_after_its_upload_has_ended_is_refused(app: &TestApp) {
     let upload = app.client.upload(3).await;
     let mut socket = connect(app);
     socket.write_all(beginning(app, &upload, 3).as_bytes()).unwrap();

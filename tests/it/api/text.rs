@@ -1,5 +1,5 @@
 //! Hostile text at every input of the service: NUL, invalid UTF-8, lone surrogates, control characters. Each gets a 4xx
-//! that names the parameter, and nothing of it reaches the database.
+//! that names the parameter, and none of it reaches the database.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -10,10 +10,10 @@ use serde_json::json;
 use crate::support::{Answer, TestApp};
 
 crate::on_a_directory_and_s3! {
-    parameters_of_a_query_are_refused_by_name;
-    ids_in_a_path_name_nothing;
-    strings_of_a_json_body_are_refused_by_name;
-    fields_and_names_of_a_form_are_refused_by_name;
+    hostile_query_parameters_are_refused_by_name;
+    hostile_ids_in_a_path_are_not_found;
+    hostile_json_strings_are_refused_by_name;
+    hostile_form_fields_and_names_are_refused_by_name;
     headers_that_are_not_text_are_ignored;
 }
 
@@ -38,16 +38,16 @@ const ENCODED: &[&str] = &[
 /// The same inside JSON strings.
 const ESCAPED: &[&str] = &[r"\u0000", r"a\u0000b", r"\ud800", r"\udc00", r"\ud800\u0041", r"\u001b[2J", r"\r\n"];
 
-/// As bytes.
+/// The same as raw bytes.
 const RAW: &[&[u8]] = &[b"\0", b"a\0b", b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\x1b[2J", b"\x7f"];
 
-/// No response was a server error, and none is logged as one.
+/// Asserts that no request was logged as a server error.
 fn nothing_failed(app: &TestApp) {
     let log = app.log();
     assert!(!log.contains("ERROR"), "{log}");
 }
 
-async fn parameters_of_a_query_are_refused_by_name(app: &TestApp) {
+async fn hostile_query_parameters_are_refused_by_name(app: &TestApp) {
     let parts = format!("/v1/uploads/{}/parts", app.client.upload(1).await);
     let lists = [
         ("/v1/files", &["purpose", "limit", "order", "after"][..]),
@@ -67,7 +67,7 @@ async fn parameters_of_a_query_are_refused_by_name(app: &TestApp) {
     nothing_failed(app);
 }
 
-async fn ids_in_a_path_name_nothing(app: &TestApp) {
+async fn hostile_ids_in_a_path_are_not_found(app: &TestApp) {
     let empty = json!({"part_ids": []});
     for text in ENCODED.iter().chain(&["%2F", "..%2f.."]) {
         app.client.get(&format!("/v1/uploads/{text}")).await.error(404, Some("upload_id"));
@@ -88,7 +88,7 @@ async fn send_json(app: &TestApp, path: &str, body: String) -> Answer {
     app.client.send(request.body(body)).await
 }
 
-async fn strings_of_a_json_body_are_refused_by_name(app: &TestApp) {
+async fn hostile_json_strings_are_refused_by_name(app: &TestApp) {
     let whole = r#"{"filename":"f","purpose":"evals","bytes":1,"mime_type":"x","expires_after":{"anchor":"created_at","seconds":3600}}"#;
     let complete = format!("/v1/uploads/{}/complete", app.client.upload(1).await);
     for text in ESCAPED {
@@ -124,7 +124,7 @@ async fn send_form(app: &TestApp, path: &str, fields: &[(&[u8], &[u8])]) -> Answ
     app.client.send(request.body(body)).await
 }
 
-async fn fields_and_names_of_a_form_are_refused_by_name(app: &TestApp) {
+async fn hostile_form_fields_and_names_are_refused_by_name(app: &TestApp) {
     let (file, purpose, anchor, seconds): (&[u8], &[u8], &[u8], &[u8]) = (
         b"name=\"file\"; filename=\"x\"",
         b"name=\"purpose\"",

@@ -1,4 +1,4 @@
-//! Uploads: created, looked at, completed, cancelled.
+//! Uploads: created, retrieved, completed, cancelled.
 
 use serde_json::json;
 
@@ -7,27 +7,27 @@ use crate::support::audit::move_clock;
 use crate::support::client::id;
 
 crate::on_every_store! {
-    a_file_goes_up_in_parts_and_comes_back_in_the_listed_order;
-    an_upload_is_answered_as_the_contract_has_it;
-    uploads_created_at_the_same_time_are_each_what_was_asked_for;
-    a_whole_number_is_whole_however_it_is_written;
+    parts_become_a_file_in_the_listed_order;
+    an_upload_has_the_fields_of_the_contract;
+    concurrently_created_uploads_keep_their_own_fields;
+    whole_numbers_are_accepted_in_any_notation;
     an_empty_file_is_completed_without_parts;
     completing_twice_gives_the_same_file;
-    a_completed_upload_refuses_another_list;
-    a_completed_upload_refuses_another_list_also_when_its_file_is_long_gone;
-    parts_left_out_are_discarded (WINDLASS_LEDGER_PART_BYTES = "0");
+    a_completed_upload_refuses_a_different_part_list;
+    a_completed_upload_refuses_a_different_part_list_after_its_file_is_gone;
+    parts_left_out_at_completion_are_discarded (WINDLASS_LEDGER_PART_BYTES = "0");
     a_wrong_md5_changes_nothing_and_a_right_one_is_kept;
-    many_completions_at_once_make_one_file;
-    complete_and_cancel_at_once_have_one_winner;
-    a_cancelled_upload_takes_no_parts_and_is_not_completed;
-    cancel_takes_any_body_or_none;
-    a_completed_upload_is_not_cancelled;
+    concurrent_completions_create_one_file;
+    concurrent_complete_and_cancel_have_one_winner;
+    a_cancelled_upload_accepts_no_parts_and_cannot_be_completed;
+    cancel_accepts_any_body_or_none;
+    a_completed_upload_cannot_be_cancelled;
     the_expiry_of_the_file_is_counted_from_the_uploads_creation;
     any_mime_type_can_be_allowed_for_any_purpose (WINDLASS_MIME_POLICY = "any");
-    what_was_acknowledged_survives_kill_9;
+    acknowledged_data_survives_kill_9;
 }
 
-async fn a_file_goes_up_in_parts_and_comes_back_in_the_listed_order(app: &TestApp) {
+async fn parts_become_a_file_in_the_listed_order(app: &TestApp) {
     let upload = app.client.upload(11).await;
     let (world, hello) = (app.client.part(&upload, "world").await, app.client.part(&upload, "hello ").await);
     let completed = app.client.complete(&upload, &[&hello, &world]).await.ok();
@@ -35,7 +35,7 @@ async fn a_file_goes_up_in_parts_and_comes_back_in_the_listed_order(app: &TestAp
     assert_eq!(app.client.download(&id(&completed["file"])).await, b"hello world");
 }
 
-async fn an_upload_is_answered_as_the_contract_has_it(app: &TestApp) {
+async fn an_upload_has_the_fields_of_the_contract(app: &TestApp) {
     let asked = json!({"filename": "training.jsonl", "purpose": "fine-tune", "bytes": 4, "mime_type": "text/jsonl", "expires_after": null});
     let answer = app.client.post("/v1/uploads", &asked).await;
     let upload = answer.ok();
@@ -67,12 +67,12 @@ async fn an_upload_is_answered_as_the_contract_has_it(app: &TestApp) {
     );
     assert_eq!((&file["purpose"], &file["status"]), (&json!("fine-tune"), &json!("processed")));
     assert_eq!((&file["expires_at"], &file["status_details"]), (&json!(null), &json!(null)));
-    assert_eq!(file["created_at"], upload["created_at"], "as OpenAI's: not the time of completion");
+    assert_eq!(file["created_at"], upload["created_at"], "as at OpenAI: not the time of completion");
     assert!(id(file).starts_with("file-"));
     assert_eq!(app.client.get(&format!("/v1/uploads/{}", id(&upload))).await.ok(), completed);
 }
 
-async fn uploads_created_at_the_same_time_are_each_what_was_asked_for(app: &TestApp) {
+async fn concurrently_created_uploads_keep_their_own_fields(app: &TestApp) {
     let asking = (0..60).map(|number| async move {
         let mut asked = json!({"filename": format!("{number}.jsonl"), "purpose": "batch", "bytes": number, "mime_type": "text/plain"});
         if number % 3 == 0 {
@@ -91,7 +91,7 @@ async fn uploads_created_at_the_same_time_are_each_what_was_asked_for(app: &Test
     assert_eq!(app.client.get("/v1/uploads?limit=100").await.ok()["data"].as_array().unwrap().len(), 60);
 }
 
-async fn a_whole_number_is_whole_however_it_is_written(app: &TestApp) {
+async fn whole_numbers_are_accepted_in_any_notation(app: &TestApp) {
     let send = async |body: String| {
         let request = app.client.request("POST".parse().unwrap(), "/v1/uploads");
         app.client.send(request.header("content-type", "application/json").body(body)).await.ok()
@@ -114,7 +114,7 @@ async fn a_whole_number_is_whole_however_it_is_written(app: &TestApp) {
     }
     let upload =
         send("\u{feff}{\"filename\":\"f\",\"purpose\":\"evals\",\"bytes\":7,\"mime_type\":\"x\"}".to_owned()).await;
-    assert_eq!(upload["bytes"], 7, "a byte order mark is no part of the JSON");
+    assert_eq!(upload["bytes"], 7, "a byte order mark before the JSON is skipped");
 }
 
 async fn an_empty_file_is_completed_without_parts(app: &TestApp) {
@@ -135,7 +135,7 @@ async fn completing_twice_gives_the_same_file(app: &TestApp) {
     );
 }
 
-async fn a_completed_upload_refuses_another_list(app: &TestApp) {
+async fn a_completed_upload_refuses_a_different_part_list(app: &TestApp) {
     let upload = app.client.upload(2).await;
     let (a, b) = (app.client.part(&upload, "a").await, app.client.part(&upload, "b").await);
     let file = id(&app.client.complete(&upload, &[&a, &b]).await.ok()["file"]);
@@ -144,7 +144,7 @@ async fn a_completed_upload_refuses_another_list(app: &TestApp) {
     assert_eq!(app.client.download(&file).await, b"ab");
 }
 
-async fn a_completed_upload_refuses_another_list_also_when_its_file_is_long_gone(app: &TestApp) {
+async fn a_completed_upload_refuses_a_different_part_list_after_its_file_is_gone(app: &TestApp) {
     let upload = app.client.upload(3).await;
     let part = app.client.part(&upload, "abc").await;
     let file = id(&app.client.complete(&upload, &[&part]).await.ok()["file"]);
@@ -157,12 +157,12 @@ async fn a_completed_upload_refuses_another_list_also_when_its_file_is_long_gone
     let error = app.client.post(&format!("/v1/uploads/{upload}/complete"), &with_md5).await;
     let error = error.error(400, Some("part_ids"));
     assert!(error["message"].as_str().unwrap().contains("completed"), "{error}");
-    // As it is of a File whose Parts were gone before its row had their list.
+    // Like a File whose Parts were deleted before the schema had manifests.
     move_clock(&app.pool, "update file set manifest = '{}', offsets = '{}'").await;
     app.client.complete(&upload, &[]).await.error(400, Some("part_ids"));
 }
 
-async fn parts_left_out_are_discarded(app: &TestApp) {
+async fn parts_left_out_at_completion_are_discarded(app: &TestApp) {
     let upload = app.client.upload(2).await;
     let kept = app.client.part(&upload, "ok").await;
     app.client.part(&upload, "a retry whose answer was lost").await;
@@ -187,19 +187,19 @@ async fn a_wrong_md5_changes_nothing_and_a_right_one_is_kept(app: &TestApp) {
     app.client.post(&path, &claim("00000000000000000000000000000000")).await.error(400, Some("md5"));
 }
 
-async fn many_completions_at_once_make_one_file(app: &TestApp) {
+async fn concurrent_completions_create_one_file(app: &TestApp) {
     let upload = app.client.upload(2).await;
     let (a, b) = (app.client.part(&upload, "a").await, app.client.part(&upload, "b").await);
     let orders = [[&*a, &*b], [&*b, &*a]];
     let answers =
         futures_util::future::join_all((0..8).map(|it| app.client.complete(&upload, &orders[it % 2][..]))).await;
     let won = answers.iter().filter(|it| it.status == 200).count();
-    assert_eq!(won, 4, "those who gave the same order as the first");
+    assert_eq!(won, 4, "the completions with the same order as the first");
     assert!(answers.iter().all(|it| it.status == 200 || it.status == 400));
     assert_eq!(app.client.get("/v1/files").await.ok()["data"].as_array().unwrap().len(), 1);
 }
 
-async fn complete_and_cancel_at_once_have_one_winner(app: &TestApp) {
+async fn concurrent_complete_and_cancel_have_one_winner(app: &TestApp) {
     for _ in 0..10 {
         let upload = app.client.upload(1).await;
         let part = app.client.part(&upload, "a").await;
@@ -215,7 +215,7 @@ async fn complete_and_cancel_at_once_have_one_winner(app: &TestApp) {
     }
 }
 
-async fn a_cancelled_upload_takes_no_parts_and_is_not_completed(app: &TestApp) {
+async fn a_cancelled_upload_accepts_no_parts_and_cannot_be_completed(app: &TestApp) {
     let upload = app.client.upload(3).await;
     let part = app.client.part(&upload, "abc").await;
     let cancelled = app.client.cancel(&upload).await.ok();
@@ -226,7 +226,7 @@ async fn a_cancelled_upload_takes_no_parts_and_is_not_completed(app: &TestApp) {
     app.client.cancel(&upload).await.error(400, Some("upload_id"));
 }
 
-async fn cancel_takes_any_body_or_none(app: &TestApp) {
+async fn cancel_accepts_any_body_or_none(app: &TestApp) {
     for (content_type, body) in
         [(None, ""), (Some("application/json"), ""), (Some("application/json"), "{}"), (None, "nonsense")]
     {
@@ -240,7 +240,7 @@ async fn cancel_takes_any_body_or_none(app: &TestApp) {
     }
 }
 
-async fn a_completed_upload_is_not_cancelled(app: &TestApp) {
+async fn a_completed_upload_cannot_be_cancelled(app: &TestApp) {
     let upload = app.client.upload(0).await;
     let file = id(&app.client.complete(&upload, &[]).await.ok()["file"]);
     app.client.cancel(&upload).await.error(400, Some("upload_id"));
@@ -264,7 +264,7 @@ async fn any_mime_type_can_be_allowed_for_any_purpose(app: &TestApp) {
     app.client.post("/v1/uploads", &asked).await.ok();
 }
 
-async fn what_was_acknowledged_survives_kill_9(app: &TestApp) {
+async fn acknowledged_data_survives_kill_9(app: &TestApp) {
     let upload = app.client.upload(6).await;
     let first = app.client.part(&upload, "abc").await;
     app.kill_and_restart();

@@ -1,4 +1,4 @@
-//! Real clients see an early response, and continue with their next request.
+//! Real clients receive an early response and can send their next request.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use super::peer::app;
 use crate::support::{TestApp, tools};
 
-/// httpx, with a generator and without the SDK, then the SDK itself.
+/// httpx with a generator as the body, then the OpenAI SDK.
 const PYTHON: &str = r#"
 import io, sys, httpx, openai
 
@@ -28,12 +28,12 @@ sdk = openai.OpenAI(base_url=f"{address}/v1", api_key="a-wrong-key-of-a-client",
 for _ in range(3):
     try:
         sdk.files.create(file=("a.bin", io.BytesIO(b"x" * 5_000_000)), purpose="user_data")
-        raise SystemExit("it was not refused")
+        raise SystemExit("the file was accepted")
     except openai.AuthenticationError:
         pass
 "#;
 
-/// fetch with a stream, whose requests are chunked.
+/// fetch with a stream as the body, which it sends in chunks.
 const NODE: &str = r"
 const [address, key] = process.argv.slice(1);
 const wrong = { authorization: 'Bearer a-wrong-key-of-a-client', 'content-type': 'multipart/form-data; boundary=B' };
@@ -57,7 +57,7 @@ async fn run(app: &TestApp, mut command: Command) -> Output {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn python_sees_an_early_response_to_a_generator() {
+async fn python_receives_an_early_response_to_a_generator_body() {
     let Some(python) = tools::tool("venv2/bin/python") else { return };
     let app = app(&[]).await;
     let mut command = Command::new(python);
@@ -67,7 +67,7 @@ async fn python_sees_an_early_response_to_a_generator() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn node_sees_an_early_response_to_a_stream() {
+async fn node_receives_an_early_response_to_a_stream_body() {
     let Some(node) = tools::tool("node") else { return };
     let app = app(&[]).await;
     let mut command = Command::new(node);
@@ -77,7 +77,7 @@ async fn node_sees_an_early_response_to_a_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn curl_sees_an_early_response_and_goes_on_with_the_next_request() {
+async fn curl_receives_an_early_response_and_sends_the_next_request() {
     let Some(curl) = tools::program("curl") else { return };
     let app = app(&[]).await;
     let body = app.data_dir.path().join("body");

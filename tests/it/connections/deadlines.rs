@@ -1,4 +1,4 @@
-//! Every head, every body, every response and every pause has a deadline.
+//! Every head, body, response and idle period has a deadline.
 
 use tokio::io::AsyncReadExt as _;
 
@@ -7,6 +7,7 @@ use crate::support::{TestApp, eventually};
 
 const FORM: &str = "content-type: multipart/form-data; boundary=B";
 
+/// The number of connections that were cut for this reason.
 async fn cut(app: &TestApp, reason: &str) -> u64 {
     let metrics = app.client.get("/metrics").await;
     let name = format!("windlass_connections_cut_total{{reason=\"{reason}\"}} ");
@@ -15,7 +16,7 @@ async fn cut(app: &TestApp, reason: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn every_head_has_a_deadline_and_not_only_the_first() {
+async fn every_head_has_a_deadline_not_only_the_first() {
     let app = app(&[("WINDLASS_HEAD_TIMEOUT", "1s")]).await;
     let request = head("GET /livez", &[]);
     for requests_before in [0, 1, 3] {
@@ -36,7 +37,7 @@ async fn every_head_has_a_deadline_and_not_only_the_first() {
 }
 
 #[tokio::test]
-async fn a_head_that_trickles_in_has_no_more_time_than_another() {
+async fn a_head_that_trickles_in_gets_no_extra_time() {
     let app = app(&[("WINDLASS_HEAD_TIMEOUT", "2s")]).await;
     let mut peer = Peer::connect(&app).await;
     let trickle = async {
@@ -46,7 +47,7 @@ async fn a_head_that_trickles_in_has_no_more_time_than_another() {
             }
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
-        panic!("it was read to its end");
+        panic!("the service has read the whole head");
     };
     trickle.await;
 }
@@ -74,7 +75,7 @@ async fn the_peer_of_an_idle_connection_is_probed() {
         let ports =
             |line: &str| line.split_whitespace().skip(1).take(2).map(|it| it[9..].to_owned()).collect::<Vec<_>>();
         let line = sockets.lines().skip(1).find(|it| ports(it) == [service, client].map(|it| format!("{it:04X}")));
-        // The kind of timer, as proc(5) has it: 02 is keepalive.
+        // The kind of the active timer: 02 is keepalive.
         line.is_some_and(|it| it.split_whitespace().nth(5).unwrap().starts_with("02:"))
     };
     eventually("the service's socket has a keepalive timer", has_keepalive_timer).await;
@@ -107,22 +108,22 @@ async fn a_body_that_is_too_slow_is_answered_408() {
             if peer.0.try_read(&mut [0; 1]).is_ok() {
                 break;
             }
-            assert!(sent < 600, "{line}, {framing}: it goes on");
+            assert!(sent < 600, "{line}, {framing}: the body is not cut off");
         }
     }
     app.nothing_is_lost_and_nothing_is_left().await;
 }
 
 #[tokio::test]
-async fn a_response_that_is_not_read_ends() {
+async fn a_response_that_is_not_read_is_cut_off() {
     let app = app(&[("WINDLASS_SEND_TIMEOUT", "1s")]).await;
-    // More than the buffers of both sockets hold.
+    // More than fits into the buffers of both sockets.
     let file = app.client.file(vec![7; 64 * 1024 * 1024]).await;
     let key = format!("authorization: Bearer {}", app.client.key);
     let mut peer = Peer::connect(&app).await;
     assert!(peer.send(head(&format!("GET /v1/files/{file}/content"), &[&key])).await);
     eventually("the connection is cut", async || cut(&app, "not_reading").await == 1).await;
-    // Many small responses, none of which is read.
+    // Many small responses that are not read.
     let request = head("GET /openapi.json", &[]);
     let mut peer = Peer::connect(&app).await;
     let mut sent = 0;
@@ -134,17 +135,17 @@ async fn a_response_that_is_not_read_ends() {
 }
 
 #[tokio::test]
-async fn a_response_that_is_read_too_slowly_ends() {
+async fn a_response_that_is_read_too_slowly_is_cut_off() {
     let app = app(&[("WINDLASS_SEND_TIMEOUT", "5s"), ("WINDLASS_MIN_RATE", "4MiB")]).await;
     let file = app.client.file(vec![7; 64 * 1024 * 1024]).await;
     let key = format!("authorization: Bearer {}", app.client.key);
     let mut peer = Peer::connect(&app).await;
     assert!(peer.send(head(&format!("GET /v1/files/{file}/content"), &[&key])).await);
     let (mut some, mut reads) = (vec![0; 40 * 1024], 0);
-    // Often enough that the socket takes more within every timeout.
+    // Often enough that the service can write something within every send timeout.
     while peer.0.read(&mut some).await.is_ok_and(|it| it > 0) {
         reads += 1;
-        assert!(reads < 600, "it goes on");
+        assert!(reads < 600, "the response is not cut off");
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     assert!(cut(&app, "not_reading").await == 1);

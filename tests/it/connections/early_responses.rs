@@ -1,4 +1,4 @@
-//! Early responses, before the end of the body: the client sees them, and the connection closes.
+//! Responses sent before the end of the request's body: the client receives them, and the connection is closed.
 
 use tokio::io::AsyncWriteExt as _;
 
@@ -30,7 +30,7 @@ fn refused(app: &TestApp) -> Vec<(u16, String, Vec<String>)> {
 }
 
 #[tokio::test]
-async fn the_client_sees_an_early_response_and_the_end_of_the_connection_whatever_the_body() {
+async fn an_early_response_is_received_and_ends_the_connection_whatever_the_body() {
     let app = app(&[]).await;
     for (status, line, headers) in refused(&app) {
         for length in [320 * 1024, 8 * 1024 * 1024] {
@@ -46,7 +46,7 @@ async fn the_client_sees_an_early_response_and_the_end_of_the_connection_whateve
                 };
                 let headers: Vec<_> = headers.iter().map(String::as_str).chain([&*framing]).collect();
                 let mut peer = Peer::connect(&app).await;
-                // As many clients do, it writes all of the body before it reads.
+                // Like many clients, write the whole body before reading.
                 assert!(peer.send(head(&line, &headers)).await);
                 for _ in 0..length / 65_536 {
                     assert!(peer.send(if is_chunked { chunk(65_536) } else { vec![0; 65_536] }).await, "{line}");
@@ -67,7 +67,7 @@ async fn the_client_sees_an_early_response_and_the_end_of_the_connection_whateve
 async fn a_small_body_that_has_arrived_keeps_the_connection_open() {
     let app = app(&[]).await;
     let mut peer = Peer::connect(&app).await;
-    // Without a key nothing is waited for before the response.
+    // A request without a valid key is answered without waiting for its body.
     for key in [WRONG, "x: none", WRONG, "x: none"] {
         for request in [head("POST /v1/files", &[key, "content-length: 5"]) + "hello", head("GET /v1/files", &[key])] {
             assert!(peer.send(request).await);
@@ -88,7 +88,7 @@ async fn an_endless_body_is_read_for_a_bounded_number_of_bytes_after_the_respons
         let mut sent = 0;
         while peer.send(&piece).await {
             sent += piece.len();
-            assert!(sent < 256 * 1024 * 1024, "{framing}: there is no end to it");
+            assert!(sent < 256 * 1024 * 1024, "{framing}: the service keeps reading");
         }
     }
     nothing_is_open(&app).await;
@@ -113,7 +113,7 @@ async fn chunked_framing_without_content_is_cut_off() {
                 let mut sent = 0;
                 while peer.send(then).await {
                     sent += then.len();
-                    assert!(sent < 256 * 1024 * 1024, "{path}: {what} without an end");
+                    assert!(sent < 256 * 1024 * 1024, "{path}: the service keeps reading {what}");
                 }
             }
         }
@@ -121,7 +121,7 @@ async fn chunked_framing_without_content_is_cut_off() {
     nothing_is_open(&app).await;
 }
 
-/// No connection is open but the one that asks.
+/// Waits until no connection is open but the one that fetches the metrics.
 async fn nothing_is_open(app: &TestApp) {
     let client = app.client.alone();
     eventually("all connections are closed", async || {
@@ -132,7 +132,7 @@ async fn nothing_is_open(app: &TestApp) {
 }
 
 #[tokio::test]
-async fn a_body_is_only_asked_for_where_it_is_wanted() {
+async fn a_100_continue_is_sent_only_if_the_body_will_be_read() {
     let app = app(&[]).await;
     let upload = app.client.upload(5).await;
     let request = app.client.raw_part(&upload, b"hello");
@@ -142,7 +142,7 @@ async fn a_body_is_only_asked_for_where_it_is_wanted() {
         let text = String::from_utf8(with_expect.clone()).unwrap();
         let wrong = text.replace(&app.client.key, "another-key-another-key");
         let unknown = text.replace(&upload, "upload_00000000000000000000000000000000");
-        // For a small part, whether its upload exists is checked last.
+        // The upload of a small part is checked only after its body has been read.
         let unknown = text.contains("chunked").then_some((404, unknown));
         for (status, refused) in unknown.into_iter().chain([(401, wrong)]) {
             let mut peer = Peer::connect(&app).await;
@@ -158,7 +158,7 @@ async fn a_body_is_only_asked_for_where_it_is_wanted() {
             assert_eq!(peer.response().await.unwrap().status(), 100);
             assert!(peer.send(&request[end + 2..]).await);
             assert_eq!(peer.response().await.unwrap().status(), 200);
-            // A client need not wait for it.
+            // A client may send the body without waiting for the 100.
             assert!(peer.send([&with_expect, &request[end + 2..]].concat()).await);
             let mut response = peer.response().await.unwrap();
             if response.status() == 100 {
@@ -171,7 +171,7 @@ async fn a_body_is_only_asked_for_where_it_is_wanted() {
 }
 
 #[tokio::test]
-async fn a_request_to_upgrade_the_connection_is_an_ordinary_one() {
+async fn an_upgrade_request_is_handled_like_any_other() {
     let app = app(&[]).await;
     let upload = app.client.upload(5).await;
     let request = app.client.raw_part(&upload, b"hello");
@@ -200,7 +200,7 @@ async fn a_request_to_upgrade_the_connection_is_an_ordinary_one() {
 }
 
 #[tokio::test]
-async fn a_client_that_stops_in_a_body_after_an_early_response_is_closed() {
+async fn a_client_that_stalls_after_an_early_response_is_disconnected() {
     let app = app(&[]).await;
     for framing in ["transfer-encoding: chunked", "content-length: 9999999"] {
         let mut peer = Peer::connect(&app).await;
@@ -210,13 +210,13 @@ async fn a_client_that_stops_in_a_body_after_an_early_response_is_closed() {
         response.is_error(401);
         response.is_last();
         peer.closed().await;
-        // The client keeps its side open.
+        // The client keeps its side of the connection open.
         nothing_is_open(&app).await;
     }
 }
 
 #[tokio::test]
-async fn the_client_sees_the_response_to_a_body_whose_chunks_are_malformed() {
+async fn the_response_to_malformed_chunks_is_received() {
     let app = app(&[]).await;
     let upload = app.client.upload(1000).await;
     let key = format!("authorization: Bearer {}", app.client.key);
@@ -234,7 +234,7 @@ async fn the_client_sees_the_response_to_a_body_whose_chunks_are_malformed() {
                 for _ in 0..pieces {
                     peer.send(vec![b'y'; 16 * 1024]).await;
                 }
-                let response = peer.response().await.unwrap_or_else(|| panic!("none to {malformed:?} and {pieces}"));
+                let response = peer.response().await.unwrap_or_else(|| panic!("no response to {malformed:?}"));
                 response.is_error(400);
                 response.is_last();
                 peer.closed().await;

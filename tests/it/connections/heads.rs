@@ -1,4 +1,4 @@
-//! Heads that are not valid HTTP: the error response has the format of every other error.
+//! Heads that are not valid HTTP: the response is an error object like any other.
 
 use super::peer::{Peer, app, head};
 
@@ -28,7 +28,7 @@ async fn a_head_that_cannot_be_parsed_is_answered_like_any_other_error() {
         response.is_last();
         peer.closed().await;
     }
-    assert!(!app.log().contains("ERROR"), "what a client did wrong is no error of the service");
+    assert!(!app.log().contains("ERROR"), "a client error was logged as an error");
 }
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn a_head_that_is_too_large_is_answered_431() {
             peer.closed().await;
         }
     }
-    // With `host`, 96 headers are the most that the HTTP library parses.
+    // Including `host`, the HTTP library parses at most 96 headers.
     for good in [head("GET /livez", &[&format!("a: {}", &large[..30_000])]), head("GET /livez", &["a: 1"; 95])] {
         let mut peer = Peer::connect(&app).await;
         assert!(peer.send(good).await);
@@ -63,7 +63,7 @@ async fn a_head_that_is_too_large_is_answered_431() {
 }
 
 #[tokio::test]
-async fn options_of_the_server_itself_needs_no_key() {
+async fn options_asterisk_needs_no_key() {
     let app = app(&[]).await;
     let mut peer = Peer::connect(&app).await;
     assert!(peer.send(head("OPTIONS *", &[])).await);

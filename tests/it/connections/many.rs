@@ -1,4 +1,4 @@
-//! More connections than the maximum: clients with a key are served.
+//! More connections than the maximum: clients with a key are still served.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::peer::{PATIENCE, Peer, app, head};
 use crate::support::{eventually, tools};
 
-/// The default limit of a process on many systems.
+/// The default limit of open files for a process on many systems.
 const DESCRIPTORS: usize = 1024;
 
 /// The states in which a client without a key can leave a connection.
@@ -24,10 +24,10 @@ const HOLDS: [&str; 5] = [
 ];
 
 #[tokio::test]
-async fn strangers_who_hold_connections_keep_nobody_with_a_key_out() {
+async fn connections_without_a_key_do_not_lock_out_clients_with_one() {
     let app = app(&[("WINDLASS_MAX_CONNECTIONS", "40")]).await;
     let (upload, key) = (app.client.upload(5).await, format!("authorization: Bearer {}", app.client.key));
-    // One with a key is in the middle of a body.
+    // A client with a key is in the middle of sending a body.
     let request = app.client.raw_part(&upload, b"hello");
     let mut slow = Peer::connect(&app).await;
     assert!(slow.send(head("GET /v1/files", &[&key])).await);
@@ -70,13 +70,13 @@ async fn a_client_without_a_key_that_keeps_sending_requests_is_evicted_before_a_
         assert_eq!(other.response().await.unwrap().status(), 200);
         others.push(other);
     }
-    assert!(others.len() < 100, "it was never evicted");
+    assert!(others.len() < 100, "the older connection was never evicted");
     assert!(newer.send(&request).await);
     assert_eq!(newer.response().await.unwrap().status(), 200);
 }
 
 #[tokio::test]
-async fn a_new_connection_can_show_its_key_where_all_others_have() {
+async fn a_new_connection_can_authenticate_when_all_others_have() {
     let app = app(&[("WINDLASS_MAX_CONNECTIONS", "40")]).await;
     let request = head("GET /v1/files", &[&format!("authorization: Bearer {}", app.client.key)]);
     let mut idle = Vec::new();
@@ -97,13 +97,13 @@ async fn a_new_connection_can_show_its_key_where_all_others_have() {
 }
 
 #[tokio::test]
-async fn a_burst_of_connections_waits_for_a_busy_service_in_the_kernel() {
+async fn a_burst_of_connections_queues_in_the_kernel_while_the_service_is_busy() {
     let app = app(&[]).await;
     let burst: usize = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
     app.program(|it| it.signal(Signal::SIGSTOP));
     let mut peers = Vec::new();
     for _ in 0..burst.min(500) {
-        // A connection beyond the backlog is not made while the program is stopped.
+        // While the program is stopped, connections beyond the backlog are not established.
         peers.push(timeout(PATIENCE, Peer::connect(&app)).await.expect("a connection"));
     }
     app.program(|it| it.signal(Signal::SIGCONT));
@@ -113,7 +113,7 @@ async fn a_burst_of_connections_waits_for_a_busy_service_in_the_kernel() {
 }
 
 #[tokio::test]
-async fn connections_take_only_a_share_of_the_descriptors() {
+async fn connections_use_only_a_share_of_the_file_descriptors() {
     let app = app(&[]).await;
     let pid = app.program(|it| it.pid());
     let limits = || fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
@@ -145,7 +145,7 @@ async fn connections_take_only_a_share_of_the_descriptors() {
     app.nothing_is_lost_and_nothing_is_left().await;
 }
 
-/// Opens connections, sends the same on each, and holds them until its input ends.
+/// A script that opens connections, sends the same bytes on each, and holds them until its standard input ends.
 const HOLD: &str = r#"
 import resource, socket, sys
 
@@ -188,7 +188,7 @@ async fn thousands_of_connections_take_little_memory() {
         BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "held\n");
         let held = resident() - before;
-        // A quarter of the default memory for bodies.
+        // A quarter of the default memory for bodies (256 MiB).
         assert!(held < 64, "{count} connections with heads of {length} bytes take {held} MiB");
         assert_eq!(app.client.alone().get("/v1/files").await.status, 200);
         drop(holder.stdin.take());

@@ -1,5 +1,5 @@
-//! What any client, with or without a key, can do with connections: their number, bytes and duration are bounded, and
-//! the client sees the response.
+//! The limits on the connections of any client, with or without a key: their number, bytes and duration. A client that
+//! is cut off receives a response where possible.
 
 mod clients;
 mod deadlines;

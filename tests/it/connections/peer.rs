@@ -1,4 +1,4 @@
-//! A client that writes and reads bytes as it likes.
+//! A client that writes and reads raw bytes.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::support::{StoreKind, TestApp};
 
-/// Bounds a hang; no test depends on it.
+/// Timeout that only bounds a hang.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
 pub async fn app(settings: &[(&str, &str)]) -> TestApp {
@@ -46,7 +46,7 @@ impl Response {
         body["error"]["message"].as_str().unwrap().to_owned()
     }
 
-    /// Asserts that the connection is closed after it.
+    /// Asserts that the connection is closed after this response.
     #[track_caller]
     pub fn is_last(&self) {
         assert_eq!(self.header("connection"), Some("close"), "{self:?}");

@@ -1,4 +1,4 @@
-//! Requests that are sent without waiting for responses.
+//! Pipelined requests: sent without waiting for responses.
 
 use std::fs;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ async fn pipelined_requests_whose_responses_are_not_read_take_little_memory() {
 }
 
 #[tokio::test]
-async fn pipelined_requests_are_answered_in_their_order() {
+async fn pipelined_requests_are_answered_in_order() {
     let app = app(&[]).await;
     let key = format!("authorization: Bearer {}", app.client.key);
     let upload = app.client.upload(500 * 5).await;

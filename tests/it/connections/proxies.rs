@@ -8,7 +8,7 @@ use crate::support::nginx::Nginx;
 use crate::support::{Answer, Client};
 
 #[tokio::test]
-async fn one_clients_wrong_key_does_not_break_the_next_ones_request() {
+async fn a_wrong_key_of_one_client_does_not_break_the_next_clients_request() {
     let app = app(&[]).await;
     let Some(nginx) = Nginx::before(app.client.socket_address()) else { return };
     let (client, wrong) =

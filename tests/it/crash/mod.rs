@@ -1,5 +1,5 @@
-//! The real program dies, by SIGKILL, at every step that it has and at any moment; what was
-//! acknowledged is there afterwards, byte for byte, and nothing else is left anywhere.
+//! Kills the real program with SIGKILL at every crash point and at random moments. Afterwards, everything acknowledged
+//! is there, byte for byte, and nothing else is left.
 
 mod any_moment;
 mod first_start;

@@ -1,4 +1,4 @@
-//! The operations that write, each as a test drives it into a death and looks at what became of it.
+//! The operations that write: how to prepare and run each one, and how to check its result after a kill.
 
 use futures_util::stream;
 use reqwest::multipart::{Form, Part};
@@ -9,13 +9,13 @@ use crate::support::audit::move_clock;
 use crate::support::client::id;
 use crate::support::{Client, TestApp};
 
-/// What writes. The program dies in the middle of it.
+/// An operation that writes, during which the program is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     CreateUpload,
     AddPart,
     AddSmallPart,
-    GiveUpPart,
+    AbandonPart,
     CreateFile,
     CreateSmallFile,
     Complete,
@@ -29,17 +29,17 @@ pub enum Operation {
     Forget,
 }
 
-/// What the operation is done to.
+/// The objects that the operation acts on. An id is empty if there is none.
 pub struct Target {
-    /// The Upload, where there is one.
+    /// Id of the Upload.
     upload: String,
-    /// Its stored Part, where there is one.
+    /// Id of its stored Part.
     part: String,
-    /// The File, where there is one.
+    /// Id of the File.
     file: String,
 }
 
-/// The most that a Part may have here: more than a chunk, less than two.
+/// The maximum size of a Part in these tests: more than one chunk, less than two.
 pub const PART_LIMIT: &str = "6000000";
 
 fn form(bytes: impl Into<Body>) -> Form {
@@ -47,7 +47,7 @@ fn form(bytes: impl Into<Body>) -> Form {
 }
 
 impl Operation {
-    /// Whether it is `windlass sweep` that dies, and not the service.
+    /// Whether the operation is run by `windlass sweep` and not by the service.
     pub fn is_a_sweep(self) -> bool {
         matches!(
             self,
@@ -55,20 +55,20 @@ impl Operation {
         )
     }
 
-    /// What is sent: enough for a multipart upload of two chunks, or little enough for the ledger.
+    /// The body: large enough for a multipart upload of two chunks, or small enough for the ledger.
     fn sent(self) -> Vec<u8> {
         let is_small = matches!(self, Self::AddSmallPart | Self::CreateSmallFile);
         let bytes = if is_small { 3000 } else { 5 * 1024 * 1024 + 1000 };
         b"windlass ".iter().copied().cycle().take(bytes).collect()
     }
 
-    /// Makes what it will be done to.
+    /// Creates the objects that the operation acts on.
     pub async fn prepare(self, app: &TestApp) -> Target {
         let client = &app.client;
         let mut target = Target { upload: String::new(), part: String::new(), file: String::new() };
         match self {
             Self::CreateUpload | Self::CreateFile | Self::CreateSmallFile => {}
-            Self::AddPart | Self::AddSmallPart | Self::GiveUpPart => {
+            Self::AddPart | Self::AddSmallPart | Self::AbandonPart => {
                 target.upload = client.upload(self.sent().len()).await;
             }
             Self::Complete | Self::Cancel | Self::ExpireUploads | Self::Discard => {
@@ -103,7 +103,7 @@ impl Operation {
             Self::CreateUpload
             | Self::AddPart
             | Self::AddSmallPart
-            | Self::GiveUpPart
+            | Self::AbandonPart
             | Self::CreateFile
             | Self::CreateSmallFile
             | Self::Complete
@@ -117,10 +117,10 @@ impl Operation {
         target
     }
 
-    /// Does it, as far as it gets.
+    /// Runs the operation, which must not be acknowledged.
     pub async fn attempt(self, client: &Client, target: &Target) {
         let Some(answered) = self.send(client, target).await else { return };
-        assert!(answered.is_err() || self == Self::GiveUpPart, "{self:?} was acknowledged: {answered:?}");
+        assert!(answered.is_err() || self == Self::AbandonPart, "{self:?} was acknowledged: {answered:?}");
     }
 
     /// Sends the operation's request; `None` if it is a sweep.
@@ -133,8 +133,8 @@ impl Operation {
             Self::AddPart | Self::AddSmallPart => {
                 client.request(Method::POST, &parts).multipart(Form::new().part("data", Part::bytes(self.sent())))
             }
-            Self::GiveUpPart => {
-                // Its length is not told before, so that it is found too large on its way.
+            Self::AbandonPart => {
+                // Without a length, the part is found to be too large only while it is received.
                 let pieces = [Ok::<_, std::io::Error>(self.sent()), Ok(vec![0; 1_000_000])];
                 let body = Body::wrap_stream(stream::iter(pieces));
                 client.request(Method::POST, &parts).multipart(Form::new().part("data", Part::stream(body)))
@@ -157,13 +157,13 @@ impl Operation {
         Some(request.send().await)
     }
 
-    /// Looks at what became of it once the program is there again: all of it, or nothing. Then does
-    /// it again as a client would.
+    /// Checks after the restart that the operation was done completely (if `committed`) or not at all, and then repeats
+    /// it as a client would.
     pub async fn check(self, client: &Client, target: &Target, committed: bool) {
         let Target { upload, part, file } = target;
         match self {
             Self::CreateUpload | Self::ExpireFiles | Self::Collect | Self::CollectSmall | Self::Forget => {}
-            Self::AddPart | Self::AddSmallPart | Self::GiveUpPart => {
+            Self::AddPart | Self::AddSmallPart | Self::AbandonPart => {
                 let listed = client.get(&format!("/v1/uploads/{upload}/parts")).await.ok();
                 let stored = listed["data"].as_array().unwrap();
                 assert_eq!(stored.len(), usize::from(committed), "{listed}");

@@ -1,4 +1,4 @@
-//! Cases from seeds: what clients do, right and wrong, often several at the same Upload.
+//! Generates cases from seeds: valid and invalid requests, often several to the same Upload at once.
 
 use fastrand::Rng;
 
@@ -6,7 +6,7 @@ use super::operations::{Ask, Case, Claim, Declared, Event, Minutes, Name, Paging
 use super::reference::{FILE_BYTES, PART_BYTES, UPLOAD_BYTES};
 
 impl Case {
-    /// The same seed makes the same case.
+    /// Generates a case; the same seed gives the same case.
     pub fn from_seed(seed: u64) -> Self {
         let mut clients = Clients { rng: Rng::with_seed(seed), next: 0, uploads: Vec::new(), files: Vec::new() };
         let faulty = clients.rng.u8(..100) < 25;
@@ -15,7 +15,7 @@ impl Case {
     }
 }
 
-/// What the clients remember of what they did; whether it was done they do not know.
+/// The requests generated so far. Their responses are not known here.
 struct Clients {
     rng: Rng,
     next: u16,
@@ -23,7 +23,7 @@ struct Clients {
     files: Vec<(Name, Project)>,
 }
 
-/// An Upload, and the Parts that a client would make it of, in the file's order.
+/// An Upload, and the sizes and names of the Parts that a client plans for it, in the file's order.
 #[derive(Clone)]
 struct Plan {
     name: Name,
@@ -34,7 +34,7 @@ struct Plan {
 
 impl Clients {
     fn round(&mut self, faulty: bool) -> Round {
-        // Things are asked for by what was told in the rounds before: never in the round that makes them.
+        // A request refers only to objects of earlier rounds, whose ids may be known.
         let before = (self.uploads.clone(), self.files.clone());
         let young = &before.0[before.0.len().saturating_sub(2)..];
         let theme = if self.rng.u8(..100) < 75 { choose(&mut self.rng, young) } else { None };
@@ -110,9 +110,9 @@ impl Clients {
         Request { name, by, ask: Ask::CreateFile(self.declared(bytes)) }
     }
 
-    /// Parts arrive in any order, and some are not in the plan.
+    /// Adds a planned Part, in any order, or one that is not in the plan.
     fn add_part(&mut self, name: Name, upload: &Plan) -> Ask {
-        let broken_off = self.rng.u8(..100) < 4;
+        let truncated = self.rng.u8(..100) < 4;
         let planned = self.uploads.iter_mut().find(|it| it.name == upload.name);
         let open =
             planned.map(|it| (&mut it.left_over, it.parts.iter_mut().filter(|it| it.1.is_none()).collect::<Vec<_>>()));
@@ -130,10 +130,10 @@ impl Clients {
             }
             (None, _) => 1,
         };
-        Ask::AddPart { upload: upload.name, bytes, broken_off }
+        Ask::AddPart { upload: upload.name, bytes, truncated }
     }
 
-    /// Mostly as planned, also where not everything has come; else wrong in one of many ways.
+    /// Completes as planned, even if Parts are missing, or sometimes with a list that is wrong in one of many ways.
     fn complete(&mut self, upload: &Plan, uploads: &[Plan]) -> Ask {
         let mut parts: Vec<_> = upload.parts.iter().filter_map(|it| it.1).collect();
         match self.rng.u8(..100) {
@@ -193,7 +193,7 @@ impl Clients {
         Paging { after, limit, descending: either_way && self.rng.bool() }
     }
 
-    /// Whose thing it is, but for some that try.
+    /// The project that owns the object, or sometimes the other one.
     fn mostly(&mut self, by: Project) -> Project {
         match (self.rng.u8(..100), by) {
             (0..4, Project::Own) => Project::Other,

@@ -1,4 +1,4 @@
-//! Which worlds are possible after what clients were told: none is a failure.
+//! Computes which states (`World`) are possible after the observed responses. If there is none, the test fails.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -6,15 +6,15 @@ use std::fmt::Write as _;
 use super::operations::{Answer, Ask, Name, Request};
 use super::reference::World;
 
-/// A request and what became of it, as far as its client knows.
+/// A request and its response.
 #[derive(Debug, Clone)]
-pub struct Told {
+pub struct Exchange {
     pub request: Request,
     pub answer: Answer,
 }
 
-impl Told {
-    /// What kind of request had what kind of answer.
+impl Exchange {
+    /// The kind of the request and the kind of its response, for the tally.
     pub fn kind(&self) -> String {
         let first_word =
             |text: String| text.split(|it: char| !it.is_alphanumeric()).next().unwrap_or_default().to_owned();
@@ -27,18 +27,18 @@ impl Told {
     }
 }
 
-/// The worlds that there may be: all that is known of the real one.
+/// The possible states of the system, given all responses so far.
 pub type Worlds = BTreeSet<World>;
 
-/// The worlds after requests that were under way at once, in some order. One that was not answered
-/// has been done in full or not at all.
-pub fn after(before: &Worlds, told: &[Told], ages: &[Name]) -> Worlds {
-    // The worlds by the set of the requests, as bits, that have had their turn.
-    let mut reached = vec![Worlds::new(); 1 << told.len()];
+/// The possible states after concurrent requests, which took effect in any order. A request without a response was done
+/// completely or not at all.
+pub fn after(before: &Worlds, exchanges: &[Exchange], ages: &[Name]) -> Worlds {
+    // The possible states, indexed by the set of requests (as bits) that have taken effect.
+    let mut reached = vec![Worlds::new(); 1 << exchanges.len()];
     reached[0].clone_from(before);
     for done in 0..reached.len() - 1 {
         for world in std::mem::take(&mut reached[done]) {
-            for (number, it) in told.iter().enumerate().filter(|(number, _)| done & (1 << number) == 0) {
+            for (number, it) in exchanges.iter().enumerate().filter(|(number, _)| done & (1 << number) == 0) {
                 reached[done | 1 << number].extend(step(&world, it, ages));
             }
         }
@@ -46,34 +46,34 @@ pub fn after(before: &Worlds, told: &[Told], ages: &[Name]) -> Worlds {
     reached.pop().unwrap()
 }
 
-/// The worlds after one request.
-fn step(before: &World, told: &Told, ages: &[Name]) -> Worlds {
+/// The possible states after one request.
+fn step(before: &World, exchange: &Exchange, ages: &[Name]) -> Worlds {
     let mut after = Worlds::new();
-    for before in before.perhaps_swept(&told.request) {
+    for before in before.perhaps_swept(&exchange.request) {
         let mut world = before.clone();
-        let admitted = world.perform(&told.request, ages);
-        if matches!(told.answer, Answer::Nothing(_)) {
+        let admitted = world.perform(&exchange.request, ages);
+        if matches!(exchange.answer, Answer::Nothing(_)) {
             after.extend([before, world]);
-        } else if admitted.contains(&told.answer) {
+        } else if admitted.contains(&exchange.answer) {
             after.insert(world);
         }
     }
     after
 }
 
-/// Whether a request may remain unanswered where nothing went wrong.
+/// Whether a request may have no response although no fault was injected.
 pub fn may_be_silent(request: &Request) -> bool {
-    matches!(request.ask, Ask::AddPart { broken_off: true, .. })
+    matches!(request.ask, Ask::AddPart { truncated: true, .. })
 }
 
-/// For a person: which of the answers no world allows, were each request the only one.
-pub fn explain(before: &Worlds, told: &[Told], ages: &[Name]) -> String {
-    let mut text = format!("no order of these requests has these answers, in none of {} worlds\n", before.len());
-    for it in told.iter().filter(|it| before.iter().all(|world| step(world, it, ages).is_empty())) {
+/// Explains a failure: the responses that are not allowed in any state, even if each request were the only one.
+pub fn explain(before: &Worlds, exchanges: &[Exchange], ages: &[Name]) -> String {
+    let mut text = format!("no order of these requests gives these responses in any of {} states\n", before.len());
+    for it in exchanges.iter().filter(|it| before.iter().all(|world| step(world, it, ages).is_empty())) {
         let admitted = before.iter().next().map(|world| world.clone().perform(&it.request, ages)).unwrap_or_default();
         let admitted: Vec<_> = admitted.iter().map(Answer::to_string).collect();
-        let _ = writeln!(text, "    {}, by itself, may be answered with: {}", it.request, admitted.join(" | "));
+        let _ = writeln!(text, "    {}, if it were the only request, allows: {}", it.request, admitted.join(" | "));
     }
-    let _ = writeln!(text, "one of the worlds before: {:#?}", before.first());
+    let _ = writeln!(text, "one of the possible states before: {:#?}", before.first());
     text
 }

@@ -1,4 +1,4 @@
-//! Drives the real program through a case, and holds what it says against the model.
+//! Runs a case against the real program, and checks its responses with the model.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -8,61 +8,61 @@ use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 
-use super::checker::{self, Told, Worlds};
+use super::checker::{self, Exchange, Worlds};
 use super::operations::{Answer, Ask, Case, Event, Minutes, Name, Paging, Project, Request, Round};
 use super::reference::{FILE_BYTES, PART_BYTES, UPLOAD_BYTES, World};
-use super::wire::{self, Wire};
+use super::wire::{self, IdMap};
 use crate::support::{self, Client, StoreKind, TestApp, eventually, in_the_end, program};
 
 const A_DAY: Minutes = 24 * 60;
 
-/// Everything that can come to its time does.
+/// Long enough for everything to expire and to be deleted.
 const LONG: Minutes = 400 * A_DAY;
 
-/// Longer than any request takes.
+/// Timeout of a request; longer than any takes.
 const HANG: Duration = Duration::from_mins(1);
 
-/// Longer than anything takes that is done after its client has gone.
+/// Longer than the service keeps working for clients that have disconnected.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How a program is set up for cases.
+/// A configuration of the program under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setup {
     pub store: StoreKind,
-    /// Whether it sweeps by itself, all the time.
+    /// Whether the service sweeps continuously.
     pub sweeps: bool,
-    /// Up to how many bytes a Part is in the ledger.
+    /// Maximum size of the Parts that are stored in the ledger.
     pub ledger_part_bytes: usize,
 }
 
-/// A program that is given one case after another. Between cases it has nothing.
+/// A program that runs one case after another. Between cases its ledger and store are empty.
 pub struct Driver {
     app: TestApp,
-    /// One of each project.
+    /// A client of each project.
     clients: [Client; 2],
-    /// How often what was answered with what.
+    /// The number of responses of each kind to each kind of request.
     tally: RefCell<Tally>,
 }
 
-/// Counts, by what they are of.
+/// Counts by kind.
 pub type Tally = BTreeMap<String, u64>;
 
-/// A case under way.
+/// A running case.
 struct Run<'a> {
     driver: &'a Driver,
-    wire: Wire,
+    wire: IdMap,
     worlds: Worlds,
-    /// The names of all things, from the oldest to the youngest.
+    /// The names of all objects, from the oldest to the newest.
     ages: Vec<Name>,
-    /// What was asked and told, for a person to read.
-    story: String,
+    /// A readable record of requests and responses.
+    record: String,
 }
 
-/// What is not as the model has it.
+/// `Err` describes a difference from the model.
 pub type Checked = Result<(), String>;
 
 impl Driver {
-    /// Starts a program; none where what the store needs is not installed.
+    /// Starts a program; `None` if the store's server is not installed.
     pub async fn start(setup: Setup) -> Option<Self> {
         let limits = [PART_BYTES, UPLOAD_BYTES, FILE_BYTES, setup.ledger_part_bytes].map(|it| it.to_string());
         let settings = [
@@ -77,46 +77,46 @@ impl Driver {
         Some(Self { clients, app, tally: RefCell::default() })
     }
 
-    /// How often what was answered with what, so far.
+    /// The counts of all cases so far.
     pub fn tally(self) -> Tally {
         self.tally.into_inner()
     }
 
-    /// Runs a case to its end, where everything has come to its time and nothing is left.
+    /// Runs a case to its end, after which everything has expired and nothing is left.
     pub async fn run(&self, case: &Case) -> Checked {
         let mut run = Run {
             driver: self,
-            wire: Wire::new(case),
+            wire: IdMap::new(case),
             worlds: Worlds::from([World::default()]),
             ages: Vec::new(),
-            story: String::new(),
+            record: String::new(),
         };
-        match run.whole(case).await {
+        match run.rounds(case).await {
             Ok(()) => Ok(()),
-            Err(reason) => Err(format!("{}{reason}", run.story)),
+            Err(reason) => Err(format!("{}{reason}", run.record)),
         }
     }
 }
 
 impl Run<'_> {
-    async fn whole(&mut self, case: &Case) -> Checked {
+    async fn rounds(&mut self, case: &Case) -> Checked {
         for (number, round) in case.rounds.iter().enumerate() {
-            writeln!(self.story, "round {number}").ok();
+            writeln!(self.record, "round {number}").ok();
             self.round(round).await?;
             if round.event.is_some_and(|it| it.0.is_a_fault()) {
-                self.look_around(case).await?;
+                self.check_lists(case).await?;
             }
             if round.jump > 0 {
                 self.jump(round.jump).await;
             }
         }
-        writeln!(self.story, "in the end").ok();
-        self.look_around(case).await?;
-        self.look_at_each(case).await?;
+        writeln!(self.record, "after the last round").ok();
+        self.check_lists(case).await?;
+        self.check_objects(case).await?;
         self.ledger_and_store_agree().await?;
         self.jump(LONG).await;
-        self.look_at_each(case).await?;
-        for (file, by) in self.told(case, makes_a_file) {
+        self.check_objects(case).await?;
+        for (file, by) in self.known_objects(case, makes_a_file) {
             self.ask(by, Ask::DeleteFile(file)).await?;
         }
         self.nothing_is_left().await
@@ -127,14 +127,14 @@ impl Run<'_> {
         let (answers, ()) = join(requests, happen(&self.driver.app, round.event)).await;
         match round.event {
             Some((Event::Kill, _)) => self.start_again().await,
-            Some((Event::Cut, _)) => self.calm_down().await,
+            Some((Event::Cut, _)) => self.await_reconnection().await,
             Some((Event::Sweep | Event::SweepKilled, _)) | None => {}
         }
-        let told = round.requests.iter().cloned().zip(answers);
-        let told: Vec<_> =
-            told.map(|(request, answer)| Told { answer: self.wire.read(&request, answer), request }).collect();
+        let exchanges = round.requests.iter().cloned().zip(answers);
+        let exchanges: Vec<_> =
+            exchanges.map(|(request, answer)| Exchange { answer: self.wire.read(&request, answer), request }).collect();
         self.learn_ages().await?;
-        self.check(&told, round.event.is_some_and(|it| it.0.is_a_fault()))
+        self.check(&exchanges, round.event.is_some_and(|it| it.0.is_a_fault()))
     }
 
     async fn send(&self, request: &Request, after: Duration) -> reqwest::Result<support::Answer> {
@@ -143,34 +143,34 @@ impl Run<'_> {
         support::Answer::whole(self.wire.request(client, request).timeout(HANG).send().await?).await
     }
 
-    /// One request by itself, where nothing goes wrong.
+    /// Sends one request on its own, without faults.
     async fn ask(&mut self, by: Project, ask: Ask) -> Checked {
         let request = Request { name: Name::NOTHING, by, ask };
         let answer = self.send(&request, Duration::ZERO).await;
         let answer = self.wire.read(&request, answer);
-        self.check(&[Told { request, answer }], false)
+        self.check(&[Exchange { request, answer }], false)
     }
 
-    /// Narrows the worlds down to those in which the clients could have been told this.
-    fn check(&mut self, told: &[Told], fault: bool) -> Checked {
-        for it in told {
-            writeln!(self.story, "    {}: {}", it.request, it.answer).ok();
+    /// Keeps only the states in which these responses are possible.
+    fn check(&mut self, exchanges: &[Exchange], fault: bool) -> Checked {
+        for it in exchanges {
+            writeln!(self.record, "    {}: {}", it.request, it.answer).ok();
             *self.driver.tally.borrow_mut().entry(it.kind()).or_default() += 1;
         }
         let silent =
-            told.iter().find(|it| matches!(it.answer, Answer::Nothing(_)) && !checker::may_be_silent(&it.request));
+            exchanges.iter().find(|it| matches!(it.answer, Answer::Nothing(_)) && !checker::may_be_silent(&it.request));
         if let Some(it) = silent.filter(|_| !fault) {
-            return Err(format!("no answer to {}, and nothing went wrong", it.request.name));
+            return Err(format!("no response to {} although no fault was injected", it.request.name));
         }
-        let worlds = checker::after(&self.worlds, told, &self.ages);
+        let worlds = checker::after(&self.worlds, exchanges, &self.ages);
         if worlds.is_empty() {
-            return Err(checker::explain(&self.worlds, told, &self.ages));
+            return Err(checker::explain(&self.worlds, exchanges, &self.ages));
         }
         self.worlds = worlds;
         Ok(())
     }
 
-    /// Lets the database tell which of the things made at once is older. Between rounds, the model knows.
+    /// Reads from the database in which order the objects of a round were created, which the model cannot predict.
     async fn learn_ages(&mut self) -> Checked {
         let pool = &self.driver.app.pool;
         let uploads: Vec<String> =
@@ -188,27 +188,27 @@ impl Run<'_> {
         for names in [uploads, parts] {
             let known = names.iter().take_while(|it| self.ages.contains(it)).count();
             if names[known..].iter().any(|it| self.ages.contains(it)) {
-                return Err(format!("something new is older than what was there: {names:?}"));
+                return Err(format!("a new object is older than one of an earlier round: {names:?}"));
             }
             self.ages.extend(&names[known..]);
         }
         Ok(())
     }
 
-    /// Waits until nothing is done any more for the program that died, and starts another one.
+    /// Waits until Postgres has ended the sessions of the killed program, and starts a new one.
     async fn start_again(&self) {
         let about = "select count(*) from pg_stat_activity where application_name = 'windlass' and datname = current_database()";
-        eventually("the dead program's sessions end", async || {
+        eventually("the killed program's sessions end", async || {
             sqlx::query_scalar::<_, i64>(about).fetch_one(&self.driver.app.pool).await.unwrap() == 0
         })
         .await;
         self.driver.app.restart_with(&[]);
     }
 
-    /// Waits until the program has noticed which of its connections are gone.
-    async fn calm_down(&self) {
+    /// Waits until the program has replaced its broken connections.
+    async fn await_reconnection(&self) {
         let mut in_a_row = 0;
-        eventually("the program answers again", async || {
+        eventually("the program serves again", async || {
             let answer = self.driver.app.client.get("/v1/files?limit=1").await;
             in_a_row = if answer.status.is_success() { in_a_row + 1 } else { 0 };
             in_a_row > 12
@@ -217,7 +217,7 @@ impl Run<'_> {
     }
 
     async fn jump(&mut self, minutes: Minutes) {
-        writeln!(self.story, "  {minutes} min pass").ok();
+        writeln!(self.record, "  {minutes} min pass").ok();
         self.worlds = std::mem::take(&mut self.worlds).into_iter().map(|it| it.later(minutes)).collect();
         self.driver.app.let_time_pass(&format!("{minutes} minutes")).await;
         if minutes >= A_DAY {
@@ -225,36 +225,36 @@ impl Run<'_> {
         }
     }
 
-    /// Every list there is.
-    async fn look_around(&mut self, case: &Case) -> Checked {
+    /// Requests every list.
+    async fn check_lists(&mut self, case: &Case) -> Checked {
         for by in [Project::Own, Project::Other] {
             self.ask(by, Ask::ListUploads(Paging::ALL)).await?;
             self.ask(by, Ask::ListFiles(None, Paging::ALL)).await?;
         }
-        for (upload, by) in self.told(case, |ask| matches!(ask, Ask::CreateUpload(_))) {
+        for (upload, by) in self.known_objects(case, |ask| matches!(ask, Ask::CreateUpload(_))) {
             self.ask(by, Ask::ListParts(upload, Paging::ALL)).await?;
         }
         Ok(())
     }
 
-    /// Everything there is, by its id.
-    async fn look_at_each(&mut self, case: &Case) -> Checked {
-        for (name, by) in self.told(case, |ask| matches!(ask, Ask::CreateUpload(_))) {
+    /// Requests every object by its id.
+    async fn check_objects(&mut self, case: &Case) -> Checked {
+        for (name, by) in self.known_objects(case, |ask| matches!(ask, Ask::CreateUpload(_))) {
             self.ask(by, Ask::GetUpload(name)).await?;
         }
-        for (name, by) in self.told(case, makes_a_file) {
+        for (name, by) in self.known_objects(case, makes_a_file) {
             self.ask(by, Ask::Download(name, None)).await?;
         }
         Ok(())
     }
 
-    /// The things of some kind whose ids are known.
-    fn told(&self, case: &Case, kind: impl Fn(&Ask) -> bool) -> Vec<(Name, Project)> {
+    /// The objects of some kind whose ids are known.
+    fn known_objects(&self, case: &Case, kind: impl Fn(&Ask) -> bool) -> Vec<(Name, Project)> {
         let made = case.requests().filter(|it| kind(&it.ask) && self.wire.knows(it.name));
         made.map(|it| (it.name, it.by)).collect()
     }
 
-    /// Every stored row has its object, every object a row.
+    /// Checks that every stored row has its object and every object a row.
     async fn ledger_and_store_agree(&self) -> Checked {
         let app = &self.driver.app;
         let agree = async || {
@@ -264,7 +264,7 @@ impl Run<'_> {
             stored.iter().all(|it| objects.contains(it))
                 && objects.iter().all(|it| rows.iter().any(|row| row.0 == it.0))
         };
-        // Somebody who went away may still be on the way in.
+        // The body of a disconnected client may still be being processed.
         if in_the_end(agree, PATIENCE).await { Ok(()) } else { Err("the store and the ledger do not agree".to_owned()) }
     }
 
@@ -295,7 +295,7 @@ fn makes_a_file(ask: &Ask) -> bool {
     matches!(ask, Ask::CreateUpload(_) | Ask::CreateFile(_))
 }
 
-/// A sweep is a process, which takes a while to begin.
+/// Delay of the requests: a sweep is a process, which takes a while to start.
 fn head_start(event: Option<(Event, u64)>) -> Duration {
     match event {
         Some((Event::Sweep | Event::SweepKilled, after)) => Duration::from_millis(6 * after),

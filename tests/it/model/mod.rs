@@ -1,9 +1,8 @@
-//! The model: clients do at random what clients may do, several at once, while the program dies, is
-//! cut off, sweeps, and the clock jumps; whatever they are told must be what `reference` allows.
+//! Model-based tests: concurrent clients send random requests while the program is killed, loses its database
+//! connections and sweeps, and the clock jumps. Every response must be one that `reference` allows.
 //!
-//! `./dev model 1000` runs a thousand cases, `./dev model 1000 7` those from the seventh seed on. A case
-//! that fails is made small, and printed; in the end stands how often what was answered with what
-//! (`--show-output`).
+//! `./dev model 1000` runs a thousand cases, `./dev model 1000 7` a thousand from seed 7 on. A failing case is shrunk
+//! and printed. At the end, the number of responses of each kind to each kind of request is printed (`--show-output`).
 
 mod cases;
 mod checker;
@@ -17,20 +16,21 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use crate::support::{StoreKind, tools};
 use driver::{Driver, Setup, Tally};
 use operations::Case;
 use reference::PART_BYTES;
 use shrink::Failure;
 
-/// The ways in which programs are set up, and how many at once.
+use crate::support::{StoreKind, tools};
+
+/// The configurations of the program under test, and the number of programs that run in parallel with each.
 const SETUPS: [(Setup, usize); 3] = [
     (Setup { store: StoreKind::Directory, sweeps: false, ledger_part_bytes: 0 }, 2),
     (Setup { store: StoreKind::Directory, sweeps: true, ledger_part_bytes: PART_BYTES / 2 }, 2),
     (Setup { store: StoreKind::Bucket, sweeps: false, ledger_part_bytes: PART_BYTES / 2 }, 1),
 ];
 
-/// The seeds of one setup, as they are handed out: a seed belongs to one.
+/// Hands out the seeds of one setup. Each seed belongs to exactly one setup.
 struct Seeds {
     setup: usize,
     next: AtomicU64,
@@ -54,7 +54,7 @@ impl Seeds {
 }
 
 #[test]
-fn whatever_clients_are_told_the_model_allows() {
+fn every_response_is_allowed_by_the_model() {
     let seeds = tools::seeds();
     let seeds: Vec<_> =
         (0..SETUPS.len()).map(|setup| Seeds { setup, next: seeds.start.into(), end: seeds.end }).collect();
@@ -62,7 +62,7 @@ fn whatever_clients_are_told_the_model_allows() {
     thread::scope(|scope| {
         for seeds in &seeds {
             for _ in 0..SETUPS[seeds.setup].1 {
-                // A program ends with the thread that started it.
+                // A program is killed when the thread that started it ends.
                 scope.spawn(|| {
                     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                     runtime.block_on(run(seeds, &failures, &tally));
@@ -77,7 +77,7 @@ fn whatever_clients_are_told_the_model_allows() {
     assert!(failures.is_empty(), "{failures}");
 }
 
-/// Runs cases until there are no more, or one has failed.
+/// Runs cases until there are no more seeds, or one has failed in any thread.
 async fn run(seeds: &Seeds, failures: &Mutex<String>, tally: &Mutex<Tally>) {
     let setup = SETUPS[seeds.setup].0;
     let mut driver = None;
@@ -87,12 +87,12 @@ async fn run(seeds: &Seeds, failures: &Mutex<String>, tally: &Mutex<Tally>) {
         }
         let Some(running) = &driver else { return };
         let case = Case::from_seed(seed);
-        if let Err(story) = running.run(&case).await {
-            let found = format!("seed {seed} on {setup:?}\n{case}\n{story}");
-            eprintln!("{found}\nmaking it smaller…");
+        if let Err(record) = running.run(&case).await {
+            let found = format!("seed {seed} on {setup:?}\n{case}\n{record}");
+            eprintln!("{found}\nshrinking it…");
             failures.lock().unwrap().push_str(&found);
-            let Failure { case, story } = shrink::shrink(setup, Failure { case, story }).await;
-            let smaller = format!("\n\nas small as it was made:\n{case}\n{story}\nagain: ./dev model 1 {seed}\n");
+            let Failure { case, record } = shrink::shrink(setup, Failure { case, record }).await;
+            let smaller = format!("\n\nthe shrunk case:\n{case}\n{record}\nto reproduce: ./dev model 1 {seed}\n");
             failures.lock().unwrap().push_str(&smaller);
             break;
         }

@@ -1,24 +1,24 @@
-//! The model's words: what may be asked for, what may be told, and a case made of both.
+//! The vocabulary of the model: requests, responses, and the cases made of them.
 
 use std::fmt;
 
 use bytes::Bytes;
 use md5::Digest as _;
-use windlass::domain::{Crc64Digest, Md5};
+use windlass_types::{Crc64Digest, Md5};
 
-/// Time in a case: it stands still but for its jumps.
+/// Time in a case. It advances only in jumps.
 pub type Minutes = u64;
 
-/// What a request makes is called by the request's number.
+/// Identifies an object by the number of the request that creates it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(pub u16);
 
 impl Name {
-    /// Nothing is called so, and its id was never given.
+    /// The name of no object: its id does not exist.
     pub const NOTHING: Self = Self(u16::MAX);
 }
 
-/// Two projects, which never see each other's things.
+/// Two projects, which must not see each other's objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Project {
     Own,
@@ -42,7 +42,7 @@ impl Purpose {
     }
 }
 
-/// An `md5` sent with a completion: of the bytes of the listed Parts, or of others.
+/// The `md5` sent with a completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
     None,
@@ -50,7 +50,7 @@ pub enum Claim {
     Wrong,
 }
 
-/// A stretch of a list.
+/// A page of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Paging {
     pub after: Option<Name>,
@@ -63,7 +63,7 @@ impl Paging {
     pub const ALL: Self = Self { after: None, limit: 10_000, descending: false };
 }
 
-/// What is declared of a file to be.
+/// What a request declares about a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Declared {
     pub bytes: usize,
@@ -71,15 +71,15 @@ pub struct Declared {
     pub lifetime: Option<Minutes>,
 }
 
-/// What a client may ask for. A file is called like the Upload that it was.
+/// A request. A File has the same name as its Upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
     CreateUpload(Declared),
-    /// `broken_off`: the client goes away before the body's end.
+    /// `truncated`: the client disconnects before the end of the body.
     AddPart {
         upload: Name,
         bytes: usize,
-        broken_off: bool,
+        truncated: bool,
     },
     Complete {
         upload: Name,
@@ -104,7 +104,7 @@ pub struct Request {
     pub ask: Ask,
 }
 
-/// What a client is told.
+/// A response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     Upload(UploadView),
@@ -113,19 +113,19 @@ pub enum Answer {
     Parts(Page<PartView>),
     File(FileView),
     Files(Page<FileView>),
-    Content {
+    ContentStream {
         bytes: Bytes,
         partial: bool,
     },
     Deleted(Name),
     Refused(Refusal),
-    /// No answer, or one that says that the server does not know.
+    /// No response, or a server error: the outcome is unknown.
     Nothing(String),
-    /// What no model could expect.
-    Strange(String),
+    /// A response that the model does not define.
+    Unexpected(String),
 }
 
-/// Why something is not done: the kinds of answer that a client can tell apart.
+/// The kinds of client errors that can be distinguished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     NoSuchUpload,
@@ -171,33 +171,33 @@ pub struct Page<T> {
     pub more: bool,
 }
 
-/// What happens in the middle of a round.
+/// An event in the middle of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// The program dies, and is started again after the round.
+    /// The program is killed, and restarted after the round.
     Kill,
-    /// All of its connections to the database are cut.
+    /// All its database connections are terminated.
     Cut,
-    /// A `windlass sweep` runs beside it.
+    /// A `windlass sweep` runs at the same time.
     Sweep,
-    /// One that dies.
+    /// A `windlass sweep` runs and is killed.
     SweepKilled,
 }
 
 impl Event {
-    /// Whether it can cost a request its answer.
+    /// Whether it can leave a request without a response.
     pub fn is_a_fault(self) -> bool {
         matches!(self, Self::Kill | Self::Cut)
     }
 }
 
-/// Requests of several clients at once, and what happens then.
+/// Concurrent requests, and what happens meanwhile and afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Round {
     pub requests: Vec<Request>,
-    /// With the milliseconds after which it happens.
+    /// An event, and the milliseconds after which it happens.
     pub event: Option<(Event, u64)>,
-    /// How far the clock jumps after the round.
+    /// By how much the clock advances after the round.
     pub jump: Minutes,
 }
 
@@ -212,7 +212,7 @@ impl Case {
     }
 }
 
-/// The bytes that a request of that name sends: no two are alike.
+/// The bytes that the request of this name sends; those of different requests differ.
 pub fn content(name: Name, bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (usize::from(name.0) * (2 * at + 1) + at / 7).to_le_bytes()[0]).collect()
 }
@@ -239,8 +239,8 @@ impl fmt::Display for Request {
         write!(f, "{}{project} ", self.name)?;
         match &self.ask {
             Ask::CreateUpload(it) => write!(f, "create an upload, {it}"),
-            Ask::AddPart { upload, bytes, broken_off: false } => write!(f, "add a part of {bytes} B to {upload}"),
-            Ask::AddPart { upload, bytes, .. } => write!(f, "add a part of {bytes} B to {upload}, broken off"),
+            Ask::AddPart { upload, bytes, truncated: false } => write!(f, "add a part of {bytes} B to {upload}"),
+            Ask::AddPart { upload, bytes, .. } => write!(f, "add a part of {bytes} B to {upload}, truncated"),
             Ask::Complete { upload, parts, md5 } => {
                 let parts: Vec<_> = parts.iter().map(Name::to_string).collect();
                 write!(f, "complete {upload} with [{}], md5: {md5:?}", parts.join(" "))
@@ -269,14 +269,14 @@ impl fmt::Display for Answer {
             Self::Parts(it) => write!(f, "{it}"),
             Self::File(it) => write!(f, "{it}"),
             Self::Files(it) => write!(f, "{it}"),
-            Self::Content { bytes, partial } => {
+            Self::ContentStream { bytes, partial } => {
                 let partial = if *partial { "part of it, " } else { "" };
                 write!(f, "{partial}{} B with checksum {}", bytes.len(), crc64(bytes))
             }
             Self::Deleted(it) => write!(f, "{it} is deleted"),
             Self::Refused(why) => write!(f, "{why:?}"),
-            Self::Nothing(why) => write!(f, "no answer ({why})"),
-            Self::Strange(what) => write!(f, "not understood: {what}"),
+            Self::Nothing(why) => write!(f, "no response ({why})"),
+            Self::Unexpected(what) => write!(f, "unexpected: {what}"),
         }
     }
 }
@@ -319,7 +319,7 @@ impl fmt::Display for Declared {
 impl fmt::Display for Paging {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.descending {
-            write!(f, ", youngest first")?;
+            write!(f, ", newest first")?;
         }
         if self.limit < Self::ALL.limit {
             write!(f, ", {} at most", self.limit)?;
@@ -331,7 +331,7 @@ impl fmt::Display for Paging {
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, round) in self.rounds.iter().enumerate() {
-            writeln!(f, "round {number}, at once:")?;
+            writeln!(f, "round {number}, concurrently:")?;
             for request in &round.requests {
                 writeln!(f, "    {request}")?;
             }

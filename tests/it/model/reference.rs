@@ -1,5 +1,5 @@
-//! What Windlass promises, as a program of no files, no database and no network: read it as the
-//! specification. A request is one step from a world to another, with the answers that it may give.
+//! The specification of Windlass as an executable model without files, database or network. A request is one step from
+//! a state (`World`) to another, with the responses that it may have.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,16 +10,17 @@ use super::operations::{
     UploadView, content, crc64, md5,
 };
 
-/// The limits that the program under test is given.
+/// The limits of the program under test, in bytes.
 pub const PART_BYTES: usize = 100;
 pub const UPLOAD_BYTES: usize = 400;
 pub const FILE_BYTES: usize = 250;
 
 const UPLOAD_LIFETIME: Minutes = 60;
 const BATCH_LIFETIME: Minutes = 30 * 24 * 60;
-const MEMORY: Minutes = 7 * 24 * 60;
+/// The minimum time for which the row of an ended Upload is kept.
+const RETENTION: Minutes = 7 * 24 * 60;
 
-/// Everything there is.
+/// The state of the system.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct World {
     now: Minutes,
@@ -29,14 +30,14 @@ pub struct World {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Upload {
     project: Project,
-    /// A file that came in one request is an Upload that nobody sees.
-    seen: bool,
+    /// False for the internal Upload of a file that was sent in one request.
+    visible: bool,
     created: Minutes,
     declared: Declared,
     state: State,
-    /// What is stored and may be listed.
+    /// The stored Parts that are listed, with their sizes.
     parts: BTreeMap<Name, usize>,
-    /// What was stored and is to go.
+    /// The Parts that were stored and are now garbage.
     discarded: BTreeSet<Name>,
 }
 
@@ -58,13 +59,12 @@ struct File {
 use Refusal as R;
 
 impl World {
-    /// The same world after a while: time alone ends nothing for good, but nobody sees the difference.
+    /// The state after some time. Expiry changes no row until the sweep, but the responses do not show that.
     pub fn later(self, minutes: Minutes) -> Self {
         Self { now: self.now + minutes, ..self }
     }
 
-    /// The worlds that this one may be by now, since a sweeper comes when it comes: as far as the
-    /// request could tell them apart.
+    /// The states that sweeps at unknown times may have led to, as far as this request can distinguish them.
     pub fn perhaps_swept(&self, request: &Request) -> Vec<Self> {
         let seen: Vec<Name> = match &request.ask {
             Ask::AddPart { upload: it, .. }
@@ -72,7 +72,7 @@ impl World {
             | Ask::Cancel(it)
             | Ask::GetUpload(it)
             | Ask::ListParts(it, _) => vec![*it],
-            Ask::ListUploads(_) => self.uploads.keys().copied().filter(|it| self.uploads[it].seen).collect(),
+            Ask::ListUploads(_) => self.uploads.keys().copied().filter(|it| self.uploads[it].visible).collect(),
             Ask::ListFiles(_, paging) => paging.after.into_iter().collect(),
             Ask::CreateUpload(_) | Ask::CreateFile(_) | Ask::GetFile(_) | Ask::Download(..) | Ask::DeleteFile(_) => {
                 Vec::new()
@@ -85,10 +85,10 @@ impl World {
             for number in 0..worlds.len() {
                 if matches!(request.ask, Ask::ListParts(..)) {
                     let mut swept = worlds[number].clone();
-                    swept.uploads.get_mut(&name).expect("it is there").discard(|_| true);
+                    swept.uploads.get_mut(&name).expect("the upload exists").discard(|_| true);
                     worlds.push(swept);
                 }
-                if self.now >= at + MEMORY {
+                if self.now >= at + RETENTION {
                     let mut forgotten = worlds[number].clone();
                     forgotten.uploads.remove(&name);
                     worlds.push(forgotten);
@@ -98,13 +98,13 @@ impl World {
         worlds
     }
 
-    /// Does what is asked, or does not: one of these is the answer. `ages` are the names of all things
-    /// from the oldest to the youngest: of things made at once, the database's clock says which is older.
+    /// Performs a request. Returns the allowed responses. `ages` are the names of all objects from the oldest to the
+    /// newest: the order of those created concurrently is known only to the database.
     pub fn perform(&mut self, request: &Request, ages: &[Name]) -> Vec<Answer> {
         let by = request.by;
         match &request.ask {
             Ask::CreateUpload(declared) => self.create_upload(request.name, by, *declared),
-            Ask::AddPart { upload, bytes, broken_off } => self.add_part(request.name, by, *upload, *bytes, *broken_off),
+            Ask::AddPart { upload, bytes, truncated } => self.add_part(request.name, by, *upload, *bytes, *truncated),
             Ask::Complete { upload, parts, md5 } => self.complete(by, *upload, parts, *md5),
             Ask::Cancel(upload) => self.cancel(by, *upload),
             Ask::GetUpload(upload) => match self.upload(by, *upload) {
@@ -134,22 +134,22 @@ impl World {
         vec![answer]
     }
 
-    /// A Part is stored whole or not at all, and only while its Upload is pending.
-    fn add_part(&mut self, name: Name, by: Project, upload: Name, bytes: usize, broken_off: bool) -> Vec<Answer> {
+    /// Stores a Part completely or not at all, and only while its Upload is pending.
+    fn add_part(&mut self, name: Name, by: Project, upload: Name, bytes: usize, truncated: bool) -> Vec<Answer> {
         let now = self.now;
         let Some(it) = self.upload_mut(by, upload) else { return refused(&[R::NoSuchUpload]) };
         let why_not =
             [it.why_ended(now), (bytes == 0).then_some(R::Empty), (bytes > PART_BYTES).then_some(R::TooLarge)];
         let why_not: Vec<_> = why_not.into_iter().flatten().collect();
-        if !why_not.is_empty() || broken_off {
+        if !why_not.is_empty() || truncated {
             return refused(&why_not);
         }
         it.parts.insert(name, bytes);
         vec![Answer::Part(PartView { name, upload, bytes })]
     }
 
-    /// The listed Parts, in this order, become the File that was declared, once and for all. The same
-    /// list again gives the same File.
+    /// Makes the listed Parts, in this order, the declared File. That is final; repeating it with the same list returns
+    /// the same File.
     fn complete(&mut self, by: Project, upload: Name, parts: &[Name], claim: Claim) -> Vec<Answer> {
         let now = self.now;
         let repeated = parts.iter().collect::<BTreeSet<_>>().len() < parts.len();
@@ -170,7 +170,7 @@ impl World {
         ];
         let why_not: Vec<_> = why_not.into_iter().flatten().collect();
         if file_is_gone {
-            // For how long the list of a File that has left is known is not promised.
+            // It is unspecified how long the part list of a deleted File is kept.
             let perhaps = if why_not.is_empty() { vec![Answer::Upload(it.view(upload, now))] } else { Vec::new() };
             return [perhaps, refused(&why_not), refused(&[R::NotPending, R::PartsDoNotFit])].concat();
         }
@@ -209,7 +209,7 @@ impl World {
         let file = File { parts: vec![name], content, md5: None, deleted: None };
         let answer = Answer::File(file.view(name, declared));
         let state = State::Completed(file);
-        self.uploads.insert(name, Upload { seen: false, state, ..Upload::new(project, self.now, declared) });
+        self.uploads.insert(name, Upload { visible: false, state, ..Upload::new(project, self.now, declared) });
         vec![answer]
     }
 
@@ -227,14 +227,14 @@ impl World {
         let list = page(it.parts.keys().copied(), paging, ages);
         let list = Answer::Parts(list.of(|name| PartView { name, upload, bytes: it.parts[&name] }));
         match paging.after {
-            // How long the place of a Part that has left can be found is not promised.
+            // It is unspecified how long a discarded Part remains a valid cursor.
             Some(after) if it.discarded.contains(&after) => vec![list, Answer::Refused(R::NoSuchCursor)],
             Some(after) if !it.parts.contains_key(&after) => refused(&[R::NoSuchCursor]),
             _ => vec![list],
         }
     }
 
-    /// A cursor may be a File that is gone: who deletes while paging does not lose the place.
+    /// A cursor may be a deleted File, so that a client can delete files while it pages.
     fn list_files(&self, by: Project, purpose: Option<Purpose>, paging: &Paging, ages: &[Name]) -> Vec<Answer> {
         let ever = |it: Name| {
             self.uploads.get(&it).is_some_and(|it| it.project == by && matches!(it.state, State::Completed(_)))
@@ -249,20 +249,20 @@ impl World {
         let page = page(names, paging, ages);
         vec![Answer::Files(page.of(|name| {
             let upload = &self.uploads[&name];
-            upload.file(self.now).expect("it is there").view(name, upload.declared)
+            upload.file(self.now).expect("it is listed").view(name, upload.declared)
         }))]
     }
 
     fn download(&self, by: Project, file: Name, range: Option<(usize, Option<usize>)>) -> Vec<Answer> {
         let Some((_, it)) = self.file(by, file) else { return refused(&[R::NoSuchFile]) };
         let Some((first, last)) = range else {
-            return vec![Answer::Content { bytes: it.content.clone(), partial: false }];
+            return vec![Answer::ContentStream { bytes: it.content.clone(), partial: false }];
         };
         let end = last.map_or(it.content.len(), |last| it.content.len().min(last + 1));
         if first >= end {
             return refused(&[R::OutsideTheFile]);
         }
-        vec![Answer::Content { bytes: it.content.slice(first..end), partial: true }]
+        vec![Answer::ContentStream { bytes: it.content.slice(first..end), partial: true }]
     }
 
     fn delete_file(&mut self, by: Project, file: Name) -> Vec<Answer> {
@@ -270,20 +270,20 @@ impl World {
         if self.file(by, file).is_none() {
             return refused(&[R::NoSuchFile]);
         }
-        self.uploads.get_mut(&file).expect("it has one").delete_file(now);
+        self.uploads.get_mut(&file).expect("a file has an upload").delete_file(now);
         vec![Answer::Deleted(file)]
     }
 
-    /// The project's Upload of that name. Those inside `POST /v1/files` are nobody's.
+    /// The project's Upload of this name. Internal Uploads of `POST /v1/files` are not visible.
     fn upload(&self, by: Project, name: Name) -> Option<&Upload> {
-        self.uploads.get(&name).filter(|it| it.project == by && it.seen)
+        self.uploads.get(&name).filter(|it| it.project == by && it.visible)
     }
 
     fn upload_mut(&mut self, by: Project, name: Name) -> Option<&mut Upload> {
-        self.uploads.get_mut(&name).filter(|it| it.project == by && it.seen)
+        self.uploads.get_mut(&name).filter(|it| it.project == by && it.visible)
     }
 
-    /// The project's File of that name.
+    /// The project's File of this name, if it exists and has not expired.
     fn file(&self, by: Project, name: Name) -> Option<(&Upload, &File)> {
         let upload = self.uploads.get(&name).filter(|it| it.project == by)?;
         Some((upload, upload.file(self.now)?))
@@ -293,14 +293,14 @@ impl World {
 impl Upload {
     fn new(project: Project, created: Minutes, declared: Declared) -> Self {
         let (parts, discarded) = (BTreeMap::new(), BTreeSet::new());
-        Self { project, seen: true, created, declared, state: State::Pending, parts, discarded }
+        Self { project, visible: true, created, declared, state: State::Pending, parts, discarded }
     }
 
     fn is_overdue(&self, now: Minutes) -> bool {
         self.state == State::Pending && now >= self.created + UPLOAD_LIFETIME
     }
 
-    /// An Upload past its hour is expired to everyone at once, swept or not.
+    /// Why the Upload accepts no further changes. An overdue Upload is expired, swept or not.
     fn why_ended(&self, now: Minutes) -> Option<Refusal> {
         match self.state {
             State::Pending if self.is_overdue(now) => Some(R::Expired),
@@ -309,7 +309,7 @@ impl Upload {
         }
     }
 
-    /// Since when nothing can come of it any more, and nothing of it is kept.
+    /// When the Upload or its File ended and its Parts became garbage.
     fn ended(&self, now: Minutes) -> Option<Minutes> {
         match &self.state {
             State::Cancelled { at } => Some(*at),
@@ -320,8 +320,8 @@ impl Upload {
         }
     }
 
-    /// The File, from completion until it is deleted or past its own time, swept or not. Its time
-    /// counts from when the Upload was created.
+    /// The File, from completion until it is deleted or expires, swept or not. Its lifetime counts from the creation of
+    /// the Upload.
     fn file(&self, now: Minutes) -> Option<&File> {
         let State::Completed(file) = &self.state else { return None };
         self.ended(now).is_none().then_some(file)
@@ -357,17 +357,17 @@ impl File {
     }
 }
 
-/// How long a file lives: as was asked, or as long as its purpose's do.
+/// The lifetime of a file: the requested one, or the default of its purpose.
 fn lifetime(declared: Declared) -> Option<Minutes> {
     declared.lifetime.or((declared.purpose == Purpose::Batch).then_some(BATCH_LIFETIME))
 }
 
-/// Something that is wrong in several ways is refused for one of them.
+/// A request that is wrong in several ways may be refused for any of them.
 fn refused(why: &[Refusal]) -> Vec<Answer> {
     why.iter().map(|it| Answer::Refused(*it)).collect()
 }
 
-/// A stretch of a list that is ordered by age.
+/// A page of a list that is ordered by age.
 fn page(names: impl Iterator<Item = Name>, paging: &Paging, ages: &[Name]) -> Page<Name> {
     let age = |name: Name| ages.iter().position(|it| *it == name).unwrap_or(usize::MAX);
     let mut items: Vec<_> = names

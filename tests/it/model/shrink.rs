@@ -1,29 +1,28 @@
-//! Makes a case that fails as small as it can be and still fail.
+//! Shrinks a failing case for as long as it keeps failing.
 
 use super::driver::{Driver, Setup};
 use super::operations::Case;
 
-/// How often a case is tried before it counts as one that holds: what happens at once does not
-/// always happen in the same order.
+/// How often a case is run before it counts as passing: concurrent requests may take effect in another order each time.
 const TRIES: usize = 6;
 
-/// A case that fails, and how.
+/// A failing case, and the record of its failure.
 pub struct Failure {
     pub case: Case,
-    pub story: String,
+    pub record: String,
 }
 
-/// The smallest case that is found by leaving things out of this one.
+/// Removes parts of a case for as long as it still fails.
 pub async fn shrink(setup: Setup, mut failure: Failure) -> Failure {
     let mut driver = Driver::start(setup).await;
     let mut at = 0;
-    while let Some(smaller) = smaller_ones(&failure.case).into_iter().nth(at) {
+    while let Some(smaller) = smaller_cases(&failure.case).into_iter().nth(at) {
         at += 1;
         for _ in 0..TRIES {
             let Some(running) = &driver else { return failure };
-            if let Err(story) = running.run(&smaller).await {
-                failure = Failure { case: smaller, story };
-                // What is left of it would be found in the next one.
+            if let Err(record) = running.run(&smaller).await {
+                failure = Failure { case: smaller, record };
+                // Objects left behind by the failed case would affect the next one.
                 driver = Driver::start(setup).await;
                 at = 0;
                 break;
@@ -33,8 +32,8 @@ pub async fn shrink(setup: Setup, mut failure: Failure) -> Failure {
     failure
 }
 
-/// The case with one thing left out, the largest things first.
-fn smaller_ones(case: &Case) -> Vec<Case> {
+/// All variants of a case with one part removed, the largest parts first.
+fn smaller_cases(case: &Case) -> Vec<Case> {
     let without = |change: &dyn Fn(&mut Case)| {
         let mut smaller = case.clone();
         change(&mut smaller);

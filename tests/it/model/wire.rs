@@ -1,6 +1,5 @@
-//! The model's words on the wire: requests as HTTP, answers as what the model knows them by. Things
-//! are told apart by what they are made with, their names and bytes, so that one whose answer was
-//! lost is known again when it turns up in a list.
+//! Translates between the model and HTTP. Objects are identified by their file names and bytes, so that one whose
+//! response was lost is recognized when it appears in a list.
 
 use std::collections::BTreeMap;
 
@@ -17,17 +16,17 @@ use super::operations::{
 };
 use crate::support::{self, Client};
 
-/// What stands for what.
-pub struct Wire {
-    /// The ids of Uploads and Parts, without their prefixes.
+/// The mapping between names and ids.
+pub struct IdMap {
+    /// The known ids, without their prefixes.
     ids: BTreeMap<Name, String>,
-    /// Parts by their checksums.
+    /// The names of Parts by their checksums.
     parts: BTreeMap<String, Name>,
-    /// How many bytes were sent under a name.
+    /// The sizes of the Parts that are sent.
     sent: BTreeMap<Name, usize>,
 }
 
-impl Wire {
+impl IdMap {
     pub fn new(case: &Case) -> Self {
         let sent: BTreeMap<_, _> = case
             .requests()
@@ -37,17 +36,17 @@ impl Wire {
         Self { ids: BTreeMap::new(), parts, sent }
     }
 
-    /// Who has that checksum.
+    /// The Part with this checksum.
     pub fn part_with(&self, crc64: &str) -> Option<Name> {
         self.parts.get(crc64).copied()
     }
 
-    /// Whether its id has been told.
+    /// Whether the id of an object is known.
     pub fn knows(&self, name: Name) -> bool {
         self.ids.contains_key(&name)
     }
 
-    /// The id of a thing, or one that nothing has.
+    /// The id of an object, or a random one if it is not known.
     fn id(&self, prefix: &str, name: Name) -> String {
         let known = self.ids.get(&name).cloned();
         format!("{prefix}{}", known.unwrap_or_else(|| Uuid::now_v7().simple().to_string()))
@@ -68,9 +67,9 @@ impl Wire {
                 }
                 post("/v1/uploads").json(&body)
             }
-            Ask::AddPart { upload: it, bytes, broken_off } => {
+            Ask::AddPart { upload: it, bytes, truncated } => {
                 let data = content(name, *bytes);
-                let data = if *broken_off { broken_part(data) } else { Part::bytes(data).file_name("data") };
+                let data = if *truncated { truncated_part(data) } else { Part::bytes(data).file_name("data") };
                 post(&format!("{}/parts", upload(*it))).multipart(Form::new().part("data", data))
             }
             Ask::Complete { upload: it, parts, md5: claim } => {
@@ -110,7 +109,7 @@ impl Wire {
         format!("limit={}&order={order}{after}", paging.limit)
     }
 
-    /// What was told, in the model's words.
+    /// Translates a response.
     pub fn read(&mut self, request: &Request, answer: reqwest::Result<support::Answer>) -> Answer {
         let answer = match answer {
             Err(error) => return Answer::Nothing(format!("{error:?}")),
@@ -119,16 +118,16 @@ impl Wire {
             }
             Ok(it) => it,
         };
-        let said = || format!("{}: {}", answer.status, String::from_utf8_lossy(&answer.body));
+        let shown = || format!("{}: {}", answer.status, String::from_utf8_lossy(&answer.body));
         match (answer.status.as_u16(), &request.ask) {
-            (200, Ask::Download(..)) => Answer::Content { bytes: answer.body, partial: false },
-            (206, Ask::Download(_, Some(_))) => Answer::Content { bytes: answer.body, partial: true },
+            (200, Ask::Download(..)) => Answer::ContentStream { bytes: answer.body, partial: false },
+            (206, Ask::Download(_, Some(_))) => Answer::ContentStream { bytes: answer.body, partial: true },
             (200, ask) => {
                 let value = serde_json::from_slice(&answer.body).ok();
-                value.and_then(|it| self.success(ask, &it)).unwrap_or_else(|| Answer::Strange(said()))
+                value.and_then(|it| self.success(ask, &it)).unwrap_or_else(|| Answer::Unexpected(shown()))
             }
-            (400.., _) => refusal(&answer).map_or_else(|| Answer::Strange(said()), Answer::Refused),
-            _ => Answer::Strange(said()),
+            (400.., _) => refusal(&answer).map_or_else(|| Answer::Unexpected(shown()), Answer::Refused),
+            _ => Answer::Unexpected(shown()),
         }
     }
 
@@ -199,7 +198,7 @@ impl Wire {
         Some(Page { items, more: value["has_more"].as_bool()? }).filter(|_| edges)
     }
 
-    /// A thing has one id, and an id belongs to one thing.
+    /// Records an id. Returns `None` if the object has another one, or the id belongs to another object.
     fn bind(&mut self, name: Name, id: &str) -> Option<()> {
         let known = self.ids.entry(name).or_insert_with(|| id.to_owned()) == id;
         (known && self.ids.values().filter(|it| *it == id).count() == 1).then_some(())
@@ -207,11 +206,11 @@ impl Wire {
 }
 
 fn filename(name: Name) -> String {
-    // Also for the purpose `batch`.
+    // The purpose `batch` requires the extension.
     format!("file {}.jsonl", name.0)
 }
 
-/// Whose filename it is.
+/// The name of the object with this file name.
 pub fn named(filename: &str) -> Option<Name> {
     filename.strip_prefix("file ")?.strip_suffix(".jsonl")?.parse().ok().map(Name)
 }
@@ -228,10 +227,10 @@ fn purpose(value: &Value) -> Option<Purpose> {
     [Purpose::UserData, Purpose::Evals, Purpose::Batch].into_iter().find(|it| value["purpose"] == it.as_str())
 }
 
-/// A body that says it has more bytes than come.
-fn broken_part(data: Vec<u8>) -> Part {
+/// A part that declares more bytes than it sends.
+fn truncated_part(data: Vec<u8>) -> Part {
     let promised = data.len() as u64 + 10;
-    let pieces = [Ok(Bytes::from(data)), Err(std::io::Error::other("the client goes away"))];
+    let pieces = [Ok(Bytes::from(data)), Err(std::io::Error::other("the client disconnects"))];
     Part::stream_with_length(Body::wrap_stream(stream::iter(pieces)), promised).file_name("data")
 }
 

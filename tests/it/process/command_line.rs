@@ -1,4 +1,4 @@
-//! The command line: its manual, its settings, its exit codes.
+//! The command line: help, settings, exit codes.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ const SETTINGS: &[&str] = &[
 ];
 
 #[test]
-fn the_manual_names_every_command_and_setting_and_shows_no_secret() {
+fn help_names_every_command_and_setting_and_shows_no_secret() {
     let secrets = [("WINDLASS_API_KEY", "a-secret-key"), ("DATABASE_URL", "postgres://u:a-secret@h/d")];
     let secrets: Vec<_> = secrets.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let help = String::from_utf8(program::run(&secrets, &["--help"]).stdout).unwrap();
@@ -36,11 +36,11 @@ fn the_manual_names_every_command_and_setting_and_shows_no_secret() {
         assert!(help.contains(&format!("--{flag} ")), "{flag}");
     }
     assert!(!help.contains("a-secret"), "{help}");
-    assert!(!help.contains("--api-key "), "a key has no flag: {help}");
+    assert!(!help.contains("--api-key "), "there is a flag for the key: {help}");
 }
 
 #[test]
-fn a_setting_that_cannot_be_is_refused_with_what_would_be_right() {
+fn an_invalid_setting_is_refused_with_a_hint() {
     let wrong = [
         ("WINDLASS_STORE", "/var/objects", "file:///path"),
         ("WINDLASS_UPLOAD_LIFETIME", "1", "1h"),
@@ -52,14 +52,14 @@ fn a_setting_that_cannot_be_is_refused_with_what_would_be_right() {
         ("WINDLASS_API_KEY", "two words of a key", "no spaces"),
         ("WINDLASS_API_KEY", "x", "16 to 512"),
         ("WINDLASS_API_KEY", "fifteen-letters", "16 to 512"),
-        ("WINDLASS_API_KEY_FILE", "/there/is/no/such/file", "cannot read the API key file /there/is/no/such/file"),
+        ("WINDLASS_API_KEY_FILE", "/there/is/no/such/file", "cannot read the file /there/is/no/such/file"),
         ("WINDLASS_API_KEY_FILE", "/dev/null", "/dev/null is empty"),
     ];
     for (name, value, right) in wrong {
         let refused = program::run(&[(name.to_owned(), value.to_owned())], &["serve"]);
-        let said = String::from_utf8(refused.stderr).unwrap();
-        assert_eq!(refused.status.code(), Some(2), "{name}: {said}");
-        assert!(said.contains(right), "{name}: '{right}' is not in {said}");
+        let text = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{name}: {text}");
+        assert!(text.contains(right), "{name}: '{right}' is not in {text}");
     }
 }
 
@@ -71,15 +71,15 @@ fn a_secret_in_an_argument_is_refused_and_not_repeated() {
         &["migrate", "--database-url", "postgres://u:a-secret@127.0.0.1/d"],
     ] {
         let refused = program::run(&[], arguments);
-        let said = String::from_utf8(refused.stderr).unwrap();
-        assert_eq!(refused.status.code(), Some(2), "{arguments:?}: {said}");
-        assert!(said.contains("every user of the machine"), "{arguments:?}: {said}");
-        assert!(!said.contains("a-secret"), "{said}");
+        let text = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}: {text}");
+        assert!(text.contains("every user of the machine"), "{arguments:?}: {text}");
+        assert!(!text.contains("a-secret"), "{text}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_in_a_file_opens_and_no_other_is_made() {
+async fn a_key_from_a_file_is_accepted_and_no_other_is_created() {
     let (database, place) = (cluster::database().await, tempfile::tempdir().unwrap());
     let path = place.path().join("the-key");
     std::fs::write(&path, "a-key-that-was-chosen\n").unwrap();
@@ -97,17 +97,17 @@ async fn a_key_in_a_file_opens_and_no_other_is_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_refuses_is_named_as_the_reason() {
+async fn an_error_names_the_database_that_refused_the_login() {
     let database = cluster::empty_database().await;
     let url = database.url.replace("windlass:", "nobody:");
     let refused = program::run(&[("DATABASE_URL".to_owned(), url)], &["migrate"]);
-    let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(!refused.status.success() && said.contains("the database cannot be used"), "{said}");
-    assert!(!said.contains(database.url.split(':').nth(2).unwrap().split('@').next().unwrap()), "a password is shown");
+    let text = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && text.contains("the database cannot be used"), "{text}");
+    assert!(!text.contains(database.url.split(':').nth(2).unwrap().split('@').next().unwrap()), "a password is shown");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn eight_first_starts_at_once_all_serve_and_one_shows_a_key() {
+async fn of_eight_concurrent_first_starts_all_serve_and_one_shows_a_key() {
     let database = cluster::empty_database().await;
     let place = tempfile::tempdir().unwrap();
     let programs: Vec<Program> = std::thread::scope(|scope| {
@@ -136,5 +136,5 @@ async fn eight_first_starts_at_once_all_serve_and_one_shows_a_key() {
         program.signal(Signal::SIGTERM);
     }
     let kept = (0..8).filter(|it| place.path().join(it.to_string()).join("api-key").exists()).count();
-    assert_eq!(kept, 1, "of many first starts one makes the key");
+    assert_eq!(kept, 1, "more or less than one of the first starts created a key");
 }

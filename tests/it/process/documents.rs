@@ -1,4 +1,4 @@
-//! Checks the documentation: examples run as written, and everything named in it exists.
+//! Checks the documentation: examples run as written, and everything it refers to exists.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,14 +14,33 @@ use crate::support::{StoreKind, TestApp, cluster, tools};
 /// Variables in the documentation that are settings of the tests or the stack, not of the program.
 const OTHER_VARIABLES: &[&str] = &["WINDLASS_BENCH_DIR", "WINDLASS_PORT"];
 
+/// Directories of planned features.
+const PLANNED: &[&str] = &["crates/windlass-client", "crates/windlass-cli"];
+
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-fn documents() -> Vec<(&'static str, String)> {
-    ["README.md", "docs/operations.md", "docs/benchmarks.md", "docker-compose.yml", "Dockerfile"]
-        .map(|it| (it, read(it)))
-        .into()
+/// All documents: the Markdown files at the top, below `docs` and in `migrations`, and the files for deployment.
+fn documents() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths: Vec<_> = ["docker-compose.yml", "Dockerfile"].map(str::to_owned).into();
+    for (folder, endings) in [
+        ("", &["md"][..]),
+        ("docs/", &["md"]),
+        ("docs/decisions/", &["md"]),
+        ("docs/integrations/", &["md"]),
+        ("migrations/", &["md"]),
+        ("deploy/systemd/", &["service", "env"]),
+        ("deploy/helm/windlass/", &["yaml", "json"]),
+        ("deploy/helm/windlass/ci/", &["yaml"]),
+        ("deploy/helm/windlass/templates/", &["yaml", "tpl", "txt"]),
+    ] {
+        let names = fs::read_dir(root.join(folder)).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap());
+        let has_ending = |it: &String| it.rsplit_once('.').is_some_and(|(_, it)| endings.contains(&it));
+        paths.extend(names.filter(has_ending).map(|it| format!("{folder}{it}")));
+    }
+    paths.into_iter().map(|it| (it.clone(), read(&it))).collect()
 }
 
 /// The longest words that consist of `beginning` followed by alphanumeric characters or those in `more`.
@@ -40,7 +59,7 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_readmes_five_lines_work_as_they_stand() {
+async fn the_readme_example_runs_unchanged() {
     let Some(python) = tools::tool("venv/bin/python") else { return };
     let Some(app) = TestApp::start(StoreKind::Directory, &[]).await else { return };
     let place = tempfile::tempdir().unwrap();
@@ -58,13 +77,13 @@ async fn the_readmes_five_lines_work_as_they_stand() {
 
 #[test]
 fn every_command_that_the_documents_name_exists() {
-    let manual =
+    let usage =
         String::from_utf8(Command::new("./dev").current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap().stdout)
             .unwrap();
     let script = read("dev");
     for (path, text) in documents() {
         for command in words(&text, "./dev ", b"-").map(|it| &it["./dev ".len()..]).filter(|it| !it.is_empty()) {
-            assert!(manual.contains(&format!("\n  {command} ")), "{path}: ./dev {command} is not in the manual");
+            assert!(usage.contains(&format!("\n  {command} ")), "{path}: ./dev {command} is not in its usage");
             assert!(script.contains(&format!("\n{command})\n")), "{path}: there is no ./dev {command}");
         }
         for script in words(&text, "scripts/", b"-_.") {
@@ -87,7 +106,21 @@ fn every_command_that_the_documents_name_exists() {
 }
 
 #[test]
-fn every_setting_that_the_documents_name_is_in_the_manual() {
+fn every_file_that_the_documents_name_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (path, text) in documents() {
+        for place in ["`src/", "`crates/", "`tests/", "`docs/", "`migrations/", "`benches/", "`deploy/", "`fuzz/"] {
+            for name in words(&text, place, b"/_-.").map(|it| it.trim_start_matches('`')) {
+                // `V<next>` stands for the number of the next migration.
+                let exists = name.ends_with("/V") || root.join(name).exists();
+                assert!(exists || PLANNED.contains(&name), "{path}: {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_setting_that_the_documents_name_is_in_the_help_text() {
     let manual = String::from_utf8(program::run(&[], &["--help"]).stdout).unwrap();
     let settings: BTreeSet<_> = words(&manual, "WINDLASS_", b"_").collect();
     for (path, text) in documents() {
@@ -107,10 +140,10 @@ fn every_metric_that_the_documents_name_is_described() {
 }
 
 #[test]
-fn every_suite_that_is_named_as_proof_exists() {
+fn every_test_suite_that_the_documents_name_exists() {
     let operations = read("docs/operations.md");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
-    let suites = ["api", "connections", "crash", "model", "process", "races", "sdk", "sql", "surroundings", "trouble"];
+    let suites = ["api", "connections", "crash", "model", "process", "races", "sdk", "sql", "environment", "faults"];
     for suite in suites.map(|it| format!("{it}::")) {
         for name in words(&operations, &format!("`{suite}"), b"_:") {
             let path = name.trim_start_matches('`').trim_end_matches(':').replace("::", "/");
@@ -120,7 +153,7 @@ fn every_suite_that_is_named_as_proof_exists() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_query_that_the_operators_are_given_runs() {
+async fn every_query_in_the_operations_manual_runs() {
     let database = cluster::database().await;
     let operations = read("docs/operations.md");
     let queries: Vec<_> =

@@ -1,4 +1,4 @@
-//! Synced before said: the order of the system calls of the real program, as strace sees them.
+//! Data is synced before it is acknowledged: the order of the real program's system calls, recorded by strace.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 use crate::support::{OBJECTS_ONLY, StoreKind, TestApp, eventually, tools};
 
-/// What the kernel was asked to do, in its order.
+/// The recorded system calls, in order.
 struct Trace(Vec<String>);
 
 impl Trace {
@@ -18,7 +18,10 @@ impl Trace {
         Self(text.lines().map(str::to_owned).collect())
     }
 
-    /// Where a call begins after another one, if it does, whose line holds all of these words.
+    /// The index of the first line, from `after` on, that contains all of these words.
+    ///
+    /// # Panics
+    /// If there is none.
     fn find(&self, after: usize, words: &[&str]) -> usize {
         let found = self.0.iter().enumerate().skip(after).find(|(_, line)| words.iter().all(|it| line.contains(it)));
         match found {
@@ -27,7 +30,7 @@ impl Trace {
         }
     }
 
-    /// Where the call that begins at a line has ended: another thread's calls may stand between.
+    /// The index of the line at which the call that begins at a line has ended: other threads' calls may be in between.
     fn end(&self, at: usize) -> usize {
         if !self.0[at].contains("<unfinished ...>") {
             return at;
@@ -41,25 +44,24 @@ impl Trace {
     }
 }
 
-/// Looks on while the program works; ended by its process id.
+/// A strace that is attached to the program; detached on drop.
 struct Strace(Child);
 
 impl Strace {
-    /// Begins; nothing where strace is not installed.
+    /// Attaches strace; `None` if it is not installed.
     async fn attach(app: &TestApp, options: &[&str]) -> Option<Self> {
         let strace = tools::program("strace")?;
-        let said = app.data_dir.path().join("strace");
+        let messages = app.data_dir.path().join("strace");
         let child = Command::new(strace)
             .args(["-f", "-yy", "-s", "400", "-o"])
             .arg(app.data_dir.path().join("trace"))
             .args(options)
             .args(["-p", &app.program(|it| it.pid()).to_string()])
-            .stderr(fs::File::create(&said).unwrap())
+            .stderr(fs::File::create(&messages).unwrap())
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        eventually("strace has attached itself", async || fs::read_to_string(&said).unwrap().contains("attached"))
-            .await;
+        eventually("strace is attached", async || fs::read_to_string(&messages).unwrap().contains("attached")).await;
         Some(Self(child))
     }
 }
@@ -90,10 +92,10 @@ async fn a_part_is_written_then_synced_then_its_directory_then_committed_then_ac
     let directory_synced = trace.find(trace.end(synced), &["fsync(", &directory]);
     let committed = trace.find(trace.end(directory_synced), &["update part set state = 'stored'"]);
     let acknowledged = trace.find(committed, &["HTTP/1.1 200 OK"]);
-    // None of it came earlier, either.
+    // Neither happened earlier.
     assert_eq!(trace.find(0, &["update part set state = 'stored'"]), committed);
     assert_eq!(trace.find(0, &["HTTP/1.1 200 OK"]), acknowledged);
-    assert!(!trace.holds(&["rename"]), "the ledger's row is the staging area: nothing is renamed");
+    assert!(!trace.holds(&["rename"]), "an object was renamed: the ledger's row makes staging unnecessary");
     app.client.cancel(&upload).await.ok();
     app.nothing_is_lost_and_nothing_is_left().await;
 }
@@ -110,7 +112,7 @@ async fn a_part_in_the_ledger_is_one_statement_then_acknowledged() {
     let written = trace.find(0, &["insert into part", "content"]);
     let acknowledged = trace.find(written, &["HTTP/1.1 200 OK"]);
     assert_eq!(trace.find(0, &["HTTP/1.1 200 OK"]), acknowledged);
-    assert!(!trace.holds(&["O_CREAT"]) && !trace.holds(&["update part"]), "there is no object, and no other step");
+    assert!(!trace.holds(&["O_CREAT"]) && !trace.holds(&["update part"]), "there was an object or another statement");
     app.client.cancel(&upload).await.ok();
     app.nothing_is_lost_and_nothing_is_left().await;
 }

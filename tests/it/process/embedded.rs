@@ -1,10 +1,10 @@
-//! With nothing set up: a private PostgreSQL below the data directory, which comes and goes with
-//! the program.
+//! The default setup: a private PostgreSQL below the data directory, which starts and ends with the program.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -42,25 +42,40 @@ fn stop(mut program: Program) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_start_makes_everything_and_shows_a_key_and_the_next_one_keeps_it() {
+async fn the_first_start_creates_everything_and_shows_a_key_that_the_next_start_keeps() {
     let (_outer, data_dir) = place();
     let (program, client) = start(&data_dir, true);
-    assert!(program.key_line.as_ref().unwrap().contains(&client.key), "the key is shown");
+    let line = program.key_line.as_ref().unwrap();
+    assert!(line.contains("api-key") && !line.contains(&client.key), "a pipe may be a log: {line}");
     let key_file = data_dir.join("api-key");
     assert_eq!(fs::metadata(&key_file).unwrap().permissions().mode() & 0o777, 0o600);
     let file = client.file("kept").await;
     let postgres = postmaster(&data_dir);
     assert!(postgres.exists());
     stop(program);
-    assert!(!postgres.exists(), "the database ended with the program");
+    assert!(!postgres.exists(), "the database outlived the program");
 
     let (program, client) = start(&data_dir, false);
     assert_eq!(client.download(&file).await, b"kept");
     stop(program);
 }
 
+#[test]
+fn the_first_key_is_shown_on_a_terminal() {
+    let (_outer, data_dir) = place();
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let mut command = program::command(&settings(&data_dir));
+    command.stdin(Stdio::null()).stdout(terminal.slave).stderr(Stdio::null());
+    let program = Program::answering(command);
+    let key = fs::read_to_string(data_dir.join("api-key")).unwrap();
+    let mut lines = BufReader::new(fs::File::from(terminal.master)).lines().map_while(Result::ok);
+    let line = lines.find(|it| it.starts_with("API key: ")).expect("the line of the key");
+    assert!(line.contains(key.trim()) && line.contains(data_dir.to_str().unwrap()), "{line}");
+    stop(program);
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn the_database_takes_as_many_connections_as_the_service_may_hold_and_some_beside() {
+async fn the_database_allows_more_connections_than_the_service_may_open() {
     let (_outer, data_dir) = place();
     let mut settings = settings(&data_dir);
     settings.push(("WINDLASS_DATABASE_CONNECTIONS".to_owned(), "150".to_owned()));
@@ -72,14 +87,14 @@ async fn the_database_takes_as_many_connections_as_the_service_may_hold_and_some
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_database_dies_with_the_program_even_after_kill_9() {
+async fn the_database_ends_with_the_program_even_after_kill_9() {
     let (_outer, data_dir) = place();
     let (mut program, client) = start(&data_dir, true);
     let file = client.file("kept").await;
     let postgres = postmaster(&data_dir);
     program.signal(Signal::SIGKILL);
     program.wait();
-    eventually("the database has ended, too", async || !postgres.exists()).await;
+    eventually("the database has ended", async || !postgres.exists()).await;
     let (program, client) = start(&data_dir, false);
     assert_eq!(client.download(&file).await, b"kept");
     stop(program);
@@ -104,7 +119,7 @@ async fn a_start_right_after_kill_9_waits_for_the_old_database_to_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stale_lock_file_that_names_a_living_process_is_no_obstacle() {
+async fn a_stale_lock_file_with_the_pid_of_a_running_process_is_no_obstacle() {
     let (_outer, data_dir) = place();
     stop(start(&data_dir, true).0);
     let stale = format!("{}\n{}\n1\n1\n\n\n\n", std::process::id(), data_dir.join("postgres").display());
@@ -116,7 +131,7 @@ async fn a_stale_lock_file_that_names_a_living_process_is_no_obstacle() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_service_on_the_same_directory_is_told_so_but_commands_work_beside_the_first() {
+async fn a_second_service_on_the_same_directory_is_refused_but_commands_work() {
     let (_outer, data_dir) = place();
     let (program, client) = start(&data_dir, true);
     let second = program::run(&settings(&data_dir), &["serve", "--listen", "127.0.0.1:0"]);
@@ -128,20 +143,20 @@ async fn a_second_service_on_the_same_directory_is_told_so_but_commands_work_bes
     assert!(program::run(&settings(&data_dir), &["sweep"]).status.success());
     client.get("/v1/files").await.ok();
     stop(program);
-    assert!(program::run(&settings(&data_dir), &["keys", "list"]).status.success(), "also with no service there");
+    assert!(program::run(&settings(&data_dir), &["keys", "list"]).status.success(), "also without the service");
 }
 
 #[test]
-fn a_closed_directory_around_the_data_is_no_obstacle() {
+fn a_private_parent_directory_is_no_obstacle() {
     let (outer, data_dir) = place();
     fs::set_permissions(outer.path(), fs::Permissions::from_mode(0o700)).unwrap();
     stop(start(&data_dir, true).0);
 }
 
 #[test]
-fn an_ordinary_user_needs_no_help() {
+fn an_unprivileged_user_can_run_it() {
     if !nix::unistd::geteuid().is_root() {
-        return; // Every other test here shows it then.
+        return; // The other tests already run as an unprivileged user.
     }
     let place = tempfile::tempdir().unwrap();
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -154,13 +169,13 @@ fn an_ordinary_user_needs_no_help() {
         .arg(&program)
         .args(["keys", "create"])
         .env_clear()
-        // The tests' own PostgreSQL may lie where that user cannot go; the system's does not.
+        // The tests' PostgreSQL may be in a directory that this user cannot enter.
         .env("PATH", "/usr/bin:/bin")
         .env("WINDLASS_DATA_DIR", &data_dir)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&made.stderr);
-    assert!(made.status.success() || said.contains("no PostgreSQL was found"), "{said}");
+    let text = String::from_utf8_lossy(&made.stderr);
+    assert!(made.status.success() || text.contains("no PostgreSQL was found"), "{text}");
 }
 
 #[test]
@@ -168,8 +183,8 @@ fn without_postgres_there_is_one_clear_message() {
     let (outer, data_dir) = place();
     let mut settings = settings(&data_dir);
     settings.push(("WINDLASS_PG_BIN".to_owned(), outer.path().display().to_string()));
-    let said = program::command(&settings).env("WINDLASS_PG_BIN", outer.path()).arg("serve").output().unwrap();
-    assert_eq!(said.status.code(), Some(1));
-    let said = String::from_utf8(said.stderr).unwrap();
-    assert!(said.contains("WINDLASS_PG_BIN is") && said.contains("no `initdb` and `postgres`"), "{said}");
+    let output = program::command(&settings).env("WINDLASS_PG_BIN", outer.path()).arg("serve").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("WINDLASS_PG_BIN is") && text.contains("no `initdb` and `postgres`"), "{text}");
 }

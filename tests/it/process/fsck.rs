@@ -1,4 +1,4 @@
-//! `windlass fsck` finds whatever of ledger and store does not fit, and repairs only what no row names.
+//! `windlass fsck` finds every mismatch between ledger and store, and deletes only what has no row.
 
 use std::process::Output;
 
@@ -7,30 +7,30 @@ use crate::support::{OBJECTS_ONLY, StoreKind, TestApp};
 
 crate::on_every_store! {
     objects only:
-    what_fits_is_clean_even_while_a_part_is_on_its_way;
-    an_object_that_is_gone_is_missing;
-    an_object_of_another_size_is_found;
-    an_object_with_other_bytes_is_found_by_reading_it;
-    an_object_without_a_row_is_deleted_only_when_told_and_old_enough;
-    a_half_done_multipart_upload_without_a_row_is_aborted_when_told;
-    a_part_in_the_ledger_is_read_where_it_is_and_has_no_object (WINDLASS_LEDGER_PART_BYTES = "4096");
-    what_is_not_ours_and_what_lies_beside_our_prefix_is_left_alone;
+    a_consistent_ledger_and_store_are_clean_even_while_a_part_is_received;
+    a_missing_object_is_found;
+    an_object_of_the_wrong_size_is_found;
+    a_damaged_object_is_found_by_reading_it;
+    an_object_without_a_row_is_deleted_only_by_a_repair_and_if_old_enough;
+    an_unfinished_multipart_upload_without_a_row_is_aborted_by_a_repair;
+    a_part_in_the_ledger_is_verified_there_and_has_no_object (WINDLASS_LEDGER_PART_BYTES = "4096");
+    foreign_objects_and_other_prefixes_are_left_alone;
 }
 
-/// Runs it; gives its exit status and what it said.
+/// Runs `windlass fsck`. Returns its exit status and its standard output.
 fn fsck(app: &TestApp, options: &[&str]) -> (i32, String) {
     let Output { status, stdout, stderr } = app.run(&[&["fsck"], options].concat());
     assert!(stderr.is_empty() || !String::from_utf8_lossy(&stderr).contains("panicked"), "{stderr:?}");
-    let (status, said) = (status.code().unwrap(), String::from_utf8(stdout).unwrap());
+    let (status, report) = (status.code().unwrap(), String::from_utf8(stdout).unwrap());
     if app.store.kind() != StoreKind::Google {
-        return (status, said);
+        return (status, report);
     }
-    // Google's unfinished uploads are not listed. This is always reported, also by the exit status if all else is fine.
-    assert_ne!(status, 0, "{said}");
-    let unseen = "not looked at: the store does not list half-done multipart uploads: Google's are not listed here\n";
-    assert_eq!(said.matches(unseen).count(), 1, "{said}");
-    let said = said.replace(unseen, "").replace(", not looked at: half-done multipart uploads\n", "\n");
-    (if status == 4 { 0 } else { status }, said)
+    // Google's unfinished uploads cannot be listed. This is always reported, and is exit status 4 if all else is fine.
+    assert_ne!(status, 0, "{report}");
+    let unseen = "not checked: the store does not list incomplete multipart uploads: not supported for gs://\n";
+    assert_eq!(report.matches(unseen).count(), 1, "{report}");
+    let report = report.replace(unseen, "").replace(", not checked: incomplete multipart uploads\n", "\n");
+    (if status == 4 { 0 } else { status }, report)
 }
 
 /// A File of one Part, and the name of its object.
@@ -45,7 +45,7 @@ async fn delete(app: &TestApp, file: &str) {
     app.client.delete(&format!("/v1/files/{file}")).await.ok();
 }
 
-async fn what_fits_is_clean_even_while_a_part_is_on_its_way(app: &TestApp) {
+async fn a_consistent_ledger_and_store_are_clean_even_while_a_part_is_received(app: &TestApp) {
     app.client.file("a file").await;
     let deleted = app.client.file("deleted, not collected").await;
     delete(app, &deleted).await;
@@ -60,105 +60,105 @@ async fn what_fits_is_clean_even_while_a_part_is_on_its_way(app: &TestApp) {
     app.client.cancel(&upload).await.ok();
 }
 
-async fn an_object_that_is_gone_is_missing(app: &TestApp) {
+async fn a_missing_object_is_found(app: &TestApp) {
     let (lost, object) = file(app, b"soon gone").await;
     app.client.file("stays").await;
     app.store.remove(&object).await;
-    let (status, said) = fsck(app, &["--repair", "--older-than=0s"]);
+    let (status, report) = fsck(app, &["--repair", "--older-than=0s"]);
     assert_eq!(status, 3);
-    assert!(said.contains(&format!("missing: {}", &object["parts/00/".len()..])), "{said}");
-    assert!(said.contains(&lost.replace("file-", "upload_")), "it says whose it is: {said}");
-    assert!(said.ends_with("objects: 1, stored parts: 2, findings: 1, repaired: 0\n"), "{said}");
+    assert!(report.contains(&format!("missing: {}", &object["parts/00/".len()..])), "{report}");
+    assert!(report.contains(&lost.replace("file-", "upload_")), "the upload is not named: {report}");
+    assert!(report.ends_with("objects: 1, stored parts: 2, findings: 1, repaired: 0\n"), "{report}");
     delete(app, &lost).await;
 }
 
-async fn an_object_of_another_size_is_found(app: &TestApp) {
+async fn an_object_of_the_wrong_size_is_found(app: &TestApp) {
     let (short, object) = file(app, b"nine bytes and more").await;
     app.store.put(&object, "nine byte").await;
-    let (status, said) = fsck(app, &[]);
+    let (status, report) = fsck(app, &[]);
     assert_eq!(status, 3);
-    assert!(said.contains("wrong size: part_") && said.contains("has 9 bytes, not 19"), "{said}");
+    assert!(report.contains("wrong size: part_") && report.contains("has 9 bytes, not 19"), "{report}");
     delete(app, &short).await;
 }
 
-async fn an_object_with_other_bytes_is_found_by_reading_it(app: &TestApp) {
+async fn a_damaged_object_is_found_by_reading_it(app: &TestApp) {
     let (damaged, object) = file(app, b"these bytes").await;
     app.store.put(&object, "those bytes").await;
-    assert_eq!(fsck(app, &[]).0, 0, "its size is right");
-    let (status, said) = fsck(app, &["--deep"]);
+    assert_eq!(fsck(app, &[]).0, 0, "the size is right");
+    let (status, report) = fsck(app, &["--deep"]);
     assert_eq!(status, 3);
-    assert!(said.contains("damaged: part_"), "{said}");
+    assert!(report.contains("damaged: part_"), "{report}");
     delete(app, &damaged).await;
 }
 
-async fn an_object_without_a_row_is_deleted_only_when_told_and_old_enough(app: &TestApp) {
+async fn an_object_without_a_row_is_deleted_only_by_a_repair_and_if_old_enough(app: &TestApp) {
     let kept = app.client.file("kept").await;
     let unknown = "parts/b5/part_0192f0c1a2b37c4d8e5f60718293a4b5";
     app.store.put(unknown, "left over").await;
     for options in [&[][..], &["--repair"]] {
-        let (status, said) = fsck(app, options);
+        let (status, report) = fsck(app, options);
         assert_eq!(status, 3);
-        assert!(said.contains(&format!("unknown: {unknown}, 9 bytes\n")), "{said}");
+        assert!(report.contains(&format!("unknown: {unknown}, 9 bytes\n")), "{report}");
         assert!(app.store.list().await.iter().any(|it| it.0 == unknown), "it is still there after {options:?}");
     }
-    let (status, said) = fsck(app, &["--repair", "--older-than=0s", "--max-deleted-share=100"]);
-    assert_eq!(status, 0, "{said}");
-    assert!(said.contains("; deleted\n") && said.contains("findings: 1, repaired: 1"), "{said}");
+    let (status, report) = fsck(app, &["--repair", "--older-than=0s", "--max-deleted-share=100"]);
+    assert_eq!(status, 0, "{report}");
+    assert!(report.contains("; deleted\n") && report.contains("findings: 1, repaired: 1"), "{report}");
     assert_eq!(app.store.list().await.len(), 1);
     assert_eq!(app.client.download(&kept).await, b"kept");
 }
 
-async fn a_half_done_multipart_upload_without_a_row_is_aborted_when_told(app: &TestApp) {
+async fn an_unfinished_multipart_upload_without_a_row_is_aborted_by_a_repair(app: &TestApp) {
     if !app.store.begin_multipart("parts/b5/part_0192f0c1a2b37c4d8e5f60718293a4b5").await {
         return;
     }
-    // One that is on its way is not to be touched.
+    // An upload in progress must not be aborted.
     let upload = app.client.upload(8).await;
     let row = "insert into part (id, upload_id) values ('0192f0c1-a2b3-7c4d-8e5f-60718293a4b6', $1::uuid)";
     sqlx::query(row).bind(upload.replace("upload_", "")).execute(&app.pool).await.unwrap();
     app.store.begin_multipart("parts/b6/part_0192f0c1a2b37c4d8e5f60718293a4b6").await;
-    let (status, said) = fsck(app, &[]);
+    let (status, report) = fsck(app, &[]);
     assert_eq!(status, 3);
-    assert!(said.contains("half-done: parts/b5/part_0192f0c1a2b37c4d8e5f60718293a4b5"), "{said}");
+    assert!(report.contains("incomplete: parts/b5/part_0192f0c1a2b37c4d8e5f60718293a4b5"), "{report}");
     assert_eq!(app.store.half_done().await, 2);
     assert_eq!(fsck(app, &["--repair", "--older-than=0s"]).0, 0);
     assert_eq!(app.store.half_done().await, 1);
     app.client.cancel(&upload).await.ok();
 }
 
-async fn a_part_in_the_ledger_is_read_where_it_is_and_has_no_object(app: &TestApp) {
+async fn a_part_in_the_ledger_is_verified_there_and_has_no_object(app: &TestApp) {
     let file = app.client.file("these bytes").await;
     assert_eq!(fsck(app, &["--deep"]), (0, "objects: 0, stored parts: 1, findings: 0, repaired: 0\n".to_owned()));
     move_clock(&app.pool, "update part set content = 'those bytes'").await;
-    assert_eq!(fsck(app, &[]).0, 0, "its size is right");
-    let (status, said) = fsck(app, &["--deep"]);
+    assert_eq!(fsck(app, &[]).0, 0, "the size is right");
+    let (status, report) = fsck(app, &["--deep"]);
     assert_eq!(status, 3);
-    assert!(said.contains("damaged: part_"), "{said}");
+    assert!(report.contains("damaged: part_"), "{report}");
     move_clock(&app.pool, "update part set content = 'these bytes'").await;
-    // An object of its name is nobody's: the sweeper would leave it.
+    // An object with the name of a part in the ledger belongs to no row; the sweeper would not delete it.
     let object: String =
         sqlx::query_scalar("select replace(id::text, '-', '') from part").fetch_one(&app.pool).await.unwrap();
     let object = format!("parts/{}/part_{object}", &object[30..]);
     app.store.put(&object, "these bytes").await;
-    let (status, said) = fsck(app, &["--repair", "--older-than=0s", "--max-deleted-share=100"]);
-    assert_eq!(status, 0, "{said}");
-    assert!(said.contains(&format!("unknown: {object}, 11 bytes; deleted")), "{said}");
+    let (status, report) = fsck(app, &["--repair", "--older-than=0s", "--max-deleted-share=100"]);
+    assert_eq!(status, 0, "{report}");
+    assert!(report.contains(&format!("unknown: {object}, 11 bytes; deleted")), "{report}");
     assert_eq!(app.client.download(&file).await, b"these bytes");
 }
 
-async fn what_is_not_ours_and_what_lies_beside_our_prefix_is_left_alone(app: &TestApp) {
+async fn foreign_objects_and_other_prefixes_are_left_alone(app: &TestApp) {
     let beside = "parts/b5/part_0192f0c1a2b37c4d8e5f60718293a4b5";
     let ours = ["parts/README", "parts/b5/part_of_something_else"];
     for name in ours {
         app.store.put(name, "not ours").await;
     }
     app.store.put_beside(beside, "another service's").await;
-    let (status, said) = fsck(app, &["--repair", "--older-than=0s"]);
+    let (status, report) = fsck(app, &["--repair", "--older-than=0s"]);
     assert_eq!(status, 3);
     for name in ours {
-        assert!(said.contains(&format!("not ours: {name}, 8 bytes; left alone")), "{said}");
+        assert!(report.contains(&format!("not ours: {name}, 8 bytes; left alone")), "{report}");
     }
-    assert!(said.ends_with("objects: 2, stored parts: 0, findings: 2, repaired: 0\n"), "{said}");
+    assert!(report.ends_with("objects: 2, stored parts: 0, findings: 2, repaired: 0\n"), "{report}");
     assert!(app.store.is_beside(beside).await);
     for name in ours {
         app.store.remove(name).await;
@@ -166,7 +166,7 @@ async fn what_is_not_ours_and_what_lies_beside_our_prefix_is_left_alone(app: &Te
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_cannot_be_looked_through_is_no_clean_one() {
+async fn a_store_that_cannot_be_listed_is_not_reported_as_clean() {
     let Some(app) = TestApp::start(StoreKind::Directory, &[OBJECTS_ONLY]).await else { return };
     let (file, _) = file(&app, b"a file").await;
     let parts = app.store.directory().unwrap().join("parts");

@@ -1,13 +1,15 @@
-//! The program as a process: its embedded database, its command line, its clients
-//! that go away, its signals, its deployment.
+//! The program as a process: its embedded database, command line, health check, signals, deployment and documentation,
+//! and clients that disconnect.
 
 mod backup;
 mod command_line;
-mod departures;
+mod configuration;
 mod deployment;
+mod disconnects;
 mod documents;
 mod durability;
 mod embedded;
 mod fsck;
+mod health;
 mod image;
 mod signals;

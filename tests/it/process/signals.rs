@@ -1,4 +1,4 @@
-//! Stopping: what runs comes to its end, what is new is refused, a second signal does not wait.
+//! Graceful shutdown: requests in flight finish, new connections are refused, and a second signal stops at once.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -12,14 +12,17 @@ use crate::support::{TestApp, eventually};
 
 crate::on_a_directory_and_s3! {
     objects only:
-    a_part_that_is_under_way_is_finished_before_the_end;
-    a_part_that_does_not_end_in_time_is_cut_off_and_leaves_nothing (WINDLASS_SHUTDOWN_PATIENCE = "1s", WINDLASS_BODY_IDLE = "1h");
-    a_file_that_is_cut_off_is_given_up_before_the_end (WINDLASS_SHUTDOWN_PATIENCE = "0s", WINDLASS_BODY_IDLE = "1h");
+    a_part_in_flight_is_finished_before_the_process_exits;
+    a_part_that_does_not_end_in_time_is_cut_off_and_leaves_nothing
+        (WINDLASS_SHUTDOWN_PATIENCE = "1s", WINDLASS_BODY_IDLE = "1h");
+    a_file_that_is_cut_off_is_abandoned_before_the_process_exits
+        (WINDLASS_SHUTDOWN_PATIENCE = "0s", WINDLASS_BODY_IDLE = "1h");
+    the_service_is_not_ready_before_it_stops_accepting_connections (WINDLASS_SHUTDOWN_DELAY = "1h");
     a_second_signal_stops_at_once;
-    signals_that_are_about_something_else_are_logged_and_ignored;
+    other_signals_are_logged_and_ignored;
 }
 
-/// What is held back of a part.
+/// The end of a form, which is sent later.
 const END: &[u8] = b"\r\n--B--\r\n";
 
 /// Sends all but the end of a request, and waits until the service has begun to receive its bytes.
@@ -40,12 +43,12 @@ async fn count(app: &TestApp, what: &'static str) -> i64 {
     sqlx::query_scalar(what).fetch_one(&app.pool).await.unwrap()
 }
 
-async fn a_part_that_is_under_way_is_finished_before_the_end(app: &TestApp) {
+async fn a_part_in_flight_is_finished_before_the_process_exits(app: &TestApp) {
     let (upload, mut socket) = begun_part(app, b"abcdef").await;
     app.program(|it| it.signal(Signal::SIGTERM));
     let address = app.client.socket_address();
-    eventually("nobody new is let in", async || TcpStream::connect(address).is_err()).await;
-    // Longer than a server that does not wait would take to go.
+    eventually("new connections are refused", async || TcpStream::connect(address).is_err()).await;
+    // Longer than a server that does not wait would take to exit.
     tokio::time::sleep(Duration::from_secs(2)).await;
     socket.write_all(END).unwrap();
     let mut answer = String::new();
@@ -59,16 +62,16 @@ async fn a_part_that_is_under_way_is_finished_before_the_end(app: &TestApp) {
 }
 
 async fn a_part_that_does_not_end_in_time_is_cut_off_and_leaves_nothing(app: &TestApp) {
-    // More than a chunk, so that something of it is in the store.
+    // More than a chunk, so that some of it is in the store.
     let (upload, mut socket) = begun_part(app, &vec![b'x'; 12 * 1024 * 1024]).await;
     app.program(|it| it.signal(Signal::SIGTERM));
-    // Only the end of its patience ends the process: its client is still there.
+    // The client stays connected, so only the shutdown timeout ends the process.
     assert!(app.program(Program::wait).success());
     socket.write_all(END).ok();
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer).ok();
     assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
-    // It was given up by the process itself: nobody has to wait for the hour of its upload.
+    // The process itself has abandoned the part, which need not wait for the expiry of its upload.
     app.no_writer_is_busy().await;
     app.let_time_pass("2 minutes").await;
     app.sweep();
@@ -77,22 +80,46 @@ async fn a_part_that_does_not_end_in_time_is_cut_off_and_leaves_nothing(app: &Te
     assert_eq!(app.client.get(&format!("/v1/uploads/{upload}/parts")).await.ok()["data"], json!([]));
 }
 
-async fn a_file_that_is_cut_off_is_given_up_before_the_end(app: &TestApp) {
+async fn a_file_that_is_cut_off_is_abandoned_before_the_process_exits(app: &TestApp) {
     let _socket = begun(app, &app.client.raw_file("a", b"abcdef")).await;
     let mut ledger = app.pool.begin().await.unwrap();
     sqlx::query("select from upload for update").execute(&mut *ledger).await.unwrap();
     app.program(|it| it.signal(Signal::SIGTERM));
-    eventually("the file is about to be given up", async || {
+    eventually("the file is about to be abandoned", async || {
         let waiting = "select count(*) from pg_stat_activity
                        where datname = current_database() and wait_event_type = 'Lock'";
         count(app, waiting).await > 0
     })
     .await;
-    // Longer than a process that does not wait would take to end.
+    // Longer than a process that does not wait would take to exit.
     tokio::time::sleep(Duration::from_secs(1)).await;
     ledger.commit().await.unwrap();
     assert!(app.program(Program::wait).success());
     assert_eq!(count(app, "select count(*) from upload where status = 'pending'").await, 0);
+    app.kill_and_restart();
+}
+
+async fn the_service_is_not_ready_before_it_stops_accepting_connections(app: &TestApp) {
+    app.program(|it| it.signal(Signal::SIGTERM));
+    eventually("it is not ready", async || app.client.get("/readyz").await.status == 503).await;
+    // On a new connection, as a load balancer opens them until it has noticed.
+    let other = app.client.alone();
+    assert_eq!(other.get("/readyz").await.json()["causes"][0]["code"], "shutting_down");
+    assert_eq!(other.get("/livez").await.status, 200);
+    let metrics = other.get("/metrics").await.body;
+    assert!(String::from_utf8_lossy(&metrics).contains("windlass_ready 0"));
+    let file = other.file("sent during the shutdown").await;
+    // The probes continue, and do not make it ready again.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(other.get("/readyz").await.json()["causes"].as_array().unwrap().len(), 1);
+    app.program(|it| {
+        it.signal(Signal::SIGTERM);
+        assert_eq!(it.wait().code(), Some(130));
+    });
+    app.restart_with(&[("WINDLASS_SHUTDOWN_DELAY", "0s")]);
+    assert_eq!(app.client.download(&file).await, b"sent during the shutdown");
+    app.program(|it| it.signal(Signal::SIGTERM));
+    assert!(app.program(Program::wait).success());
     app.kill_and_restart();
 }
 
@@ -105,18 +132,18 @@ async fn a_second_signal_stops_at_once(app: &TestApp) {
         assert_eq!(it.wait().code(), Some(130));
     });
     app.kill_and_restart();
-    // What the process had begun is given up with its upload.
+    // The part is discarded when its upload expires.
     app.let_time_pass("2 hours").await;
     app.sweep();
 }
 
-async fn signals_that_are_about_something_else_are_logged_and_ignored(app: &TestApp) {
+async fn other_signals_are_logged_and_ignored(app: &TestApp) {
     let (upload, mut socket) = begun_part(app, b"abcdef").await;
     for signal in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGHUP, Signal::SIGPIPE, Signal::SIGXFSZ] {
         app.program(|it| it.signal(signal));
     }
     for name in ["SIGHUP", "SIGUSR1", "SIGUSR2"] {
-        eventually("the log names it", async || app.log().contains(name)).await;
+        eventually("the signal is logged", async || app.log().contains(name)).await;
     }
     socket.write_all(END).unwrap();
     let mut answer = [0; 12];

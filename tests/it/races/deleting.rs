@@ -1,4 +1,4 @@
-//! A File is deleted once, and whoever has begun to read it gets every byte.
+//! A File is deleted once, and a download in progress gets every byte.
 
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ async fn is_gone(course: &Course<'_>, file: &str) {
     course.grace_is_over(file).await;
 }
 
-/// Everyone but the winner was told that there is no such File.
-fn one_at_most_has_deleted(answers: &[Answer]) -> usize {
+/// Asserts that at most one deletion succeeded and the others got a 404. Returns the number of successes.
+fn at_most_one_has_deleted(answers: &[Answer]) -> usize {
     for loser in answers.iter().filter(|it| it.status != 200) {
         loser.error(404, Some("id"));
     }
@@ -40,7 +40,7 @@ async fn a_file_is_deleted_once(app: &TestApp) {
     race(app, async |it| {
         let file = it.client().file("abc").await;
         let answers = join_all((0..4).map(|_| it.delete(&file))).await;
-        assert_eq!(one_at_most_has_deleted(&answers), 1);
+        assert_eq!(at_most_one_has_deleted(&answers), 1);
         is_gone(it, &file).await;
         "deleted"
     })
@@ -66,7 +66,7 @@ async fn a_file_is_deleted_or_expires(app: &TestApp) {
         } else {
             read.error(404, Some("id"));
         }
-        let deleted = one_at_most_has_deleted(&deletions) == 1;
+        let deleted = at_most_one_has_deleted(&deletions) == 1;
         is_gone(it, &file).await;
         if deleted { "deleted" } else { "expired" }
     })
@@ -77,7 +77,7 @@ async fn a_file_in_the_ledger_is_deleted_or_expires(app: &TestApp) {
     a_file_is_deleted_or_expires(app).await;
 }
 
-/// Reads slowly, from the first byte on.
+/// Downloads slowly. Returns false after a 404, and true after a complete download.
 async fn read_slowly(course: &Course<'_>, file: &str, whole: &[u8]) -> bool {
     let request = course.client().request("GET".parse().unwrap(), &format!("/v1/files/{file}/content"));
     let mut answer = request.send().await.unwrap();
@@ -111,18 +111,18 @@ async fn a_reader_gets_every_byte_or_none(app: &TestApp) {
 async fn a_file_is_deleted_while_its_upload_is_completed(app: &TestApp) {
     race(app, async |it| {
         let (upload, parts) = it.upload_of_two_parts().await;
-        // Who knows the one id knows the other.
+        // A client can derive the File's id from the Upload's.
         let file = upload.replace("upload_", "file-");
         let (completed, again, deletions) = join!(
             it.complete(&upload, &parts),
             it.complete(&upload, &parts),
             join_all([it.delete(&file), it.delete(&file)])
         );
-        let deleted = one_at_most_has_deleted(&deletions) == 1;
+        let deleted = at_most_one_has_deleted(&deletions) == 1;
         for answer in [completed, again] {
             let completed = answer.ok();
             assert_eq!(completed["status"], "completed");
-            // Whoever repeats it after the File is gone is told of none.
+            // A completion that is repeated after the deletion returns no File.
             assert!(deleted && completed.get("file").is_none() || id(&completed["file"]) == file, "{completed}");
         }
         assert_eq!(it.status(&upload).await, "completed");

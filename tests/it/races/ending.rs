@@ -1,4 +1,4 @@
-//! An Upload ends once: completed, cancelled or expired, whoever asks for what at the same moment.
+//! An Upload ends once, completed, cancelled or expired, whatever the concurrent requests.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,17 +13,17 @@ use crate::support::{Answer, TestApp};
 
 crate::on_a_directory_and_s3! {
     objects only:
-    completions_in_the_same_words_get_the_same_file;
-    completions_in_other_words_have_one_winner;
+    identical_completions_get_the_same_file;
+    different_completions_have_one_winner;
     a_completion_or_a_cancellation_wins;
-    an_upload_ends_at_its_hour_or_just_before;
-    an_upload_of_parts_in_the_ledger_ends_at_its_hour_or_just_before (WINDLASS_LEDGER_PART_BYTES = "4096");
+    an_upload_ends_at_its_expiry_or_just_before;
+    an_upload_of_parts_in_the_ledger_ends_at_its_expiry_or_just_before (WINDLASS_LEDGER_PART_BYTES = "4096");
     a_part_that_is_arriving_is_in_time_or_refused;
     a_part_that_is_arriving_in_the_ledger_is_in_time_or_refused (WINDLASS_LEDGER_PART_BYTES = "4096");
-    uploads_made_at_the_same_moment_are_different_ones;
+    concurrently_created_uploads_are_distinct;
 }
 
-/// All were told the same, to the letter, and the File in it has these bytes.
+/// Asserts that all responses are identical, and that the File in them has these bytes.
 async fn have_one_file(course: &Course<'_>, answers: &[Answer], bytes: &[u8]) {
     let first = answers[0].ok();
     for answer in answers {
@@ -32,16 +32,16 @@ async fn have_one_file(course: &Course<'_>, answers: &[Answer], bytes: &[u8]) {
     assert_eq!(course.client().download(&id(&first["file"])).await, bytes);
 }
 
-/// Were told that the Upload has ended: otherwise, or, if its hour may have struck, by that.
-fn came_too_late(losers: &[Answer], hour_may_have_struck: bool) {
+/// Asserts that these requests were refused because the Upload had ended or, if `may_have_expired`, had expired.
+fn came_too_late(losers: &[Answer], may_have_expired: bool) {
     for answer in losers {
-        let status = if hour_may_have_struck && answer.status == 410 { 410 } else { 400 };
+        let status = if may_have_expired && answer.status == 410 { 410 } else { 400 };
         let code = answer.error(status, Some("upload_id"))["code"].clone();
         assert_eq!(code, if status == 410 { "upload_expired" } else { "upload_not_pending" });
     }
 }
 
-async fn completions_in_the_same_words_get_the_same_file(app: &TestApp) {
+async fn identical_completions_get_the_same_file(app: &TestApp) {
     race(app, async |it| {
         let (upload, parts) = it.upload_of_two_parts().await;
         let answers = join_all((0..4).map(|_| it.complete(&upload, &parts))).await;
@@ -52,14 +52,14 @@ async fn completions_in_the_same_words_get_the_same_file(app: &TestApp) {
     .await;
 }
 
-async fn completions_in_other_words_have_one_winner(app: &TestApp) {
+async fn different_completions_have_one_winner(app: &TestApp) {
     race(app, async |it| {
         let (upload, parts) = it.upload_of_two_parts().await;
         let [a, b] = parts.clone();
-        let turned = [b, a];
+        let reversed = [b, a];
         let (ab, ba) = join(
             join_all([it.complete(&upload, &parts), it.complete(&upload, &parts)]),
-            join_all([it.complete(&upload, &turned), it.complete(&upload, &turned)]),
+            join_all([it.complete(&upload, &reversed), it.complete(&upload, &reversed)]),
         )
         .await;
         let (won, lost, bytes) = if winners(&ab) > 0 { (ab, ba, b"ab") } else { (ba, ab, b"ba") };
@@ -102,7 +102,7 @@ async fn a_completion_or_a_cancellation_wins(app: &TestApp) {
     .await;
 }
 
-async fn an_upload_ends_at_its_hour_or_just_before(app: &TestApp) {
+async fn an_upload_ends_at_its_expiry_or_just_before(app: &TestApp) {
     race(app, async |it| {
         let (upload, parts) = it.upload_of_two_parts().await;
         let statement = format!(
@@ -145,12 +145,12 @@ async fn an_upload_ends_at_its_hour_or_just_before(app: &TestApp) {
     .await;
 }
 
-async fn an_upload_of_parts_in_the_ledger_ends_at_its_hour_or_just_before(app: &TestApp) {
-    an_upload_ends_at_its_hour_or_just_before(app).await;
+async fn an_upload_of_parts_in_the_ledger_ends_at_its_expiry_or_just_before(app: &TestApp) {
+    an_upload_ends_at_its_expiry_or_just_before(app).await;
 }
 
 async fn a_part_that_is_arriving_is_in_time_or_refused(app: &TestApp) {
-    // A part takes longer than an end: this is about when the first of them are stored.
+    // The end is delayed to about the time at which the first parts are stored.
     parts_arrive_at_the_end(app, 100_000, 25).await;
 }
 
@@ -180,7 +180,7 @@ async fn parts_arrive_at_the_end(app: &TestApp, bytes: usize, milliseconds: u64)
     .await;
 }
 
-async fn uploads_made_at_the_same_moment_are_different_ones(app: &TestApp) {
+async fn concurrently_created_uploads_are_distinct(app: &TestApp) {
     race(app, async |it| {
         let whole = async || {
             let upload = after_a_moment(it.client().upload(0)).await;

@@ -1,7 +1,7 @@
-//! What happens at the same moment: each race has one winner, every loser gets a clean answer of the
-//! contract, and what everybody was told is what is there in the end.
+//! Races between concurrent requests and sweepers: each has one winner, every loser gets an error of the contract, and
+//! the final state agrees with all responses.
 //!
-//! A race is run `WINDLASS_ROUNDS` times, and says how often it ended which way (`--show-output`).
+//! A race is run `WINDLASS_ROUNDS` times, and prints how often it ended which way (`--show-output`).
 
 mod deleting;
 mod ending;
@@ -19,24 +19,24 @@ use crate::support::audit::move_clock;
 use crate::support::program::Program;
 use crate::support::{Answer, Client, TestApp, tools};
 
-/// Rounds that are under way at once: they meet in the pools and in the sweepers.
+/// Number of concurrent rounds, which contend for connection pools and sweepers.
 const LANES: usize = 3;
 
-/// Where a race is run: the contestants' way to one process, or to each of several.
+/// What a race runs on: clients of one process, or of several.
 struct Course<'a> {
     app: &'a TestApp,
     clients: &'a [Client],
 }
 
-/// Another process on the same ledger and the same store, which sweeps all the time.
+/// Another process on the same ledger and store, which sweeps continuously.
 struct Replica {
     program: Program,
     log: PathBuf,
     client: Client,
 }
 
-/// Runs a race with all contestants at one process, and then spread over three that share ledger and
-/// store. Two sweepers are always at work. A round tells how it ended.
+/// Runs a race with all requests to one process, and then with the requests spread over three processes that share
+/// ledger and store. Two sweepers are always running. `round` returns how it ended, for the printed tally.
 async fn race(app: &TestApp, round: impl AsyncFn(&Course<'_>) -> &'static str) {
     let replicas = [Replica::start(app, "second"), Replica::start(app, "third")];
     let clients = [&app.client, &replicas[0].client, &replicas[1].client].map(Client::clone);
@@ -51,11 +51,11 @@ async fn race(app: &TestApp, round: impl AsyncFn(&Course<'_>) -> &'static str) {
         println!("{rounds} rounds, processes: {}, ends: {tally:?}", clients.len());
     }
     replicas.into_iter().for_each(Replica::stop);
-    nothing_is_wrong_in(&app.log());
+    has_no_warnings(&app.log());
 }
 
 impl Course<'_> {
-    /// The way to one process or another.
+    /// A client of a random process.
     fn client(&self) -> &Client {
         &self.clients[fastrand::usize(..self.clients.len())]
     }
@@ -71,7 +71,7 @@ impl Course<'_> {
         after_a_moment(self.client().complete(upload, &[first, second])).await
     }
 
-    /// The same with the MD5 of `ab`, for which the Parts are read before anything is locked.
+    /// Completes with the MD5 of `ab`, for which the Parts are read back before any row is locked.
     async fn complete_with_md5(&self, upload: &str, part_ids: &[String; 2]) -> Answer {
         let body = json!({"part_ids": part_ids, "md5": "187ef4436122d1cc2f40dc2b92f0eba0"});
         after_a_moment(self.client().post(&format!("/v1/uploads/{upload}/complete"), &body)).await
@@ -85,11 +85,11 @@ impl Course<'_> {
         after_a_moment(self.client().delete(&format!("/v1/files/{file}"))).await
     }
 
-    /// What every process and the ledger say of an Upload, once nobody asks for anything more of it.
+    /// The status of an Upload after the race. Asserts that all processes and the ledger agree on it.
     async fn status(&self, upload: &str) -> String {
-        let mut told = Vec::new();
+        let mut shown = Vec::new();
         for client in self.clients {
-            told.push(client.get(&format!("/v1/uploads/{upload}")).await.ok()["status"].as_str().unwrap().to_owned());
+            shown.push(client.get(&format!("/v1/uploads/{upload}")).await.ok()["status"].as_str().unwrap().to_owned());
         }
         let (status, files): (String, i64) = sqlx::query_as(
             "select case when status = 'pending' and expires_at <= now() then 'expired' else status end,
@@ -100,14 +100,14 @@ impl Course<'_> {
         .fetch_one(&self.app.pool)
         .await
         .unwrap();
-        assert!(told.iter().all(|it| *it == status), "{told:?}, but in the ledger it is {status}");
+        assert!(shown.iter().all(|it| *it == status), "{shown:?}, but in the ledger it is {status}");
         assert_eq!(files == 1, status == "completed", "{files} files of an upload that is {status}");
         status
     }
 
-    /// What an Upload or its File has given up may go at once: nobody writes or reads it any more.
-    async fn grace_is_over(&self, thing: &str) {
-        let id = thing.replace("upload_", "").replace("file-", "");
+    /// Ends the grace period of an Upload's garbage, which no request reads or writes any more.
+    async fn grace_is_over(&self, upload_or_file: &str) {
+        let id = upload_or_file.replace("upload_", "").replace("file-", "");
         let statement = format!(
             "update part set not_before = not_before - interval '2 hours' where state = 'garbage' and upload_id = '{id}'"
         );
@@ -128,31 +128,32 @@ impl Replica {
     fn stop(mut self) {
         self.program.signal(Signal::SIGTERM);
         assert!(self.program.wait().success());
-        nothing_is_wrong_in(&fs::read_to_string(&self.log).unwrap());
+        has_no_warnings(&fs::read_to_string(&self.log).unwrap());
     }
 }
 
-/// A lost race is no failure: a deadlock, a refusal by the schema or a sweep that failed would be.
-fn nothing_is_wrong_in(log: &str) {
-    // The tests' Postgres does not sync.
-    let said = log.lines().filter(|it| !it.contains("fsync = off"));
-    let wrong: Vec<_> = said.filter(|it| it.contains("ERROR") || it.contains("WARN")).collect();
+/// Asserts that no errors or warnings were logged, such as a deadlock, a violated constraint or a failed sweep. Losing
+/// a race is none of these.
+fn has_no_warnings(log: &str) {
+    // The service warns about the tests' Postgres, which does not sync.
+    let lines = log.lines().filter(|it| !it.contains("fsync = off"));
+    let wrong: Vec<_> = lines.filter(|it| it.contains("ERROR") || it.contains("WARN")).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Those who start together meet in every order: half of them wait up to three milliseconds.
-async fn after_a_moment<T>(contestant: impl Future<Output = T>) -> T {
+/// Delays half of the requests by up to three milliseconds, so that concurrent ones are interleaved in every order.
+async fn after_a_moment<T>(request: impl Future<Output = T>) -> T {
     let (began, moment) = (Instant::now(), Duration::from_micros(fastrand::u64(0..3000)));
     if fastrand::bool() {
-        // A timer would round it up to whole milliseconds.
+        // A timer would round the delay up to whole milliseconds.
         while began.elapsed() < moment {
             tokio::task::yield_now().await;
         }
     }
-    contestant.await
+    request.await
 }
 
-/// How many were told yes.
+/// The number of successful responses.
 fn winners(answers: &[Answer]) -> usize {
     answers.iter().filter(|it| it.status == 200).count()
 }

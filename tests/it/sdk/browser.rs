@@ -1,4 +1,5 @@
-//! `openai` for Node in a web page: Debian's Chromium loads it from a server of its own, and the page reports.
+//! OpenAI's Node SDK in a web page, which Debian's Chromium loads from a test server and which reports its result
+//! there.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -31,11 +32,11 @@ async fn the_node_sdk_works_in_a_page_whose_origin_is_listed_and_in_no_other() {
             .args(["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg(format!("http://{host}:{port}/{query}"))
-            .stderr(Stdio::null()) // It logs an error for each desktop service that is missing.
+            .stderr(Stdio::null()) // Chromium logs an error for each missing desktop service.
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let outcome = timeout(Duration::from_mins(2), outcomes.recv()).await.expect("the page reports").unwrap();
+        let outcome = timeout(Duration::from_mins(2), outcomes.recv()).await.expect("no report").unwrap();
         browser.kill().await.unwrap();
         outcome
     };
@@ -45,10 +46,10 @@ async fn the_node_sdk_works_in_a_page_whose_origin_is_listed_and_in_no_other() {
     app.nothing_is_lost_and_nothing_is_left().await;
 }
 
-/// A server for the page and the SDK.
+/// The server of the page and the SDK.
 struct Pages {
     port: u16,
-    /// What the page reported.
+    /// The results that pages have reported.
     outcomes: mpsc::UnboundedReceiver<String>,
 }
 

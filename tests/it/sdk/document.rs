@@ -1,5 +1,5 @@
-//! A client that is generated from the `OpenAPI` document alone: Schemathesis sends valid and invalid requests to every
-//! operation, and checks that each response is documented, and that two projects do not see each other's objects.
+//! Requests generated from the `OpenAPI` document: Schemathesis sends valid and invalid ones to every operation, and
+//! checks that each response is documented and that two projects do not see each other's objects.
 
 use std::path::Path;
 
@@ -10,9 +10,9 @@ use tokio::process::Command;
 use crate::support::{StoreKind, TestApp, tools};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_made_from_the_document_are_answered_as_it_says() {
+async fn requests_generated_from_the_document_get_documented_responses() {
     let Some(schemathesis) = tools::tool("schemathesis/bin/schemathesis") else { return };
-    // Which types, names and lines a purpose takes is not in the document.
+    // The types, names and lines that a purpose accepts are not in the document.
     let settings = [("WINDLASS_MIME_POLICY", "any"), ("WINDLASS_JSONL_CHECK", "off")];
     let Some(app) = TestApp::start(StoreKind::Directory, &settings).await else { return };
     let place = tempfile::tempdir().unwrap();
@@ -37,13 +37,13 @@ async fn requests_made_from_the_document_are_answered_as_it_says() {
     let report = String::from_utf8_lossy(&run.stdout);
     assert!(run.status.success(), "{report}{}", String::from_utf8_lossy(&run.stderr));
     println!("{report}");
-    // The document can be satisfied: some of the requests succeeded.
+    // Some of the requests have succeeded.
     for table in ["upload", "part", "file"] {
         let made: i64 = sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {table}")))
             .fetch_one(&app.pool)
             .await
             .unwrap();
-        assert!(made > 0, "no {table} was made: {report}");
+        assert!(made > 0, "no {table} was created: {report}");
     }
     app.nothing_is_lost_and_nothing_is_left().await;
 }

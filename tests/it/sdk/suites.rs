@@ -1,4 +1,4 @@
-//! Runs the suites of `tests/sdk/` against a real Windlass, each in its own SDK's language.
+//! Runs the SDK suites of `tests/sdk/` against a real Windlass.
 
 use std::path::Path;
 
@@ -9,8 +9,8 @@ use crate::support::{TestApp, tools};
 crate::on_a_directory_and_s3! {
     the_newest_python_sdk_works;
     the_python_sdk_of_the_2_x_line_works;
-    pythons_azure_client_works;
-    pythons_own_generated_tests_pass;
+    the_python_azure_client_works;
+    the_python_sdks_own_generated_tests_pass;
     the_node_sdk_works;
 }
 
@@ -22,12 +22,12 @@ async fn the_python_sdk_of_the_2_x_line_works(app: &TestApp) {
     python(app, "venv2", "test_windlass.py").await;
 }
 
-async fn pythons_azure_client_works(app: &TestApp) {
+async fn the_python_azure_client_works(app: &TestApp) {
     let Some(mut pytest) = pytest("venv", "test_windlass.py") else { return };
     run(app, pytest.env("WINDLASS_AZURE_ENDPOINT", &app.client.address)).await;
 }
 
-async fn pythons_own_generated_tests_pass(app: &TestApp) {
+async fn the_python_sdks_own_generated_tests_pass(app: &TestApp) {
     let Some(python) = tools::tool("venv/bin/python") else { return };
     run(app, Command::new(python).arg(suites().join("python/run_generated.py"))).await;
 }
@@ -57,7 +57,7 @@ fn suites() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk")
 }
 
-/// Runs a suite with what `tests/sdk/` needs to know, and shows what it said if it fails.
+/// Runs a suite with the environment variables that `tests/sdk/` requires, and shows its output if it fails.
 async fn run(app: &TestApp, command: &mut Command) {
     let expired = app.client.upload(1).await;
     app.expire(&expired).await;
@@ -72,7 +72,7 @@ async fn run(app: &TestApp, command: &mut Command) {
         .output()
         .await
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    println!("{said}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    println!("{text}");
 }

@@ -1,10 +1,10 @@
-//! The ways through the ledger that are there: from an Upload's first row until nothing is left.
+//! The legal sequences of states: from an Upload's first row until all its rows are deleted.
 
 use sqlx::{AssertSqlSafe, Executor as _, PgPool};
 
 use super::illegal::states;
 
-/// Goes the steps, each a transaction that finds its row.
+/// Runs the steps, each in a transaction that has to affect at least one row.
 async fn go(pool: &PgPool, steps: &[&'static str]) {
     for step in steps {
         let mut tx = pool.begin().await.unwrap();
@@ -14,24 +14,24 @@ async fn go(pool: &PgPool, steps: &[&'static str]) {
     }
 }
 
-/// Asks for a number.
+/// Runs a query that returns one number.
 async fn count(pool: &PgPool, query: &'static str) -> i64 {
     sqlx::query_scalar(query).fetch_one(pool).await.unwrap()
 }
 
 #[tokio::test]
-async fn an_upload_becomes_a_file_and_is_at_last_forgotten() {
+async fn an_upload_becomes_a_file_and_is_finally_deleted() {
     let pool = states().await;
     let steps = [
         "insert into part (id, upload_id) values (gen_random_uuid(), filling())",
         "update part set multipart_id = 'm-2' where id = receiving()",
         "select store(receiving(), 30)",
-        // The order is the client's, and what is not listed goes.
+        // The client chooses the order, and unlisted parts are discarded.
         "select complete(filling(), array[stored_too(), stored()])",
         "update file set deleted_at = now() where id = filling();
          select discard(stored()), discard(stored_too())",
         "update part set attempts = attempts + 1, not_before = not_before + interval '20 seconds' where upload_id = filling()",
-        "update part set last_error = 'the store is away' where id = stored()",
+        "update part set last_error = 'the store is unreachable' where id = stored()",
         "delete from part where upload_id = filling()",
         "delete from file where id = filling(); delete from upload where id = filling()",
     ];
@@ -40,7 +40,7 @@ async fn an_upload_becomes_a_file_and_is_at_last_forgotten() {
 }
 
 #[tokio::test]
-async fn a_part_that_is_in_the_ledger_becomes_a_file_or_goes_with_its_row() {
+async fn a_part_in_the_ledger_becomes_a_file_or_is_deleted_with_its_row() {
     let pool = states().await;
     let steps = [
         "insert into part (id, upload_id, state, bytes, crc64nvme, content, md5_state, md5_follows)
@@ -58,7 +58,7 @@ async fn a_part_that_is_in_the_ledger_becomes_a_file_or_goes_with_its_row() {
 }
 
 #[tokio::test]
-async fn a_file_and_its_upload_may_go_in_either_order_of_one_transaction() {
+async fn a_file_and_its_upload_may_be_deleted_in_either_order_in_one_transaction() {
     let pool = states().await;
     go(&pool, &["delete from file where id = gone(); delete from upload where id = gone()"]).await;
     let at_once = "with file as (delete from file where id = deleted()) delete from upload where id = deleted()";
@@ -73,7 +73,7 @@ async fn an_upload_without_bytes_becomes_a_file_without_parts() {
 }
 
 #[tokio::test]
-async fn a_form_learns_what_it_is_and_becomes_a_file() {
+async fn a_form_is_declared_later_and_becomes_a_file() {
     let pool = states().await;
     let steps = [
         "insert into part (id, upload_id) values (gen_random_uuid(), form())",
@@ -87,7 +87,7 @@ async fn a_form_learns_what_it_is_and_becomes_a_file() {
 }
 
 #[tokio::test]
-async fn what_ends_unfinished_is_collected_and_forgotten() {
+async fn uploads_that_end_unfinished_are_collected_and_deleted() {
     for how in ["cancelled", "expired"] {
         let pool = states().await;
         let mut tx = pool.begin().await.unwrap();
@@ -102,7 +102,7 @@ async fn what_ends_unfinished_is_collected_and_forgotten() {
 }
 
 #[tokio::test]
-async fn an_end_may_leave_its_parts_to_the_queue() {
+async fn an_ended_upload_may_leave_its_parts_to_the_queue() {
     let queue = "insert into unfinished_discard (upload_id) values (filling())";
     let mut ends = vec![
         format!("{queue}; select discard(stored())"),

@@ -1,4 +1,4 @@
-//! Migrations: over rows that are there, by many at once, and never over a schema that is not ours.
+//! Migrations: with existing rows, by concurrent processes, and refused on a foreign schema.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,20 +6,21 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Executor as _, PgPool};
-use windlass::db::{Db, migrate};
+use windlass_engine::db::{Db, migrate};
 
 use crate::support::audit::let_time_pass;
 use crate::support::{cluster, program};
 
-/// One applied migration, as refinery remembers it.
+/// An applied migration: a row of refinery's history table.
 type Applied = (i32, String, String, String);
 
-/// The files `V<n>….sql` of a folder, by their number.
+/// The files `V<n>….sql` of a directory, by their number.
 fn numbered(folder: &str) -> BTreeMap<u32, PathBuf> {
     fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
         .unwrap()
-        .map(|entry| {
-            let path = entry.unwrap().path();
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|it| it == "sql"))
+        .map(|path| {
             let name = path.file_stem().unwrap().to_str().unwrap();
             let number = name.strip_prefix('V').unwrap().split('_').next().unwrap().parse().unwrap();
             (number, path)
@@ -71,8 +72,8 @@ async fn history(pool: &PgPool) -> Vec<Applied> {
     sqlx::query_as(select).fetch_all(pool).await.unwrap()
 }
 
-/// A schema that came to be step by step, with the rows of each version in it before the next; and
-/// what was there after each step.
+/// A database that was migrated step by step, with the rows of each version inserted before the next migration. Also
+/// returns the ids after each step.
 async fn grown() -> (cluster::Database, Vec<Ids>) {
     let database = cluster::empty_database().await;
     let rows = numbered("tests/it/sql/rows");
@@ -86,7 +87,7 @@ async fn grown() -> (cluster::Database, Vec<Ids>) {
         }
         steps.push(ids(&database.pool).await);
     }
-    // What refinery would have written had it done this.
+    // The history that refinery would have written.
     let make = "create table refinery_schema_history
                 (version int4 primary key, name varchar(255), applied_on varchar(255), checksum varchar(255))";
     database.pool.execute(make).await.unwrap();
@@ -104,31 +105,31 @@ async fn grown() -> (cluster::Database, Vec<Ids>) {
 }
 
 #[test]
-fn migrations_are_known_in_the_order_of_their_numbers() {
+fn migrations_are_embedded_in_the_order_of_their_numbers() {
     let files = numbered("migrations");
     assert_eq!(files.keys().copied().collect::<Vec<_>>(), (1..).take(files.len()).collect::<Vec<u32>>());
     let texts: Vec<_> = files.values().map(|it| fs::read_to_string(it).unwrap()).collect();
     assert_eq!(texts, migrate::all().into_iter().map(|(_, text)| text).collect::<Vec<_>>());
     let rows = numbered("tests/it/sql/rows");
-    assert!(rows.keys().all(|it| files.contains_key(it)), "rows of a version that is not there");
+    assert!(rows.keys().all(|it| files.contains_key(it)), "rows of a version that does not exist");
 }
 
 #[tokio::test]
-async fn rows_of_every_version_outlive_the_migrations_after_it() {
+async fn rows_of_every_version_survive_the_later_migrations() {
     let (database, steps) = grown().await;
     let now = ids(&database.pool).await;
     for then in steps {
         for (table, ids) in then {
-            assert!(!ids.is_empty(), "the rows have none of {table}");
+            assert!(!ids.is_empty(), "there are no rows in {table}");
             assert!(ids.is_subset(&now[&table]), "{table}: {ids:?}, and now {:?}", now[&table]);
         }
     }
-    let unproven: Vec<String> =
+    let not_validated: Vec<String> =
         sqlx::query_scalar("select conname::text from pg_constraint where not convalidated and contype <> 't'")
             .fetch_all(&database.pool)
             .await
             .unwrap();
-    assert_eq!(unproven, Vec::<String>::new(), "constraints that old rows may break");
+    assert_eq!(not_validated, Vec::<String>::new(), "constraints that old rows may violate");
 }
 
 #[tokio::test]
@@ -151,7 +152,7 @@ async fn files_of_older_versions_have_their_parts_in_order() {
 }
 
 #[tokio::test]
-async fn rows_of_every_version_are_swept_when_their_time_has_come() {
+async fn rows_of_every_version_are_swept_when_due() {
     let (database, _) = grown().await;
     let folder = tempfile::tempdir().unwrap();
     let settings = [
@@ -169,7 +170,8 @@ async fn rows_of_every_version_are_swept_when_their_time_has_come() {
     let left: Vec<(String, usize)> =
         ids(&database.pool).await.into_iter().map(|(table, it)| (table, it.len())).collect();
     assert!(
-        left.iter().all(|(table, n)| *n == 0 || ["api_key", "project", "store"].contains(&table.as_str())),
+        left.iter()
+            .all(|(table, n)| *n == 0 || ["api_key", "project", "store", "url_secret"].contains(&table.as_str())),
         "{left:?}"
     );
 }
@@ -183,19 +185,19 @@ async fn migrating_again_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_schema_of_another_history_is_refused_and_left_alone() {
+async fn a_schema_with_another_history_is_refused_and_left_unchanged() {
     for (tampering, complaint) in [
         (
             "update refinery_schema_history set checksum = '1' where version = 1",
-            "V1 of the schema, 'create_ledger', is not",
+            "V1 of the schema ('create_ledger') is not",
         ),
         (
             "update refinery_schema_history set name = 'something_else' where version = 1",
-            "V1 of the schema, 'something_else', is not",
+            "V1 of the schema ('something_else') is not",
         ),
         (
             "insert into refinery_schema_history select 9999, 'of_a_later_release', applied_on, '1' from refinery_schema_history limit 1",
-            "run a newer one",
+            "run a newer version",
         ),
     ] {
         let database = cluster::database().await;
@@ -203,20 +205,22 @@ async fn a_schema_of_another_history_is_refused_and_left_alone() {
         pool.execute(tampering).await.unwrap();
         let before = everything(pool).await;
         let db = database.db().await;
-        let windlass::db::Error::Schema(refused) = migrate::run(&db).await.unwrap_err() else { panic!("{tampering}") };
+        let windlass_engine::db::Error::Schema(refused) = migrate::run(&db).await.unwrap_err() else {
+            panic!("{tampering}")
+        };
         assert!(refused.to_string().contains(complaint), "{tampering}: {refused}");
         assert_eq!(everything(pool).await, before, "{tampering}");
-        // Nor does the refusal leave the lock behind.
+        // The refusal has released the migration lock.
         let again = tokio::time::timeout(Duration::from_secs(10), migrate::run(&db)).await;
         assert!(again.unwrap().is_err(), "{tampering}");
     }
 }
 
 #[tokio::test]
-async fn a_migration_that_fails_leaves_nothing_and_may_be_tried_again() {
+async fn a_failed_migration_leaves_nothing_and_can_be_retried() {
     let database = cluster::empty_database().await;
     let pool = &database.pool;
-    // In the way of the last but one table.
+    // Conflicts with the last but one table.
     pool.execute("create table file (not_ours text)").await.unwrap();
     let db = database.db().await;
     migrate::run(&db).await.unwrap_err();
@@ -248,7 +252,7 @@ async fn eight_processes_may_migrate_at_once() {
 }
 
 #[tokio::test]
-async fn eight_starters_in_one_process_may_migrate_at_once() {
+async fn eight_tasks_in_one_process_may_migrate_at_once() {
     let database = cluster::empty_database().await;
     let db = Db::connect(&database.url, 8, Duration::ZERO).await.unwrap();
     let runs: Vec<_> = (0..8)

@@ -1,4 +1,4 @@
-//! The ledger itself: what its schema refuses, how its queries find their rows, what its races leave.
+//! Tests of the ledger: the constraints of its schema, its query plans, its migrations, and concurrent transactions.
 
 mod illegal;
 mod legal;

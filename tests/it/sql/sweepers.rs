@@ -1,4 +1,4 @@
-//! Any number of sweepers at once: each row is taken once, and what is in other hands is passed over.
+//! Concurrent sweepers: each row is handled once, and locked rows are skipped.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Executor as _};
 use tokio::time::timeout;
 use uuid::Uuid;
-use windlass::db::{self, Db, Tx, files, keys, parts, uploads};
-use windlass::domain::{FileId, UploadId};
+use windlass_engine::db::{self, Db, Tx, files, garbage, keys, uploads};
+use windlass_types::{FileId, UploadId};
 
 use crate::support::cluster;
 
@@ -15,7 +15,7 @@ use crate::support::cluster;
 const SOON: Duration = Duration::from_secs(20);
 const AN_HOUR: Duration = Duration::from_hours(1);
 
-/// What a sweeper does with a batch: the ids of the rows it took.
+/// A step of the sweeper, which handles rows in batches.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     ExpireUploads,
@@ -29,7 +29,7 @@ const STEPS: [Step; 5] =
     [Step::ExpireUploads, Step::ExpireFiles, Step::ClaimGarbage, Step::ForgetFiles, Step::ForgetUploads];
 
 impl Step {
-    /// Takes a batch; as many ids as rows where it tells only their number.
+    /// Handles a batch. Returns the ids of its rows, or as many random ids if the step returns only their number.
     async fn take(self, db: &Db, limit: u16) -> Vec<Uuid> {
         let mut tx = db.begin().await.unwrap();
         let taken = match self {
@@ -39,7 +39,7 @@ impl Step {
             Self::ExpireFiles => {
                 files::mark_expired(&mut tx, limit).await.unwrap().into_iter().map(FileId::uuid).collect()
             }
-            Self::ClaimGarbage => parts::claim_garbage(&mut tx, limit, Duration::ZERO)
+            Self::ClaimGarbage => garbage::claim(&mut tx, limit, Duration::ZERO)
                 .await
                 .unwrap()
                 .into_iter()
@@ -60,7 +60,7 @@ impl Step {
         taken
     }
 
-    /// The row that is due first.
+    /// Selects the row that is due first.
     fn first(self) -> &'static str {
         match self {
             Self::ExpireUploads => "select id from upload where status = 'pending' order by expires_at limit 1",
@@ -71,7 +71,7 @@ impl Step {
         }
     }
 
-    /// Batches until there is none.
+    /// Handles batches until there is no row left. Returns all ids.
     async fn take_all(self, db: &Db) -> Vec<Uuid> {
         let mut taken = Vec::new();
         loop {
@@ -84,11 +84,11 @@ impl Step {
     }
 }
 
-/// A ledger with so many rows due for each step, and one of each kind that is not due.
+/// A ledger with `n` rows due for each step, and one row of each kind that is not due.
 async fn due(n: u32) -> Db {
     let database = cluster::database().await;
     let db = Db::connect(&database.url, 8, Duration::ZERO).await.unwrap();
-    keys::insert_project_if_missing(&db, "default").await.unwrap();
+    keys::insert_project_if_missing(&db, &"default".parse().unwrap()).await.unwrap();
     let seed = format!(
         "begin;
          set local session_replication_role = replica;
@@ -114,7 +114,7 @@ async fn due(n: u32) -> Db {
 }
 
 #[tokio::test]
-async fn sweepers_at_once_take_each_due_row_once_and_no_other() {
+async fn concurrent_sweepers_handle_each_due_row_once_and_no_other() {
     for step in STEPS {
         let db = due(60).await;
         let (a, b, c, d) = tokio::join!(step.take_all(&db), step.take_all(&db), step.take_all(&db), step.take_all(&db));
@@ -125,13 +125,13 @@ async fn sweepers_at_once_take_each_due_row_once_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_row_in_other_hands_is_passed_over_and_taken_later() {
+async fn a_locked_row_is_skipped_and_handled_later() {
     for step in STEPS {
         let db = due(5).await;
         let mut other = db.begin().await.unwrap();
         let lock = format!("{} for update", step.first());
         let held: Uuid = sqlx::query_scalar(AssertSqlSafe(lock)).fetch_one(&mut other).await.unwrap();
-        let taken = timeout(SOON, step.take(&db, 100)).await.expect("it waits for the lock");
+        let taken = timeout(SOON, step.take(&db, 100)).await.expect("the sweeper waits for the lock");
         assert_eq!(taken.len(), 4, "{step:?}");
         assert!(!taken.contains(&held), "{step:?}");
         db::rollback(other).await.unwrap();
@@ -140,17 +140,17 @@ async fn a_row_in_other_hands_is_passed_over_and_taken_later() {
 }
 
 #[tokio::test]
-async fn an_upload_that_takes_a_part_at_this_moment_is_not_expired_under_it() {
+async fn an_upload_to_which_a_part_is_being_added_is_not_expired() {
     let db = due(1).await;
     let mut other = db.begin().await.unwrap();
     sqlx::query("select from upload where status = 'pending' for share").execute(&mut other).await.unwrap();
-    let taken = timeout(SOON, Step::ExpireUploads.take(&db, 100)).await.expect("it waits for the lock");
+    let taken = timeout(SOON, Step::ExpireUploads.take(&db, 100)).await.expect("the sweeper waits for the lock");
     assert!(taken.is_empty());
     db::rollback(other).await.unwrap();
     assert_eq!(Step::ExpireUploads.take(&db, 100).await.len(), 1);
 }
 
-/// How long until the only due garbage may be tried again, by the clock of this transaction.
+/// The seconds until the garbage may be retried, by the clock of this transaction.
 async fn pause(tx: &mut Tx) -> f64 {
     sqlx::query_scalar("select extract(epoch from not_before - now())::float8 from part where attempts > 0")
         .fetch_one(tx)
@@ -159,24 +159,24 @@ async fn pause(tx: &mut Tx) -> f64 {
 }
 
 #[tokio::test]
-async fn garbage_that_stays_is_tried_later_each_time_up_to_an_hour() {
+async fn garbage_is_retried_with_a_backoff_of_up_to_an_hour() {
     let db = due(1).await;
     for expected in [20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0, 3600.0, 3600.0] {
         let mut tx = db.begin().await.unwrap();
-        assert_eq!(parts::claim_garbage(&mut tx, 10, Duration::ZERO).await.unwrap().len(), 1);
+        assert_eq!(garbage::claim(&mut tx, 10, Duration::ZERO).await.unwrap().len(), 1);
         let actual = pause(&mut tx).await;
         assert!((actual - expected).abs() < 0.001, "{actual} s, not {expected} s");
         db::commit(tx).await.unwrap();
-        assert!(Step::ClaimGarbage.take(&db, 10).await.is_empty(), "it is in somebody's hands");
+        assert!(Step::ClaimGarbage.take(&db, 10).await.is_empty(), "the row was claimed twice");
         sqlx::query("update part set not_before = now() where attempts > 0").execute(&db).await.unwrap();
     }
-    // Even after years.
+    // Also after very many attempts.
     sqlx::query("update part set attempts = 1000000 where attempts > 0").execute(&db).await.unwrap();
     assert_eq!(Step::ClaimGarbage.take(&db, 10).await.len(), 1);
 }
 
 #[tokio::test]
-async fn where_space_is_short_what_was_stored_is_taken_early_and_nothing_else() {
+async fn when_space_is_short_only_stored_parts_are_collected_early() {
     let db = due(4).await;
     let soon = "begin;
                 set local session_replication_role = replica;
@@ -184,8 +184,8 @@ async fn where_space_is_short_what_was_stored_is_taken_early_and_nothing_else() 
                 update part set bytes = 1, crc64nvme = 0 where id in (select id from part limit 2);
                 commit";
     (&db).execute(sqlx::raw_sql(soon)).await.unwrap();
-    assert!(Step::ClaimGarbage.take(&db, 10).await.is_empty(), "they have their grace");
-    let early = parts::claim_garbage(&db, 10, AN_HOUR).await.unwrap();
-    assert!(early.len() == 2 && early.iter().all(|it| it.whole), "a writer may be at the others: {early:?}");
-    assert!(parts::claim_garbage(&db, 10, AN_HOUR).await.unwrap().is_empty(), "they are in somebody's hands");
+    assert!(Step::ClaimGarbage.take(&db, 10).await.is_empty(), "parts are collected within their grace period");
+    let early = garbage::claim(&db, 10, AN_HOUR).await.unwrap();
+    assert!(early.len() == 2 && early.iter().all(|it| it.whole), "a writer may still be using the others: {early:?}");
+    assert!(garbage::claim(&db, 10, AN_HOUR).await.unwrap().is_empty(), "parts were claimed twice");
 }

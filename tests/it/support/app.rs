@@ -1,4 +1,4 @@
-//! A test's own Windlass: its process, its database, its store, and clients of two projects.
+//! A Windlass for one test: a process with its own database and store, and clients of two projects.
 
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::client::Client;
 use super::cluster::{self, Database};
+use super::eventually;
 use super::program::{self, Program};
 use super::store::{Store, StoreKind};
 
@@ -16,11 +17,11 @@ use super::store::{Store, StoreKind};
 pub struct TestApp {
     /// A client with a key of the project `default`.
     pub client: Client,
-    /// Made when it is first used.
+    /// A client of another project, created on first use.
     stranger: OnceLock<Client>,
-    /// The same database that the program uses.
+    /// Connections to the program's database.
     pub pool: PgPool,
-    /// The same store.
+    /// The program's store.
     pub store: Store,
     /// The settings that the program was started with.
     pub settings: Vec<(String, String)>,
@@ -29,13 +30,20 @@ pub struct TestApp {
 }
 
 impl TestApp {
-    /// Starts one; nothing where what the store needs is not installed.
+    /// Starts a program with a new database; `None` if the store's server is not installed.
     pub async fn start(kind: StoreKind, more: &[(&str, &str)]) -> Option<Self> {
         let store = Store::new(kind)?;
-        Some(Self::on(store, cluster::database().await, more))
+        let app = Self::on(store, cluster::database().await, more);
+        // On a busy machine it could otherwise do the work that a test expects of a later sweep.
+        eventually("the first sweep has ended", async || {
+            let metrics = app.client.alone().get("/metrics").await.body;
+            String::from_utf8_lossy(&metrics).contains("windlass_background_passes_total{task=\"sweeper\"")
+        })
+        .await;
+        Some(app)
     }
 
-    /// Starts one on these.
+    /// Starts a program on this store and database.
     pub fn on(store: Store, database: Database, more: &[(&str, &str)]) -> Self {
         let Database { url, pool } = database;
         let data_dir = tempfile::tempdir().unwrap();
@@ -45,7 +53,7 @@ impl TestApp {
             ("WINDLASS_API_KEY".to_owned(), "test-key-of-the-default-project".to_owned()),
             ("WINDLASS_DATA_DIR".to_owned(), data_dir.path().display().to_string()),
             ("WINDLASS_DATABASE_CONNECTIONS".to_owned(), "6".to_owned()),
-            // The tests sweep themselves.
+            // Tests sweep explicitly.
             ("WINDLASS_SWEEP_INTERVAL".to_owned(), "1h".to_owned()),
         ]);
         settings.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
@@ -75,17 +83,17 @@ impl TestApp {
         [Some(&self.client), self.stranger.get()].into_iter().flatten()
     }
 
-    /// Runs a command of the program beside the one that serves.
+    /// Runs a command of the program while the service runs.
     pub fn run(&self, arguments: &[&str]) -> std::process::Output {
         self.run_with(&[], arguments)
     }
 
-    /// The same, with more settings.
+    /// Like [`Self::run`], with additional settings.
     pub fn run_with(&self, more: &[(&str, &str)], arguments: &[&str]) -> std::process::Output {
         program::run(&self.with(more), arguments)
     }
 
-    /// Links the ledger to another store and creates that store: whether it succeeded, and its log.
+    /// Links the ledger to another store, which is created if needed. Returns whether it succeeded, and the log.
     pub fn link(&self, store: &[(&str, &str)]) -> (bool, String) {
         let linked = self.run_with(store, &["store", "link", "--yes"]);
         (linked.status.success(), String::from_utf8(linked.stderr).unwrap())
@@ -96,33 +104,33 @@ impl TestApp {
         &self.settings.iter().find(|it| it.0 == name).unwrap().1
     }
 
-    /// The same as `run`, under another program.
+    /// Like [`Self::run`], with the program run by another command, given with its arguments.
     pub fn run_under(&self, under: &[&str], arguments: &[&str]) -> std::process::Output {
         program::command_under(under, &self.settings).args(arguments).output().unwrap()
     }
 
-    /// The settings that the program was started with, and more.
+    /// The settings that the program was started with, and additional ones.
     pub fn with(&self, more: &[(&str, &str)]) -> Vec<(String, String)> {
         let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         self.settings.iter().cloned().chain(more).collect()
     }
 
-    /// Does something with the process.
+    /// Calls a function with the process.
     pub fn program<T>(&self, act: impl FnOnce(&mut Program) -> T) -> T {
         act(&mut self.program.lock().unwrap())
     }
 
-    /// Ends the process at once and starts another.
+    /// Kills the process and starts a new one.
     pub fn kill_and_restart(&self) {
         self.restart_with(&[]);
     }
 
-    /// The same, with more settings.
+    /// Like [`Self::kill_and_restart`], with additional settings.
     pub fn restart_with(&self, more: &[(&str, &str)]) {
         self.restart(&[], more);
     }
 
-    /// The same, run by another program.
+    /// Like [`Self::kill_and_restart`], with the program run by another command.
     pub fn restart_under(&self, under: &[&str]) {
         self.restart(under, &[]);
     }
@@ -146,7 +154,7 @@ impl TestApp {
                 it.signal(Signal::SIGUSR2);
                 let began = Instant::now();
                 while it.is_running() && marks() == before {
-                    assert!(began.elapsed() < Duration::from_mins(1), "it does not log a signal");
+                    assert!(began.elapsed() < Duration::from_mins(1), "the signal is not logged");
                     std::thread::sleep(Duration::from_millis(1));
                 }
             }

@@ -1,4 +1,4 @@
-//! A client with a method an endpoint. It says what was answered, and judges nothing.
+//! An HTTP client with a method for each endpoint. Unless a method says otherwise, it returns any response unchecked.
 
 use bytes::Bytes;
 use reqwest::multipart::{Form, Part};
@@ -13,7 +13,7 @@ pub struct Client {
     pub key: String,
 }
 
-/// What was answered.
+/// A complete response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -22,25 +22,26 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Reads the body; it is empty if reading fails.
     pub async fn from(answer: Response) -> Self {
         let (status, headers) = (answer.status(), answer.headers().clone());
         Self { status, headers, body: answer.bytes().await.unwrap_or_default() }
     }
 
-    /// The same, unless it breaks off.
+    /// Reads the body, or returns the error if it is cut off.
     pub async fn whole(answer: Response) -> reqwest::Result<Self> {
         let (status, headers) = (answer.status(), answer.headers().clone());
         Ok(Self { status, headers, body: answer.bytes().await? })
     }
 
-    /// The JSON of a success.
+    /// The JSON body; asserts that the status is 200.
     #[track_caller]
     pub fn ok(&self) -> Value {
         assert_eq!(self.status, StatusCode::OK, "{}", String::from_utf8_lossy(&self.body));
         self.json()
     }
 
-    /// The error object of a failure with this status and `param`.
+    /// The error object; asserts the status, `param` and the shape of an OpenAI error.
     #[track_caller]
     pub fn error(&self, status: u16, param: Option<&str>) -> Value {
         let text = String::from_utf8_lossy(&self.body);
@@ -61,7 +62,7 @@ impl Answer {
     }
 }
 
-/// The id of a thing that was answered.
+/// The `id` of an object in a response.
 #[track_caller]
 pub fn id(thing: &Value) -> String {
     thing["id"].as_str().unwrap_or_else(|| panic!("no id in {thing}")).to_owned()
@@ -72,13 +73,13 @@ impl Client {
         Self { http: reqwest::Client::new(), address: address.to_owned(), key: key.to_owned() }
     }
 
-    /// The same client with a connection of its own for every request.
+    /// The same client, but with a new connection for every request.
     pub fn alone(&self) -> Self {
         let http = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
         Self { http, ..self.clone() }
     }
 
-    /// A request with the key.
+    /// A request with this client's key.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}{path}", self.address)).bearer_auth(&self.key)
     }
@@ -104,7 +105,7 @@ impl Client {
         self.post("/v1/uploads", &body).await
     }
 
-    /// An Upload of so many bytes; its id.
+    /// Creates an Upload of `bytes` bytes. Returns its id.
     pub async fn upload(&self, bytes: usize) -> String {
         id(&self.begin_upload(bytes).await.ok())
     }
@@ -114,7 +115,7 @@ impl Client {
         self.send(self.request(Method::POST, &format!("/v1/uploads/{upload}/parts")).multipart(form)).await
     }
 
-    /// A stored Part; its id.
+    /// Adds a Part. Returns its id.
     pub async fn part(&self, upload: &str, bytes: impl Into<Vec<u8>>) -> String {
         id(&self.add_part(upload, bytes).await.ok())
     }
@@ -134,38 +135,38 @@ impl Client {
         self.send(self.request(Method::POST, "/v1/files").multipart(form)).await
     }
 
-    /// A File with these bytes; its id.
+    /// Creates a File with these bytes. Returns its id.
     pub async fn file(&self, bytes: impl Into<Vec<u8>>) -> String {
         id(&self.create_file("user_data", bytes).await.ok())
     }
 
-    /// An Upload's id, unless the program went away.
+    /// Creates an Upload. Returns its id, or `None` if there is no complete response (the program was killed).
     pub async fn try_upload(&self, bytes: usize) -> Option<String> {
         let body = json!({"filename": "a", "purpose": "user_data", "bytes": bytes, "mime_type": "text/plain"});
         self.try_id(self.request(Method::POST, "/v1/uploads").json(&body)).await
     }
 
-    /// A stored Part's id, unless the program went away.
+    /// Adds a Part. Returns its id, or `None` if there is no complete response.
     pub async fn try_part(&self, upload: &str, bytes: &[u8]) -> Option<String> {
         let form = Form::new().part("data", Part::bytes(bytes.to_vec()));
         self.try_id(self.request(Method::POST, &format!("/v1/uploads/{upload}/parts")).multipart(form)).await
     }
 
-    /// A File's id, unless the program went away.
+    /// Creates a File. Returns its id, or `None` if there is no complete response.
     pub async fn try_file(&self, bytes: &[u8]) -> Option<String> {
         let file = Part::bytes(bytes.to_vec()).file_name("data.bin");
         let form = Form::new().part("file", file).text("purpose", "user_data");
         self.try_id(self.request(Method::POST, "/v1/files").multipart(form)).await
     }
 
-    /// The id of the File that an Upload of one Part became, unless the program went away.
+    /// Completes an Upload of one Part. Returns the File's id, or `None` if there is no complete response.
     pub async fn try_complete(&self, upload: &str, part: &str) -> Option<String> {
         let path = format!("/v1/uploads/{upload}/complete");
         let request = self.request(Method::POST, &path).json(&json!({ "part_ids": [part] }));
         Some(id(&self.try_json(request).await?["file"]))
     }
 
-    /// Deletes a File, unless the program went away.
+    /// Deletes a File. Returns its id, or `None` if there is no complete response.
     pub async fn try_delete(&self, file: &str) -> Option<String> {
         self.try_id(self.request(Method::DELETE, &format!("/v1/files/{file}"))).await
     }
@@ -174,7 +175,7 @@ impl Client {
         Some(id(&self.try_json(request).await?))
     }
 
-    /// What was acknowledged; nothing where there was no whole answer.
+    /// The JSON of a 200; `None` if there is no complete response. Asserts that there is no other status.
     async fn try_json(&self, request: RequestBuilder) -> Option<Value> {
         let answer = request.send().await.ok()?;
         let status = answer.status();

@@ -1,4 +1,4 @@
-//! One real PostgreSQL for the run, a database for every test.
+//! One real PostgreSQL server for the test run, and a database for every test.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,37 +8,37 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, PgPool};
-use windlass::db::Db;
 use windlass::embedded::{Postgres, Settings};
+use windlass_engine::db::Db;
 
 use super::tools;
 
 const TEMPLATE: &str = "windlass_template";
 
-/// A database of one test's own.
+/// A database for one test.
 pub struct Database {
     pub url: String,
     pub pool: PgPool,
 }
 
 impl Database {
-    /// The product's own connections to it.
+    /// The service's own connection pool to it.
     pub async fn db(&self) -> Db {
         Db::connect(&self.url, 8, Duration::ZERO).await.unwrap()
     }
 }
 
-/// A new database with the schema in it.
+/// A new database with the schema.
 pub async fn database() -> Database {
     from_template(Some(TEMPLATE)).await
 }
 
-/// A new database with nothing in it.
+/// A new, empty database.
 pub async fn empty_database() -> Database {
     from_template(None).await
 }
 
-/// A new database with nothing in it, of another encoding.
+/// A new, empty database with the encoding LATIN1.
 pub async fn latin1_database() -> Database {
     administer("create database latin1 template template0 encoding 'LATIN1' locale 'C'").await;
     connect("latin1").await
@@ -56,7 +56,7 @@ async fn from_template(template: Option<&str>) -> Database {
 
 async fn connect(name: &str) -> Database {
     let url = url_of(name);
-    // Each statement of a test may use a connection; the schema's owner may switch triggers off.
+    // The role owns the schema, and may disable triggers.
     let pool =
         PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(30)).connect(&url).await.unwrap();
     Database { url, pool }
@@ -67,7 +67,7 @@ async fn make_template() {
     administer("select pg_reload_conf()").await;
     administer(&format!("create database {TEMPLATE}")).await;
     let db = Db::connect(&url_of(TEMPLATE), 1, Duration::ZERO).await.unwrap();
-    windlass::db::migrate::run(&db).await.unwrap();
+    windlass_engine::db::migrate::run(&db).await.unwrap();
     db.close().await;
 }
 
@@ -95,18 +95,19 @@ pub fn server_settings(data_dir: PathBuf, connections: u32) -> Settings {
     }
 }
 
-/// The server's URL. It is the product's own embedded one, and ends with this process.
+/// The URL of the server, which is Windlass's embedded PostgreSQL and ends with this process.
 fn server() -> &'static str {
     static SERVER: OnceLock<Postgres> = OnceLock::new();
     let server = SERVER.get_or_init(|| {
-        remove_old_runs();
+        // Not waited for: the databases of a full run are hundreds of thousands of files.
+        std::thread::spawn(remove_old_runs);
         let settings = server_settings(tools::scratch().join("cluster"), 250);
         Postgres::start(&settings, || false, || ()).unwrap().unwrap()
     });
     server.url()
 }
 
-/// What runs that are over have left.
+/// Deletes the directories of earlier test runs.
 fn remove_old_runs() {
     for entry in fs::read_dir(env!("CARGO_TARGET_TMPDIR")).into_iter().flatten().flatten() {
         let name = entry.file_name();

@@ -1,4 +1,4 @@
-//! The program without any setup: its own PostgreSQL and its objects in one data directory.
+//! The program with default settings: the embedded PostgreSQL and the objects in one data directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ impl Embedded {
     pub fn start(data_dir: &Path, more: &[(&str, &str)]) -> Self {
         let mut settings = settings(data_dir);
         // Per-request lines would drown out the others: some requests are repeated very often.
-        settings.push(("WINDLASS_LOG".to_owned(), "info,windlass::http::stamp=warn".to_owned()));
+        settings.push(("WINDLASS_LOG".to_owned(), "info,windlass::http::access_log=warn".to_owned()));
         settings.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let key_is_shown = !data_dir.join("api-key").exists();
         let program = Program::serve(&settings, &log_of(data_dir), key_is_shown);
@@ -79,12 +79,12 @@ impl Embedded {
 impl Drop for Embedded {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("the log of a test that fails:\n{}", self.log());
+            println!("the log of the failed test:\n{}", self.log());
         }
     }
 }
 
-/// The path of the log, away from the data directory, whose disk may be full.
+/// The path of the log. It is outside the data directory, whose disk may be full.
 pub fn log_of(data_dir: &Path) -> PathBuf {
     let logs = tools::scratch().join("logs");
     fs::create_dir_all(&logs).unwrap();

@@ -1,4 +1,4 @@
-//! The harness: the real program on a database, a store and a port of its own.
+//! The test harness: the real program with its own database, store and port.
 
 pub mod app;
 pub mod audit;
@@ -15,8 +15,8 @@ pub mod small_disk;
 pub mod standby;
 pub mod store;
 pub mod store_servers;
+pub mod tcp_proxy;
 pub mod tools;
-pub mod wire;
 
 use std::time::{Duration, Instant};
 
@@ -24,8 +24,8 @@ pub use app::TestApp;
 pub use client::{Answer, Client};
 pub use store::StoreKind;
 
-/// The setting by which every Part is an object, however small: small ones are quick to send, and
-/// many tests are about objects.
+/// The setting that stores every Part as an object, however small. Many tests are about objects, and small Parts are
+/// quick to send.
 pub const OBJECTS_ONLY: (&str, &str) = ("WINDLASS_LEDGER_PART_BYTES", "0");
 
 /// Runs each named test, `name(&TestApp)`, on every kind of store, with its own settings (`NAME = "value"`) if it needs
@@ -64,8 +64,7 @@ macro_rules! on_every_store {
     };
 }
 
-/// The same on the two kinds that most installations have, a directory and an S3 server; the others are run by
-/// `./dev stores`.
+/// Like [`on_every_store!`], but only on a directory and an S3 server. `./dev stores` runs the other kinds.
 #[macro_export]
 macro_rules! on_a_directory_and_s3 {
     (objects only: $($tests:tt)*) => {
@@ -76,12 +75,15 @@ macro_rules! on_a_directory_and_s3 {
     };
 }
 
-/// Waits until something holds that is soon to hold; the time bounds a hang, and judges nothing.
+/// Waits until a condition holds.
+///
+/// # Panics
+/// If it does not hold within a minute, which only bounds a hang.
 pub async fn eventually(what: &str, holds: impl AsyncFnMut() -> bool) {
-    assert!(in_the_end(holds, Duration::from_mins(1)).await, "it does not come about that {what}");
+    assert!(in_the_end(holds, Duration::from_mins(1)).await, "timed out waiting until {what}");
 }
 
-/// Whether something comes to hold before patience ends.
+/// Waits until a condition holds. Returns false if it does not within `patience`.
 pub async fn in_the_end(mut holds: impl AsyncFnMut() -> bool, patience: Duration) -> bool {
     let began = Instant::now();
     while !holds().await {

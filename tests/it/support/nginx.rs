@@ -1,4 +1,4 @@
-//! nginx in front of the service, in a common setup: it forwards bodies as they arrive, over keep-alive connections.
+//! nginx in front of the service, in a common setup: bodies are forwarded as they arrive, over keep-alive connections.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -17,7 +17,7 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts one; `None` if nginx is not installed.
+    /// Starts nginx in front of `upstream`; `None` if it is not installed.
     pub fn before(upstream: &str) -> Option<Self> {
         let upstream = upstream.trim_start_matches("http://");
         let program = tools::tool("nginx/usr/sbin/nginx")?;
@@ -56,7 +56,7 @@ impl Nginx {
             .unwrap();
         let began = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(began.elapsed() < Duration::from_mins(1), "nginx does not start");
+            assert!(began.elapsed() < Duration::from_mins(1), "nginx does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
         Some(Self { address: format!("http://127.0.0.1:{port}"), process, _folder: folder })

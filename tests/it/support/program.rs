@@ -1,4 +1,4 @@
-//! The real program as a process: started, spoken to, ended by its process id.
+//! The real program as a process: started, signalled and ended by its process id.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream};
@@ -12,14 +12,14 @@ use nix::unistd::Pid;
 /// A `windlass serve` that is listening.
 pub struct Program {
     child: Child,
-    /// Such as `http://127.0.0.1:40123`.
+    /// Its base URL, such as `http://127.0.0.1:40123`.
     pub address: String,
-    /// What it said on standard output after the first line, until it began to serve.
+    /// The second line of standard output, which shows the API key on a first start.
     pub key_line: Option<String>,
 }
 
-/// Copies the program into a directory that any user may enter. `cp` does it: a child of another test that is forked
-/// meanwhile would inherit the open copy, which could not be run then (ETXTBSY).
+/// Copies the program into a directory that any user may enter. Uses `cp`: if this process had the copy open for
+/// writing, a child forked by another test would inherit the descriptor, and the copy could not be run (ETXTBSY).
 pub fn copy_into(directory: &Path) -> PathBuf {
     let copy = directory.join("windlass");
     assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_windlass")).arg(&copy).status().unwrap().success());
@@ -31,9 +31,9 @@ pub fn command(settings: &[(String, String)]) -> Command {
     command_under(&[], settings)
 }
 
-/// The same, run under another command, given with its arguments.
+/// Like [`command`], with the program run by another command, given with its arguments.
 pub fn command_under(under: &[&str], settings: &[(String, String)]) -> Command {
-    // The child ends with the thread that started it, should a test be killed.
+    // The kernel kills the child when the thread that started it ends, also if the test is killed.
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]).args(under).arg(env!("CARGO_BIN_EXE_windlass"));
     with(command, settings)
@@ -47,7 +47,7 @@ fn with(mut command: Command, settings: &[(String, String)]) -> Command {
     command
 }
 
-/// Runs a command of the program to its end.
+/// Runs a command of the program and waits for it.
 pub fn run(settings: &[(String, String)], arguments: &[&str]) -> Output {
     command(settings).args(arguments).output().unwrap()
 }
@@ -58,12 +58,12 @@ impl Program {
         Self::listening(command(settings), settings, log_path, wait_for_key)
     }
 
-    /// The same, run under another command, given with its arguments.
+    /// Like [`Self::serve`], with the program run by another command, given with its arguments.
     pub fn serve_under(under: &[&str], settings: &[(String, String)], log_path: &Path, wait_for_key: bool) -> Self {
         Self::listening(command_under(under, settings), settings, log_path, wait_for_key)
     }
 
-    /// The same from a thread that ends before the program does.
+    /// Like [`Self::serve`], for a thread that ends before the program does.
     pub fn serve_here(settings: &[(String, String)], log_path: &Path) -> Self {
         let command = with(Command::new(env!("CARGO_BIN_EXE_windlass")), settings);
         Self::listening(command, settings, log_path, false)
@@ -83,21 +83,23 @@ impl Program {
         let first = lines.next().and_then(Result::ok).unwrap_or_default();
         let address = first
             .strip_prefix("listening on ")
-            .unwrap_or_else(|| panic!("it said '{first}': {}", std::fs::read_to_string(log_path).unwrap_or_default()))
+            .unwrap_or_else(|| {
+                panic!("it printed '{first}': {}", std::fs::read_to_string(log_path).unwrap_or_default())
+            })
             .to_owned();
         let key_line = if wait_for_key { lines.next().and_then(Result::ok) } else { None };
         Self { child, address, key_line }
     }
 
-    /// Starts `windlass serve` from a command whose outputs the caller has set up, and waits until it listens on a port
-    /// that is chosen here.
+    /// Starts `windlass serve` from a command whose standard streams the caller has set up, and waits until it listens
+    /// on a port that this function chooses.
     pub fn answering(mut command: Command) -> Self {
         let address = format!("127.0.0.1:{}", free_port());
         let mut child = command.env("WINDLASS_LISTEN", &address).spawn().unwrap();
         let began = Instant::now();
         while TcpStream::connect(&address).is_err() {
-            assert_eq!(child.try_wait().unwrap(), None, "it ended instead");
-            assert!(began.elapsed() < Duration::from_mins(1), "it does not listen");
+            assert_eq!(child.try_wait().unwrap(), None, "the program has exited");
+            assert!(began.elapsed() < Duration::from_mins(1), "the program does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
         Self { child, address: format!("http://{address}"), key_line: None }
@@ -113,7 +115,7 @@ impl Program {
         kill(self.pid(), signal).unwrap();
     }
 
-    /// Ends it at once, if it has not ended yet.
+    /// Kills the process if it is still running.
     pub fn kill(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
@@ -129,21 +131,21 @@ impl Program {
         Pid::from_raw(self.child.id().cast_signed())
     }
 
-    /// Waits for its end.
+    /// Waits until the process has exited.
     pub fn wait(&mut self) -> ExitStatus {
         let began = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(began.elapsed() < Duration::from_mins(1), "it does not end");
+            assert!(began.elapsed() < Duration::from_mins(1), "the program does not exit");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 }
 
 /// A free port outside the ephemeral range.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     loop {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() % 10_000 + 10_000;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {

@@ -1,16 +1,16 @@
-//! Requests as bytes, for those who send them by hand: in pieces, or not to the end.
+//! Requests as raw bytes, for tests that send them in pieces or incompletely.
 
 use serde_json::json;
 
 use super::Client;
 
 impl Client {
-    /// Where to connect.
+    /// The address to connect to: `host:port`.
     pub fn socket_address(&self) -> &str {
         self.address.strip_prefix("http://").unwrap()
     }
 
-    /// A whole request.
+    /// A complete request.
     pub fn raw(&self, method: &str, path: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\nContent-Type: {content_type}\r\n\r\n",
@@ -31,7 +31,7 @@ impl Client {
         )
     }
 
-    /// A request that sends a whole file.
+    /// A request that creates a file from a form.
     pub fn raw_file(&self, filename: &str, data: &[u8]) -> Vec<u8> {
         let file = format!("name=\"file\"; filename=\"{filename}\"");
         let body = form(&[("name=\"purpose\"", b"user_data"), (&file, data)]);
@@ -45,7 +45,7 @@ impl Client {
     }
 }
 
-/// The same request with its body in chunks, whose length is not told beforehand.
+/// The same request with chunked transfer encoding instead of a `Content-Length`.
 pub fn chunked(request: &[u8]) -> Vec<u8> {
     let end = request.windows(4).position(|it| it == b"\r\n\r\n").unwrap() + 4;
     let (head, body) = request.split_at(end);

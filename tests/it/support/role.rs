@@ -14,7 +14,7 @@ pub struct Role {
 }
 
 impl Role {
-    /// Creates a role with these rights on all existing tables.
+    /// Creates a role that may read and write the rows of all existing tables.
     pub async fn of_rows(database: &Database) -> Self {
         let name = format!("rows_{}", uuid::Uuid::now_v7().simple());
         let mut url: Url = database.url.parse().unwrap();

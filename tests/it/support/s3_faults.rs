@@ -1,5 +1,5 @@
-//! A real S3 server whose answers go wrong: what is asked is passed on as it is, signature and all, but
-//! for the requests that a rule is about. It also acts as a plain HTTP proxy, to that server only.
+//! A fault-injecting proxy in front of a real S3 server. Requests are forwarded unchanged, including their signatures,
+//! unless a rule applies. It also acts as a plain HTTP proxy, to that server only.
 
 use std::convert::Infallible;
 use std::net::TcpListener;
@@ -13,49 +13,49 @@ use actix_web::web::{self, Bytes, Data, PayloadConfig};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use futures_util::stream;
 
-/// What goes wrong.
+/// A fault to inject.
 #[derive(Debug, Clone, Copy)]
 pub enum Fault {
-    /// The server refuses with this status and S3 code, and does nothing.
+    /// Responds with this status and S3 error code, without forwarding the request.
     Refuses(u16, &'static str),
-    /// The server does it, and says that it failed.
+    /// Forwards the request, and responds with a 500.
     DoesItAndFails,
-    /// The server does nothing, and says 200 with an error in the body.
+    /// Responds with 200 and an error in the body, without forwarding the request.
     FailsWith200,
-    /// The server deletes nothing and responds with 200 and an `InternalError` for each object.
+    /// Deletes nothing, and responds with 200 and an `InternalError` for each object.
     DeletesNothing,
-    /// The same with `AccessDenied`.
+    /// Deletes nothing, and responds with 200 and an `AccessDenied` for each object.
     Locks,
-    /// The server reports a failure to delete an object that was not in the request.
+    /// Responds with a failure to delete an object that was not in the request.
     NamesAnother,
-    /// The server responds with 200 and this body.
+    /// Responds with 200 and this body, without forwarding the request.
     Answers(&'static str),
-    /// It takes its time.
+    /// Delays the request.
     IsLate(Duration),
-    /// A byte of what is sent is another when it arrives.
+    /// Changes the first byte of the request's body.
     FlipsASentByte,
-    /// A byte of the answer's body is another.
+    /// Changes the first byte of the response's body.
     FlipsAByte,
-    /// The answer's body is shorter, and says so.
+    /// Removes the last byte of the response's body, with a matching length.
     LosesAByte,
-    /// The answer's body begins with a byte too many, and says how long it is.
+    /// Inserts a byte at the beginning of the response's body, with a matching length.
     GainsAByte,
 }
 
-/// To which requests it happens.
+/// A fault, and the requests to which it applies.
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {
     pub method: &'static str,
-    /// What the path or the query holds.
+    /// A substring of the path and query.
     pub about: &'static str,
-    /// How many such requests go well before.
+    /// Number of matching requests that are forwarded unchanged before the fault applies.
     pub after: usize,
-    /// To how many it happens.
+    /// Number of requests to which the fault applies.
     pub times: usize,
     pub fault: Fault,
 }
 
-/// The server in between.
+/// The running proxy.
 pub struct FaultyS3 {
     pub endpoint: String,
     shared: Arc<Shared>,
@@ -64,13 +64,13 @@ pub struct FaultyS3 {
 struct Shared {
     target: String,
     rules: Mutex<Vec<Rule>>,
-    /// The digest of the bytes that were sent last, as their signature has it.
+    /// The `x-amz-content-sha256` header of the last PUT.
     digest: Mutex<String>,
     http: reqwest::Client,
 }
 
 impl FaultyS3 {
-    /// Stands before another endpoint; it ends with this process.
+    /// Starts a proxy in front of an endpoint. It runs until this process ends.
     pub fn before(target: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -92,14 +92,14 @@ impl FaultyS3 {
         Self { endpoint, shared }
     }
 
-    /// Whether the bytes that were sent last were signed.
+    /// Whether the body of the last PUT was signed.
     pub fn were_signed(&self) -> bool {
         let digest = self.shared.digest.lock().unwrap();
         assert!(!digest.is_empty(), "nothing was sent");
         *digest != "UNSIGNED-PAYLOAD"
     }
 
-    /// From now on this happens, and nothing else.
+    /// Replaces all rules with this one.
     pub fn set(&self, rule: Rule) {
         *self.shared.rules.lock().unwrap() = vec![rule];
     }
@@ -119,7 +119,7 @@ impl FaultyS3 {
         self.shared.rules.lock().unwrap().iter().map(|it| it.times).sum()
     }
 
-    /// From now on all goes well. Whether something had gone wrong as often as it was to.
+    /// Removes all rules. Returns whether each had applied as often as it could.
     pub fn heal(&self) -> bool {
         is_used_up(&std::mem::take(&mut *self.shared.rules.lock().unwrap()))
     }
@@ -130,12 +130,12 @@ fn is_used_up(rules: &[Rule]) -> bool {
 }
 
 impl Shared {
-    /// What happens to this request.
+    /// The fault for this request, if any. Updates the counters of the rule.
     fn fault(&self, request: &HttpRequest) -> Option<Fault> {
         let mut rules = self.rules.lock().unwrap();
-        let asked = request.uri().to_string();
+        let uri = request.uri().to_string();
         let rule =
-            rules.iter_mut().find(|it| request.method() == it.method && asked.contains(it.about) && it.times > 0)?;
+            rules.iter_mut().find(|it| request.method() == it.method && uri.contains(it.about) && it.times > 0)?;
         if rule.after > 0 {
             rule.after -= 1;
             return None;
@@ -165,8 +165,8 @@ async fn pass_on(shared: Data<Shared>, request: HttpRequest, mut body: Bytes) ->
         Some(Fault::DoesItAndFails | Fault::FlipsAByte | Fault::LosesAByte | Fault::GainsAByte) | None => {}
     }
     // A request to a proxy has an absolute URI: drop its host.
-    let asked = request.uri().path_and_query().map_or("/", |it| it.as_str());
-    let url = format!("{}{asked}", shared.target);
+    let path = request.uri().path_and_query().map_or("/", |it| it.as_str());
+    let url = format!("{}{path}", shared.target);
     let mut passed = shared.http.request(request.method().as_str().parse().unwrap(), url).body(body);
     for (name, value) in request.headers() {
         if name != "connection" && name != "content-length" {
@@ -205,9 +205,9 @@ fn error(status: StatusCode, code: &str) -> HttpResponse {
     HttpResponse::build(status).content_type("application/xml").body(body)
 }
 
-/// The answer of `DeleteObjects` that names every object as one that could not be deleted.
-fn deletes_nothing(asked: &str, code: &str) -> HttpResponse {
-    let keys = asked.split("<Key>").skip(1).map(|it| it.split("</Key>").next().unwrap());
+/// A `DeleteObjects` response that reports a failure for every object in the request.
+fn deletes_nothing(request: &str, code: &str) -> HttpResponse {
+    let keys = request.split("<Key>").skip(1).map(|it| it.split("</Key>").next().unwrap());
     let errors: Vec<_> = keys
         .map(|key| format!("<Error><Key>{key}</Key><Code>{code}</Code><Message>a fault</Message></Error>"))
         .collect();

@@ -22,8 +22,8 @@ impl SmallDisk {
         Some(Self { place: place.to_owned(), _files: None })
     }
 
-    /// The same with a real disk's file system: ext4 in an image file, with its own mount point and no blocks reserved
-    /// for root.
+    /// Mounts an ext4 file system in an image file, with its own mount point and no blocks reserved for root; `None` if
+    /// that is not permitted.
     pub fn ext4(mib: u32) -> Option<Self> {
         let files = tempfile::tempdir().unwrap();
         let (image, place) = (files.path().join("image"), files.path().join("mounted"));
@@ -76,7 +76,7 @@ impl Drop for SmallDisk {
 
 fn mounted(done: bool) -> Option<()> {
     if !done {
-        eprintln!("passed over: only root may mount a small disk");
+        eprintln!("skipped: only root may mount a small disk");
     }
     done.then_some(())
 }

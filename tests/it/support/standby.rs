@@ -63,7 +63,7 @@ impl Standby {
         let mut url = primary.clone();
         url.set_port(Some(port)).unwrap();
         let standby = Self { bin, child, folder, address: SocketAddr::from(([127, 0, 0, 1], port)), url: url.into() };
-        eventually("the standby follows", async || {
+        eventually("the standby is streaming", async || {
             let following = "select count(*) from pg_stat_replication where state = 'streaming'";
             sqlx::query_scalar::<_, i64>(following).fetch_one(pool).await.unwrap() > 0
         })
@@ -73,7 +73,7 @@ impl Standby {
 
     /// Waits until the standby has replayed all of the primary's changes, then promotes it.
     pub async fn promote(&self, primary: &PgPool) {
-        eventually("the standby has everything", async || {
+        eventually("the standby has replayed everything", async || {
             let behind = "select count(*) from pg_stat_replication where replay_lsn < pg_current_wal_lsn()";
             sqlx::query_scalar::<_, i64>(behind).fetch_one(primary).await.unwrap() == 0
         })

@@ -29,7 +29,7 @@ pub const AZURE_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2
 /// The name of the object that holds the store's identity.
 pub const IDENTITY: &str = "windlass-store.json";
 
-/// Where a test keeps its objects.
+/// The kind of store that a test uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreKind {
     Directory,
@@ -45,7 +45,7 @@ pub enum StoreKind {
     Google,
 }
 
-/// A store of one test's own.
+/// A store for one test.
 pub enum Store {
     Directory(TempDir),
     Bucket {
@@ -57,16 +57,16 @@ pub enum Store {
     },
 }
 
-/// An object that is there: its name and size.
+/// The name and size of an object in the store.
 pub type Listed = (String, u64);
 
-/// What a Part's object is called.
+/// The name of a Part's object.
 pub fn object_name(part: &str) -> String {
     format!("parts/{}/{part}", &part[part.len() - 2..])
 }
 
 impl Store {
-    /// A new store; nothing where what it needs is not installed.
+    /// A new, empty store; `None` if its server is not installed.
     pub fn new(kind: StoreKind) -> Option<Self> {
         let prefix = format!("test-{}", Uuid::now_v7().simple());
         Some(match kind {
@@ -144,7 +144,7 @@ impl Store {
         }
     }
 
-    /// The settings that make the program use it.
+    /// The settings with which the program uses this store.
     pub fn settings(&self) -> Vec<(String, String)> {
         match self {
             Self::Directory(root) => vec![("WINDLASS_STORE".into(), format!("file://{}", root.path().display()))],
@@ -152,7 +152,7 @@ impl Store {
         }
     }
 
-    /// Lists all objects except the store's identity, by name; also those that a crash left under another name.
+    /// Lists all objects except the store's identity, sorted by name, including any leftovers of a crash.
     pub async fn list(&self) -> Vec<Listed> {
         let mut listed = match self {
             Self::Directory(root) => files_below(root.path(), root.path()),
@@ -181,8 +181,8 @@ impl Store {
         }
     }
 
-    /// The number of unfinished multipart uploads under our prefix. Azure lists none: uncommitted blocks are not
-    /// visible and expire after a week.
+    /// The number of unfinished multipart uploads under this store's prefix. Azure has none: uncommitted blocks cannot
+    /// be listed, and expire after a week.
     pub async fn half_done(&self) -> usize {
         let Self::Bucket { prefix, settings, s3, kind, .. } = self else { return 0 };
         let url = match (kind, s3) {
@@ -220,7 +220,7 @@ impl Store {
         }
     }
 
-    /// Writes an object below another prefix that begins like this store's.
+    /// Writes an object under another prefix, which begins with this store's prefix.
     pub async fn put_beside(&self, name: &str, bytes: &'static str) {
         match self {
             Self::Directory(root) => write_file(&beside(root).join(name), bytes),
@@ -230,7 +230,7 @@ impl Store {
         }
     }
 
-    /// Whether that object is there; it is not any more afterwards.
+    /// Returns whether the object written by [`Self::put_beside`] still exists, and deletes it.
     pub async fn is_beside(&self, name: &str) -> bool {
         match self {
             Self::Directory(root) => {
@@ -251,7 +251,7 @@ impl Store {
         s3.create_multipart(&format!("{prefix}/{name}").into()).await.is_ok()
     }
 
-    /// Which kind it is.
+    /// The kind of this store.
     pub fn kind(&self) -> StoreKind {
         match self {
             Self::Directory(_) => StoreKind::Directory,
@@ -259,7 +259,7 @@ impl Store {
         }
     }
 
-    /// The directory, where it is one.
+    /// The root directory; `None` for a bucket.
     pub fn directory(&self) -> Option<&Path> {
         match self {
             Self::Directory(root) => Some(root.path()),

@@ -1,4 +1,4 @@
-//! The servers that host the buckets: one of each kind per run, which ends with this process.
+//! The servers of the buckets: at most one of each kind per test run, which ends with this process.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -66,7 +66,7 @@ fn start_seaweedfs(weed: &Path) -> (String, Child) {
             .envs([("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET)])
             .envs([("GOMEMLIMIT", "600MiB"), ("GOGC", "50")]);
     });
-    // It listens before it can store anything.
+    // It listens before it is ready to store objects.
     thread::sleep(Duration::from_secs(2));
     (format!("http://127.0.0.1:{port}"), server)
 }
@@ -118,7 +118,7 @@ fn start(name: &str, port: u16, arguments: impl FnOnce(&mut Command, &Path)) -> 
     let server = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
     let began = Instant::now();
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(began.elapsed() < Duration::from_mins(1), "{name} does not start: see {}", directory.display());
+        assert!(began.elapsed() < Duration::from_mins(1), "{name} does not listen: see {}", directory.display());
         thread::sleep(Duration::from_millis(50));
     }
     server

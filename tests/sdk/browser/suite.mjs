@@ -1,6 +1,6 @@
 /**
- * What a page does with OpenAI's own Node SDK. The page's address names the server and a key: `?server=…&key=…`.
- * The page posts the result to its own server, at `/outcome`.
+ * Tests of Windlass with OpenAI's Node SDK in a web page. The query of the page's URL has the server and a key:
+ * `?server=…&key=…`. The page posts the result to the server that it was loaded from, at `/outcome`.
  */
 
 import OpenAI, { AzureOpenAI, toFile } from 'openai';
@@ -11,7 +11,7 @@ const client = new OpenAI({ baseURL: `${server}/v1`, apiKey: key, ...browser });
 const azure = new AzureOpenAI({ endpoint: server, apiKey: key, apiVersion: '2025-04-01-preview', ...browser });
 
 function check(holds, what) {
-  if (!holds) throw new Error(`it does not hold that ${what}`);
+  if (!holds) throw new Error(`not true: ${what}`);
 }
 
 /** Expects an error of this class, with the server's message and request id. */
@@ -27,10 +27,10 @@ async function suite() {
   const same = (buffer) => new Uint8Array(buffer).every((byte, i) => byte === bytes[i]) && buffer.byteLength === 50_000;
 
   const file = await client.files.create({ file: await toFile(bytes, '你好.bin'), purpose: 'user_data' });
-  check(file.filename === '你好.bin' && file._request_id.startsWith('req_'), 'a file is made from a form');
+  check(file.filename === '你好.bin' && file._request_id.startsWith('req_'), 'a file is created from a form');
   const content = await client.files.content(file.id);
   check(content.headers.get('content-disposition').startsWith('attachment'), 'the page can read content-disposition');
-  check(same(await content.arrayBuffer()), 'its bytes come back');
+  check(same(await content.arrayBuffer()), 'its bytes are downloaded');
 
   const declared = { bytes: 50_000, filename: 'a.bin', mime_type: 'application/octet-stream', purpose: 'user_data' };
   const upload = await client.uploads.create(declared);
@@ -40,13 +40,13 @@ async function suite() {
   const part_ids = (await Promise.all(parts)).map((part) => part.id);
   const completed = await client.uploads.complete(upload.id, { part_ids });
   const range = { headers: { Range: 'bytes=10-19' } };
-  const stretch = await client.files.content(completed.file.id, range);
-  check(stretch.headers.get('content-range') === 'bytes 10-19/50000', 'the page can read content-range');
-  check((await stretch.arrayBuffer()).byteLength === 10, 'a range comes back');
+  const part = await client.files.content(completed.file.id, range);
+  check(part.headers.get('content-range') === 'bytes 10-19/50000', 'the page can read content-range');
+  check((await part.arrayBuffer()).byteLength === 10, 'a range is downloaded');
 
   const listed = [];
   for await (const it of client.files.list({ limit: 1 })) listed.push(it.id);
-  check(listed.includes(file.id) && listed.includes(completed.file.id), 'pages of a list follow each other');
+  check(listed.includes(file.id) && listed.includes(completed.file.id), 'pages of one file list every file');
 
   check((await azure.files.retrieve(file.id)).id === file.id, "Azure's client works");
   check(same(await (await azure.files.content(file.id)).arrayBuffer()), "Azure's client works");

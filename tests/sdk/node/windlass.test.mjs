@@ -1,9 +1,9 @@
 /**
- * Windlass as OpenAI's own Node SDK sees it.
+ * Tests of Windlass with OpenAI's Node SDK.
  *
- * The environment names the server and what its harness prepared: WINDLASS_BASE_URL, WINDLASS_API_KEY,
- * WINDLASS_OTHER_API_KEY (of another project), WINDLASS_EXPIRED_UPLOAD (the id of an upload past its hour).
- * Several runs may share a server: a test looks only at what it made, and what was made is deleted at the end.
+ * Required environment variables: WINDLASS_BASE_URL, WINDLASS_API_KEY, WINDLASS_OTHER_API_KEY (of another project) and
+ * WINDLASS_EXPIRED_UPLOAD (the id of an expired upload). Several runs may share a server: each test checks only objects
+ * that it created, and all files are deleted at the end.
  */
 
 import assert from 'node:assert/strict';
@@ -24,7 +24,7 @@ const LARGEST_PART = 67_108_864;
 const PIECES = Array.from({ length: 6 }, (_, i) => randomBytes(10_000 + i));
 const WHOLE = Buffer.concat(PIECES);
 
-/** Every request that the SDK has sent, retries included. */
+/** The number of requests that the SDK has sent, retries included. */
 let sent = 0;
 const client = new OpenAI({
   baseURL: required('WINDLASS_BASE_URL'),
@@ -44,7 +44,7 @@ after(async () => {
   for (const id of kept) await client.files.delete(id);
 });
 
-/** Passes a file through, and deletes it when all tests are done. */
+/** Returns the file, and deletes it after all tests. */
 function keep(file) {
   kept.push(file.id);
   return file;
@@ -77,14 +77,14 @@ async function read(file) {
   return Buffer.from(await response.arrayBuffer());
 }
 
-/** Writes a file to send, and gives its path. */
+/** Writes a file to disk. Returns its path. */
 function onDisk(name) {
   const source = path.join(folder, name);
   fs.writeFileSync(source, WHOLE);
   return source;
 }
 
-test('parts sent in parallel take the order given at completion', async () => {
+test('parts sent in parallel are put in the order given at completion', async () => {
   const upload = await createUpload(WHOLE.length);
   assert.equal(upload.expires_at - upload.created_at, 3600);
   const backwards = await Promise.all(PIECES.toReversed().map((piece) => addPart(upload, piece)));
@@ -137,7 +137,7 @@ test('a streaming file becomes a file, and a part', async () => {
   assert.deepEqual(await read(completed.file), WHOLE);
 });
 
-test('a blob becomes a file with its name, and content comes back as a stream', async () => {
+test('a blob becomes a file with its name, and its content is downloaded as a stream', async () => {
   const name = '你好 wörld 🦀.txt';
   const file = keep(await client.files.create({ file: await toFile(WHOLE, name), purpose: 'user_data' }));
   assert.equal(file.filename, name);
@@ -152,7 +152,7 @@ test('a blob becomes a file with its name, and content comes back as a stream', 
   assert.deepEqual(Buffer.concat(chunks), WHOLE);
 });
 
-test('a quote or a backslash in a name comes back', async () => {
+test('quotes and backslashes in a name are preserved', async () => {
   for (const name of ['a"b.txt', 'dir\\', '; filename=x', '"']) {
     const file = keep(await client.files.create({ file: await toFile(Buffer.from('abc'), name), purpose: 'user_data' }));
     assert.equal(file.filename, name);
@@ -175,7 +175,7 @@ test('a deleted file is gone', async () => {
   }
 });
 
-/** The ids after `start` up to `end`, one a page. If another run deletes a cursor, the walk starts again. */
+/** Lists the ids after `start` up to `end`, one per page. Starts again if another run deletes a cursor. */
 async function walk(start, end, query) {
   for (let attempt = 0; attempt < 5; attempt += 1) {
     const seen = [];
@@ -191,10 +191,10 @@ async function walk(start, end, query) {
       if (!(error instanceof OpenAI.NotFoundError)) throw error;
     }
   }
-  return assert.fail('files kept vanishing from under the walk');
+  return assert.fail('files were deleted during every attempt');
 }
 
-test('pages of one show every file exactly once and in order', async () => {
+test('pages of one file list every file exactly once and in order', async () => {
   const shelf = [];
   for (const purpose of ['user_data', 'assistants', 'user_data', 'assistants', 'user_data', 'assistants']) {
     shelf.push(keep(await client.files.create({ file: await toFile(Buffer.from('abc'), 'x.txt'), purpose })));
@@ -210,7 +210,7 @@ test('pages of one show every file exactly once and in order', async () => {
   }
 });
 
-test('a cancelled upload takes no parts and does not complete', async () => {
+test('a cancelled upload accepts no parts and cannot be completed', async () => {
   const upload = await createUpload(3, { expires_after: AN_HOUR });
   const part_ids = [await addPart(upload, Buffer.from('abc'))];
   const cancelled = await client.uploads.cancel(upload.id);
@@ -263,7 +263,7 @@ test('a purpose that does not exist is a BadRequestError that names it', async (
   }
 });
 
-test('a part that is one byte too large is refused with an answer, not with a broken pipe', async () => {
+test('a part that is one byte too large gets an error response, not a broken pipe', async () => {
   const upload = await createUpload(LARGEST_PART + 1);
   const data = new File([new Uint8Array(LARGEST_PART + 1)], 'part');
   await refused(OpenAI.BadRequestError, 400, () => client.uploads.parts.create(upload.id, { data }));
@@ -276,7 +276,7 @@ test('a buffer passed as data, a common mistake, is refused', async () => {
   await client.uploads.cancel(upload.id);
 });
 
-test('every answer carries a request id', async () => {
+test('every response has a request id', async () => {
   const upload = await createUpload(0);
   const completed = await client.uploads.complete(upload.id, { part_ids: [] });
   const deleted = await client.files.delete(completed.file.id);

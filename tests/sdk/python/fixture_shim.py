@@ -1,9 +1,9 @@
-"""A proxy that gives OpenAI's generated SDK tests the uploads and files they only pretend to have.
+"""A proxy that replaces the made-up ids in OpenAI's generated SDK tests with ids of real uploads and files.
 
-Those tests were generated for a mock server that takes anything: they cancel `upload_abc123` again and again, complete
-it with the part `string`, delete `file_id`, list with `limit=0`. Windlass is strict, so each would be a rightful 404
-or 400. For each such request this proxy first makes a real upload or file, and then puts its id where the made-up one
-was. It invents no answer: every request reaches the real server, and the answer that comes back is the server's own.
+Those tests were generated for a mock server that accepts everything: they cancel `upload_abc123` repeatedly, complete
+it with the part `string`, delete `file_id`, and list with `limit=0`. Windlass would correctly respond with 404 or 400.
+For each such request, this proxy first creates a real upload or file, and then replaces the made-up id with the real
+one. Every request reaches the real server, and its responses are returned unchanged.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ NOT_PASSED_ON = {"authorization", "connection", "content-length", "host", "keep-
 
 
 class Windlass:
-    """The real server, and what is made there for the tests."""
+    """The real server, and the objects created on it for the tests."""
 
     def __init__(self, base_url, api_key):
         url = urlsplit(base_url)
@@ -30,8 +30,8 @@ class Windlass:
         self.key = {"Authorization": f"Bearer {api_key}"}
         self.file_ids = set()
 
-    def ask(self, method, path, body, headers):
-        """Sends one request with the real key; gives status, headers and body of the answer."""
+    def send(self, method, path, body, headers):
+        """Sends one request with the real key. Returns the status, headers and body of the response."""
         connection = HTTPConnection(self.address, timeout=30)
         connection.request(method, path, body, {**headers, **self.key})
         answer = connection.getresponse()
@@ -44,8 +44,8 @@ class Windlass:
         return status, headers, body
 
     def make(self, path, body, content_type="application/json"):
-        """Makes something the tests need, and gives its id."""
-        status, _, answer = self.ask("POST", self.prefix + path, body, {"Content-Type": content_type})
+        """Creates an object that the tests need. Returns its id."""
+        status, _, answer = self.send("POST", self.prefix + path, body, {"Content-Type": content_type})
         assert status == 200, answer
         return json.loads(answer)["id"]
 
@@ -61,10 +61,10 @@ class Windlass:
 
     def delete_files(self):
         for file_id in self.file_ids:
-            self.ask("DELETE", f"{self.prefix}/files/{file_id}", None, {})
+            self.send("DELETE", f"{self.prefix}/files/{file_id}", None, {})
 
     def make_real(self, path, body):
-        """Replaces what is made up in a request by what is real."""
+        """Replaces made-up ids and values in a request with real ones."""
         url = urlsplit(path)
         if f"/{MADE_UP_UPLOAD}/" in url.path:
             upload_id = self.make_upload()
@@ -83,7 +83,7 @@ class Windlass:
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """Passes a request on and its answer back."""
+    """Forwards requests and returns their responses."""
 
     protocol_version = "HTTP/1.1"
     wbufsize = -1
@@ -92,7 +92,7 @@ class Proxy(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))) or None
         path, body = self.server.windlass.make_real(self.path, body)
         headers = {name: value for name, value in self.headers.items() if name.lower() not in NOT_PASSED_ON}
-        status, headers, body = self.server.windlass.ask(self.command, path, body, headers)
+        status, headers, body = self.server.windlass.send(self.command, path, body, headers)
         self.send_response_only(status)
         for name, value in headers:
             if name.lower() not in NOT_PASSED_ON:
@@ -105,7 +105,7 @@ class Proxy(BaseHTTPRequestHandler):
 
 
 def form(**fields):
-    """A multipart body, where `file` and `data` are files, and its content type."""
+    """A multipart body, in which `file` and `data` are files, and its content type."""
     body = b""
     for name, value in fields.items():
         filename = '; filename="shim.txt"' if name in ("file", "data") else ""
@@ -114,14 +114,14 @@ def form(**fields):
 
 
 def replace_fields(body, **fields):
-    """Replaces those fields of a JSON object that it has."""
+    """Replaces fields of a JSON object, if it has them."""
     sent = json.loads(body)
     return json.dumps({name: fields.get(name, value) for name, value in sent.items()}).encode()
 
 
 @contextmanager
 def fixture_shim(base_url, api_key):
-    """Runs the proxy on a free loopback port; gives its base URL. At the end it deletes what the tests made."""
+    """Runs the proxy on a free loopback port. Yields its base URL. Deletes the files of the tests at the end."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
     server.daemon_threads = True
     server.windlass = Windlass(base_url, api_key)

@@ -1,8 +1,8 @@
 """Runs the tests of uploads and files that OpenAI generates for its Python SDK, against Windlass.
 
-They come in the source distribution of the `openai` that is installed, which pip fetches once into WINDLASS_SDK_CACHE.
-WINDLASS_BASE_URL and WINDLASS_API_KEY name the server; `fixture_shim.py` says what stands in front of it and why.
-Prints pytest's closing lines (all of it, if a test failed) and exits with pytest's status.
+They are in the source distribution of the installed `openai`, which pip downloads once into WINDLASS_SDK_CACHE.
+WINDLASS_BASE_URL and WINDLASS_API_KEY name the server; requests go through the proxy of `fixture_shim.py`.
+Prints the last line of pytest's output (all of it if a test failed), and exits with pytest's status.
 """
 
 import os
@@ -16,21 +16,21 @@ from tempfile import TemporaryDirectory
 from fixture_shim import fixture_shim
 
 SUITES = [
-    # These speak HTTP.
+    # These send HTTP requests.
     "tests/api_resources/test_uploads.py",
     "tests/api_resources/uploads/test_parts.py",
     "tests/api_resources/test_files.py",
-    # These do not: they hold the SDK's own helpers, with which users upload, to what they promise.
+    # These test the SDK's upload helpers without a server.
     "tests/lib/test_uploads.py",
     "tests/lib/test_upload_runtime.py",
     "tests/lib/test_file_processing.py",
 ]
-# The SDK's own configuration asks for plugins and limits that mean nothing here.
+# Overrides the SDK's configuration, which requires plugins and limits that are not needed here.
 PYTEST_OPTIONS = ["asyncio_mode=auto", "asyncio_default_fixture_loop_scope=session", "addopts=", "filterwarnings="]
 
 
 def fetch_sdist(cache):
-    """The source distribution of the installed SDK, from the cache or else from the package index."""
+    """The source distribution of the installed SDK, from the cache or the package index."""
     sdk = f"openai-{version('openai')}"
     sdist = cache / f"{sdk}.tar.gz"
     if not sdist.exists():
@@ -43,7 +43,7 @@ def fetch_sdist(cache):
 
 
 def unpack_tests(sdist, folder):
-    """Unpacks all but `src`: what is to be tested is the SDK that is installed."""
+    """Unpacks everything but `src`: the installed SDK is tested."""
     root = sdist.name.removesuffix(".tar.gz")
     with tarfile.open(sdist) as archive:
         # Debian 12's Python does not have the argument `filter` yet.

@@ -1,9 +1,9 @@
-"""Windlass as OpenAI's own Python SDK sees it. Runs unchanged on openai 2.x and 3.x.
+"""Tests of Windlass with OpenAI's Python SDK, 2.x and 3.x.
 
-The environment names the server and what its harness prepared: WINDLASS_BASE_URL, WINDLASS_API_KEY,
-WINDLASS_OTHER_API_KEY (of another project), WINDLASS_EXPIRED_UPLOAD (the id of an upload past its hour).
-Several runs may share a server: a test looks only at what it made, and what was made is deleted at the end.
-With WINDLASS_AZURE_ENDPOINT the clients are those of Azure OpenAI, at that address.
+Required environment variables: WINDLASS_BASE_URL, WINDLASS_API_KEY, WINDLASS_OTHER_API_KEY (of another project) and
+WINDLASS_EXPIRED_UPLOAD (the id of an expired upload). Several runs may share a server: each test checks only objects
+that it created, and all files are deleted at the end. If WINDLASS_AZURE_ENDPOINT is set, the clients are those of Azure
+OpenAI, with that endpoint.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ def stranger(client):
 
 @pytest.fixture(scope="session")
 def keep(client):
-    """Passes a file, or a completed upload, through, and deletes the file when all tests are done."""
+    """Returns the file or completed upload, and deletes the file after all tests."""
     kept = []
 
     def keep(made):
@@ -112,7 +112,7 @@ def test_an_empty_file_has_no_parts(client, keep):
     assert read(client, upload.file.id) == b""
 
 
-def test_parts_sent_in_parallel_take_the_order_given_at_completion(client, keep):
+def test_parts_sent_in_parallel_are_put_in_the_order_given_at_completion(client, keep):
     upload = create(client)
 
     def add(i):
@@ -159,10 +159,10 @@ def test_completing_again_gives_the_same_file_and_another_list_is_refused(client
     assert read(client, first.file.id) == WHOLE
 
 
-def test_an_upload_survives_the_loss_of_the_first_answer_to_every_request(keep):
+def test_an_upload_succeeds_if_the_first_response_to_every_request_is_lost(keep):
     def lose(response):
         if response.request.headers["x-stainless-retry-count"] == "0":
-            response.status_code = 503  # what a gateway says that lost the server's own answer
+            response.status_code = 503  # as from a gateway that has lost the server's response
 
     with OpenAI(**SERVER, http_client=openai.DefaultHttpxClient(event_hooks={"response": [lose]})) as unlucky:
         upload = keep(unlucky.uploads.upload_file_chunked(file=WHOLE, bytes=len(WHOLE), part_size=50_000, **TEXT))
@@ -196,7 +196,7 @@ def test_parts_that_do_not_fit_are_refused_and_the_upload_completes_afterwards(c
     client.uploads.cancel(elsewhere.id)
 
 
-def test_a_cancelled_upload_takes_no_parts_and_does_not_complete(client):
+def test_a_cancelled_upload_accepts_no_parts_and_cannot_be_completed(client):
     upload = create(client, 3)
     part_ids = add_parts(client, upload, [b"abc"])
     cancelled = client.uploads.cancel(upload.id)
@@ -257,12 +257,12 @@ def test_a_deleted_file_is_gone(client):
         'a\\\\"b\\"',
     ],
 )
-def test_a_name_comes_back_as_it_was_given(client, keep, name):
+def test_a_file_name_is_preserved(client, keep, name):
     upload = client.uploads.upload_file_chunked(file=b"abc", bytes=3, **{**TEXT, "filename": name})
     assert keep(upload).file.filename == name
     assert client.files.retrieve(upload.file.id).filename == name
     file = keep(client.files.create(file=(name, b"abc"), purpose="user_data"))
-    # A form sends a quote as %22, and %22 as itself: the two cannot be told apart.
+    # In a form, a quote is sent as %22 and %22 as itself, so the two cannot be distinguished.
     assert file.filename.replace("%22", '"') == name.replace("%22", '"')
     assert read(client, file.id) == read(client, upload.file.id) == b"abc"
 
@@ -295,12 +295,12 @@ def test_waiting_for_processing_returns_at_once(client, keep):
 
 @pytest.fixture(scope="session")
 def shelf(client, keep):
-    """A dozen files of two purposes, made one after the other and faster than the clock of created_at."""
+    """A dozen files of two purposes, created one after another, several of them within the same second."""
     return [keep(client.files.create(file=b"abc", purpose=it)) for it in ["user_data", "assistants"] * 6]
 
 
 def walk(client, start, end, **query):
-    """The ids after `start` up to `end`, one a page. If another run deletes a cursor, the walk starts again."""
+    """Lists the ids after `start` up to `end`, one per page. Starts again if another run deletes a cursor."""
     for _ in range(5):
         seen = []
         try:
@@ -312,12 +312,12 @@ def walk(client, start, end, **query):
         except NotFoundError:
             continue
         return seen
-    pytest.fail("files kept vanishing from under the walk")
+    pytest.fail("files were deleted during every attempt")
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
 @pytest.mark.parametrize("purpose", [None, "user_data"])
-def test_pages_of_one_show_every_file_exactly_once_and_in_order(client, shelf, order, purpose):
+def test_pages_of_one_file_list_every_file_exactly_once_and_in_order(client, shelf, order, purpose):
     expected = [file.id for file in shelf if purpose in (None, file.purpose)]
     if order == "desc":
         expected.reverse()
@@ -326,7 +326,7 @@ def test_pages_of_one_show_every_file_exactly_once_and_in_order(client, shelf, o
     assert [it for it in seen if it in expected] == rest
 
 
-def test_a_list_is_newest_first_and_holds_only_the_purpose_asked_for(client, shelf):
+def test_a_list_is_newest_first_and_has_only_the_requested_purpose(client, shelf):
     ids = [file.id for file in shelf]
     everything = [file.id for file in client.files.list()]
     assert [it for it in everything if it in ids] == ids[::-1]
@@ -335,7 +335,7 @@ def test_a_list_is_newest_first_and_holds_only_the_purpose_asked_for(client, she
     assert [file.id for file in assistants if file.id in ids] == ids[1::2][::-1]
 
 
-def test_a_page_says_whether_more_follow(client, shelf):
+def test_a_page_shows_whether_more_follow(client, shelf):
     page = client.files.list(limit=2, after=shelf[0].id, order="asc")
     assert len(page.data) == 2 and page.has_more
     with refused(NotFoundError, 404):
@@ -412,7 +412,7 @@ def test_a_bad_request_error_names_the_parameter(client):
             assert error.value.param == param and "Must be .jsonl" in error.value.message
 
 
-@pytest.mark.skipif("azure_endpoint" not in SERVER, reason="only of Azure's clients")
+@pytest.mark.skipif("azure_endpoint" not in SERVER, reason="only for Azure's clients")
 def test_azures_client_works_with_a_token_and_at_the_newer_address(client, keep):
     file = keep(client.files.create(file=WHOLE, purpose="user_data"))
     assert SENT[-1].url.path == "/openai/files" and SENT[-1].headers["api-key"] == SERVER["api_key"]
@@ -423,7 +423,7 @@ def test_azures_client_works_with_a_token_and_at_the_newer_address(client, keep)
         assert read(newer, file.id) == WHOLE
 
 
-def test_every_answer_carries_a_request_id_and_its_headers(client):
+def test_every_response_has_a_request_id_and_the_usual_headers(client):
     upload = create(client, 3)
     part = client.uploads.parts.create(upload.id, data=b"abc")
     assert part.object == "upload.part" and part.upload_id == upload.id

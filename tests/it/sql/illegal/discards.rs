@@ -1,4 +1,4 @@
-//! What the queue of unfinished discards must not contain or lose.
+//! Statements that violate the rules of the table `unfinished_discard`.
 
 use super::Rule;
 
@@ -24,10 +24,10 @@ pub(super) const RULES: &[Rule] = &[
     (
         "unfinished_discard_ends_with_the_last_part",
         &[
-            // A cancelled upload still has parts.
+            // A cancelled upload still has parts that are not garbage.
             "select end_as(filling(), 'cancelled'); insert into unfinished_discard (upload_id) values (filling());
              select discard(stored()); delete from unfinished_discard",
-            // A completed upload still has a part that is in no file.
+            // A completed upload still has a part that is not in its file.
             "select make_file(filling(), manifest => array[stored(), stored_too()]), end_as(filling(), 'completed');
              insert into unfinished_discard (upload_id) values (filling()); delete from unfinished_discard",
             // A deleted file still has a part.

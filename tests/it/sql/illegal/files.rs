@@ -1,4 +1,4 @@
-//! What a File may not be or become.
+//! Statements that violate the rules of the table `file`.
 
 use super::{Fixed, Rule};
 
@@ -30,7 +30,7 @@ pub(super) const FIXED: &[Fixed] = &[
 ];
 
 pub(super) const RULES: &[Rule] = &[
-    // An Upload has one File, and a deleted one counts.
+    // An Upload has at most one File, including a deleted one.
     ("file_pkey", &["select make_file(completed(), manifest => array[placed()])", "select make_file(gone())"]),
     (
         "file_id_fkey",

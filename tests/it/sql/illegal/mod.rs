@@ -1,4 +1,4 @@
-//! Every rule of the schema refuses what it is there to refuse, whoever asks.
+//! Every constraint and trigger of the schema refuses the statements that violate it.
 
 mod discards;
 mod files;
@@ -6,6 +6,7 @@ mod parts;
 mod projects;
 mod stores;
 mod uploads;
+mod urls;
 
 use std::collections::BTreeSet;
 
@@ -13,19 +14,20 @@ use sqlx::{AssertSqlSafe, Executor as _, PgPool, SqlSafeStr};
 
 use crate::support::cluster;
 
-/// A rule by its name in the catalog, and what breaks it: a transaction each, that breaks no rule
-/// which is asked earlier. Rows are named as in `states.sql`.
+/// The name of a rule (constraint, trigger or unique index) in the catalog, and transactions that violate it, but no
+/// rule that is checked earlier. Rows are named as in `states.sql`.
 type Rule = (&'static str, &'static [&'static str]);
 
-/// A row that does not change, but for some columns; and who refuses the others.
+/// A row in which only some columns may change, and the rule that refuses changes of the others.
 struct Fixed {
     table: &'static str,
     row: &'static str,
-    /// What is changed along with it.
+    /// Assignments that accompany each change, ending in a comma.
     along: &'static str,
+    /// The columns that may change.
     but: &'static [&'static str],
     refused_by: &'static str,
-    /// Columns that another rule guards.
+    /// Columns whose changes another rule refuses.
     or_by: &'static [(&'static str, &'static str)],
 }
 
@@ -37,14 +39,12 @@ pub(super) async fn states() -> PgPool {
 }
 
 fn rules() -> impl Iterator<Item = Rule> {
-    [projects::RULES, stores::RULES, uploads::RULES, files::RULES, parts::RULES, discards::RULES]
-        .into_iter()
-        .flatten()
-        .copied()
+    let uploads = [uploads::RULES, files::RULES, parts::RULES, discards::RULES];
+    [projects::RULES, urls::RULES, stores::RULES].into_iter().chain(uploads).flatten().copied()
 }
 
-/// Does it in a transaction of its own, up to what is checked at its commit, and takes it back.
-/// Gives the constraint or trigger that refused it.
+/// Runs statements in a transaction, including the checks at commit, and rolls it back. Returns the constraint or
+/// trigger that refused them, or "nothing".
 async fn refusal(pool: &PgPool, statements: impl SqlSafeStr) -> String {
     let mut tx = pool.begin().await.unwrap();
     let outcome = match tx.execute(sqlx::raw_sql(statements)).await {
@@ -59,7 +59,7 @@ async fn refusal(pool: &PgPool, statements: impl SqlSafeStr) -> String {
     }
 }
 
-/// Whether it was refused by that rule; says so if not.
+/// Whether statements are refused by this rule. Prints a message if not.
 async fn is_refused(pool: &PgPool, rule: &str, statements: &str) -> bool {
     let by = refusal(pool, AssertSqlSafe(statements.to_owned())).await;
     if by != rule {
@@ -69,7 +69,7 @@ async fn is_refused(pool: &PgPool, rule: &str, statements: &str) -> bool {
 }
 
 #[tokio::test]
-async fn every_rule_refuses_what_breaks_it() {
+async fn every_rule_refuses_violations() {
     let pool = states().await;
     let mut let_through = 0;
     for (rule, broken_by) in rules() {
@@ -82,7 +82,7 @@ async fn every_rule_refuses_what_breaks_it() {
 }
 
 #[tokio::test]
-async fn no_rule_is_without_its_row_here() {
+async fn every_rule_in_the_catalog_is_tested_here() {
     let pool = states().await;
     let in_the_catalog: Vec<String> = sqlx::query_scalar(
         "with ours as (select oid from pg_class
@@ -96,8 +96,8 @@ async fn no_rule_is_without_its_row_here() {
     .await
     .unwrap();
     let here: BTreeSet<_> = rules().map(|(rule, _)| rule.to_owned()).collect();
-    assert_eq!(here, BTreeSet::from_iter(in_the_catalog), "the rules here (left) and in the catalog (right)");
-    assert_eq!(here.len(), rules().count(), "each rule has one row");
+    assert_eq!(here, BTreeSet::from_iter(in_the_catalog), "the rules tested here (left) and in the catalog (right)");
+    assert_eq!(here.len(), rules().count(), "a rule has several entries");
 }
 
 /// Another value for a column, as SQL.
@@ -114,7 +114,8 @@ fn other_value(column: &str, data_type: &str) -> String {
     }
 }
 
-/// How many changes of the row pass: each column to something else, and to nothing if it may be that.
+/// The number of changes of the row that are not refused as expected: each column to another value and, if nullable, to
+/// null.
 async fn let_through(pool: &PgPool, fixed: &Fixed) -> u32 {
     let Fixed { table, row, along, but, refused_by, or_by } = fixed;
     let columns: Vec<(String, String, bool)> = sqlx::query_as(
@@ -141,7 +142,7 @@ async fn let_through(pool: &PgPool, fixed: &Fixed) -> u32 {
 }
 
 #[tokio::test]
-async fn what_is_not_meant_to_change_does_not_column_by_column() {
+async fn immutable_columns_cannot_be_changed() {
     let pool = states().await;
     let mut through = 0;
     for fixed in [stores::FIXED, uploads::FIXED, files::FIXED, parts::FIXED].into_iter().flatten() {

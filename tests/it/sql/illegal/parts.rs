@@ -1,4 +1,4 @@
-//! What a Part may not be or become.
+//! Statements that violate the rules of the table `part`.
 
 use super::{Fixed, Rule};
 
@@ -9,7 +9,7 @@ const CHECKSUM: (&str, &str) = ("crc64nvme", "part_has_its_size_and_checksum_tog
 const MD5: (&str, &str) = ("md5_state", "part_has_an_md5_only_once_stored");
 const FOLLOWS: (&str, &str) = ("md5_follows", "part_has_an_md5_only_once_stored");
 
-/// It is not there, and cannot come.
+/// Content can be neither changed nor added later.
 const CONTENT: (&str, &str) = ("content", "part_content_never_changes");
 
 pub(super) const FIXED: &[Fixed] = &[
@@ -100,7 +100,7 @@ pub(super) const RULES: &[Rule] = &[
     (
         "part_state_check",
         &[
-            // Both triggers would refuse it before.
+            // The triggers, which would refuse it first, are disabled.
             "set local session_replication_role = replica;
              update part set state = 'lost' where id = receiving()",
             "set local session_replication_role = replica;
@@ -179,7 +179,7 @@ pub(super) const RULES: &[Rule] = &[
         "part_content_has_no_object",
         &[
             "insert into part (id, upload_id, content) values (gen_random_uuid(), empty(), '')",
-            // The triggers would refuse it before.
+            // The triggers, which would refuse it first, are disabled.
             "set local session_replication_role = replica;
              update part set multipart_id = 'm' where id = kept()",
         ],
@@ -239,12 +239,12 @@ pub(super) const RULES: &[Rule] = &[
     (
         "part_change_fits_its_upload",
         &[
-            // Only a pending Upload stores what it was receiving.
+            // A Part becomes stored only while its Upload is pending.
             "select end_as(filling(), 'cancelled'); select store(receiving(), 10)",
             "select end_as(filling(), 'expired'); select store(receiving(), 10)",
             "select make_file(filling(), manifest => array[stored(), stored_too()]), end_as(filling(), 'completed');
              select store(receiving(), 10)",
-            // What a File is made of stays as long as the File.
+            // The Parts of a File cannot be discarded before the File is deleted.
             "select discard(placed())",
             "select discard(placed_next())",
             "update part set state = 'garbage', not_before = now() where id in (stored(), placed())",

@@ -1,5 +1,5 @@
--- One row in every state that the ledger allows, come to it by legal steps. A row's id is a function
--- with the state's name.
+-- One row in every state that the ledger allows, reached by legal steps. The id of each row is returned by a function
+-- with the name of the state.
 do $$
 declare
     name text;
@@ -18,7 +18,7 @@ begin
 end
 $$;
 
--- The steps, each with nothing but what it must do.
+-- The steps, each reduced to what the schema requires.
 create function store(part_id uuid, size bigint) returns void language sql as $$
     update part set state = 'stored', bytes = size, crc64nvme = 7 where id = part_id
 $$;
@@ -74,7 +74,7 @@ select store(id, bytes)
 from (values (stored(), 10), (stored_too(), 20), (spare(), 20), (discarded(), 10), (placed(), 10), (placed_next(), 20),
              (leaving(), 10)) as come (id, bytes);
 select discard(abandoned()), discard(discarded());
-update part set attempts = 1, last_error = 'the store was away' where id = abandoned();
+update part set attempts = 1, last_error = 'the store was unreachable' where id = abandoned();
 update part set state = 'stored', bytes = 30, crc64nvme = 7, md5_state = '\x01', md5_follows = stored()
 where id = linked();
 insert into part (id, upload_id, state, bytes, crc64nvme, content)

@@ -1,4 +1,4 @@
-//! What the row of the linked store must not be or become.
+//! Statements that violate the rules of the table `store`.
 
 use super::{Fixed, Rule};
 

@@ -1,4 +1,4 @@
-//! What an Upload may not be or become.
+//! Statements that violate the rules of the table `upload`.
 
 use super::{Fixed, Rule};
 
@@ -128,7 +128,7 @@ pub(super) const RULES: &[Rule] = &[
             "update upload set status = 'pending', ended_at = null where id = expired()",
             "select end_as(expired(), 'completed')",
             "select end_as(expired(), 'cancelled')",
-            // Nor within one transaction.
+            // Also within one transaction.
             "select end_as(empty(), 'cancelled'); select end_as(empty(), 'expired')",
         ],
     ),
@@ -153,28 +153,28 @@ pub(super) const RULES: &[Rule] = &[
         &[
             "select end_as(empty(), 'completed')",
             "select end_as(declared_form(), 'completed')",
-            // The file is another's, or of other words.
+            // The file belongs to another project or has other fields than the upload.
             "select make_file(empty(), project_id => keyed_project()), end_as(empty(), 'completed')",
             "select make_file(empty(), filename => 'b.jsonl'), end_as(empty(), 'completed')",
             "select make_file(empty(), purpose => 'evals'), end_as(empty(), 'completed')",
             "select make_file(empty(), mime_type => 'text/plain'), end_as(empty(), 'completed')",
             "select make_file(filling(), bytes => 31, manifest => array[stored(), stored_too()]), end_as(filling(), 'completed')",
             "select make_file(empty(), created_at => now() + interval '1 second'), end_as(empty(), 'completed')",
-            // The manifest: too little, too much, the right sum with a gap, an overlap, another order.
+            // The manifest: too few bytes, too many, the right sum with a gap, an overlap, another order.
             "select complete(filling(), array[stored()])",
             "select complete(filling(), array[stored_too()])",
             "select complete(filling(), array[stored(), stored_too(), spare()])",
             "select complete(filling(), array[stored(), stored_too()], '{0, 11}')",
             "select complete(filling(), array[stored(), stored_too()], '{0, 9}')",
             "select complete(filling(), array[stored_too(), stored()], '{0, 10}')",
-            // A Part more than once, another Upload's, one that is not there, on its way in or on its way out.
+            // A Part more than once, of another Upload, missing, null, still being received, or already garbage.
             "select complete(filling(), array[stored(), stored(), stored()])",
             "select complete(filling(), array[linked()])",
             "select complete(filling(), array[stored_too(), gen_random_uuid()], '{0, 20}')",
             "select complete(filling(), array[stored_too(), null], '{0, 20}')",
             "select complete(filling(), array[stored_too(), receiving()], '{0, 20}')",
             "select discard(stored()); select complete(filling(), array[stored(), stored_too()])",
-            // What the Upload holds beside it.
+            // Parts that are not in the manifest and not garbage.
             "select make_file(filling(), manifest => array[stored(), stored_too()]), end_as(filling(), 'completed')",
             "select discard(spare()); select make_file(filling(), manifest => array[stored(), stored_too()]), end_as(filling(), 'completed')",
         ],

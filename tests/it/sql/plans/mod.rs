@@ -1,4 +1,4 @@
-//! Every statement of the service finds its rows by an index, in a ledger of some age.
+//! In a ledger that has been used for some time, every statement of the service finds its rows by an index.
 
 mod expected;
 
@@ -6,22 +6,22 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use expected::{EXPECTED, Expected};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Executor, PgConnection, Postgres, Row as _};
 
 use crate::support::cluster;
-use expected::{EXPECTED, Expected};
 
-/// The tables that grow. A project has a few keys, and a service a few projects.
+/// The tables that grow large. Projects and keys are few.
 const LARGE: [&str; 3] = ["upload", "part", "file"];
 
-/// One of the statements that the compiler has checked.
+/// A statement that sqlx has checked at compile time.
 struct Query {
     text: String,
     parameters: usize,
 }
 
-/// All of them: `./dev prepare` writes them down, and CI holds that it did.
+/// All checked statements, from `.sqlx`. CI checks that `./dev prepare` has been run.
 fn queries() -> Vec<Query> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(".sqlx");
     fs::read_dir(directory)
@@ -35,11 +35,11 @@ fn queries() -> Vec<Query> {
         .collect()
 }
 
-/// What a plan does with the large tables.
+/// How a plan accesses tables and indexes.
 #[derive(Default)]
 struct Access {
     indexes: BTreeSet<String>,
-    /// Where it reads a table, or an index, from one end to the other.
+    /// The large tables and the indexes that it reads completely.
     whole: Vec<String>,
 }
 
@@ -69,13 +69,13 @@ impl Access {
         }
     }
 
-    /// What is wrong with it, if anything.
+    /// Describes a difference from the expected plan, if there is one.
     fn complaint(&self, expected: &Expected) -> Option<String> {
         let missing = expected.indexes.iter().find(|it| !it.split('|').any(|name| self.indexes.contains(name)));
         let Self { indexes, whole } = self;
         let whole: Vec<_> = whole.iter().filter(|it| Some(it.as_str()) != expected.whole).collect();
         (missing.is_some() || !whole.is_empty())
-            .then(|| format!("it reads the whole of {whole:?} and uses {indexes:?}, and should use {missing:?}"))
+            .then(|| format!("it reads all of {whole:?} and uses {indexes:?}, but should use {missing:?}"))
     }
 }
 
@@ -87,7 +87,7 @@ async fn seeded() -> PgConnection {
     connection
 }
 
-/// The plan for any values (`None`), or for these.
+/// The generic plan (`None`), or the plan for these values.
 async fn plan<C>(connection: &mut C, query: &Query, values: Option<&str>) -> Value
 where
     for<'c> &'c mut C: Executor<'c, Database = Postgres>,
@@ -125,9 +125,9 @@ async fn every_query_finds_its_rows_by_an_index() {
     assert_eq!(complaints, 0, "see above");
 }
 
-/// A session keeps a plan, and begins with whatever there is.
+/// A session keeps its prepared plans, even if they were made while the tables were empty.
 #[tokio::test]
-async fn a_plan_that_is_made_in_an_empty_ledger_does_not_read_a_table_from_one_end_to_the_other() {
+async fn a_plan_made_in_an_empty_ledger_does_not_scan_a_whole_table() {
     let db = cluster::database().await.db().await;
     let mut connection = db.begin().await.unwrap();
     for query in queries() {
@@ -138,19 +138,19 @@ async fn a_plan_that_is_made_in_an_empty_ledger_does_not_read_a_table_from_one_e
 }
 
 #[test]
-fn every_expected_plan_is_of_one_kind_of_query() {
+fn every_query_matches_exactly_one_expected_plan() {
     let queries = queries();
     for query in &queries {
         let expected = EXPECTED.iter().filter(|it| query.text.contains(it.fragment)).count();
-        assert_eq!(expected, 1, "plans are expected for: {}", query.text);
+        assert_eq!(expected, 1, "expected plans that match: {}", query.text);
     }
     for Expected { fragment, .. } in EXPECTED {
-        assert!(queries.iter().any(|it| it.text.contains(fragment)), "no query has: {fragment}");
+        assert!(queries.iter().any(|it| it.text.contains(fragment)), "no query contains: {fragment}");
     }
 }
 
 #[tokio::test]
-async fn what_a_row_refers_to_finds_its_referrers_by_an_index() {
+async fn every_foreign_key_to_a_large_table_is_indexed() {
     let pool = cluster::database().await.pool;
     let unindexed: Vec<String> = sqlx::query_scalar(
         "select conname::text from pg_constraint

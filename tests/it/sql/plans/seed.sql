@@ -1,9 +1,9 @@
--- A ledger of some age: 100,000 uploads of 20 projects, half of them files still there, a few of
--- everything due. No trigger runs: the rows are made legal, not by legal steps.
+-- A ledger after some time of use: 100,000 uploads of 20 projects, about half of them with files that still exist, and
+-- a few rows of each kind due. Triggers are disabled: the rows are inserted directly in their final, legal states.
 begin;
 set local session_replication_role = replica;
 
--- A number as an id, in the order of the numbers.
+-- Numbers as ids, in the same order.
 create function id(n bigint) returns uuid immutable language sql return lpad(to_hex(n), 32, '0')::uuid;
 create function ids(after bigint, count bigint) returns uuid[] immutable language sql
     return array(select id(after + n) from generate_series(1, count) n);
@@ -11,8 +11,10 @@ create function ids(after bigint, count bigint) returns uuid[] immutable languag
 insert into project (id, name) select id(n), 'project-' || n from generate_series(1, 20) n;
 insert into api_key (id, project_id, name, hash)
 select id(n), id(1 + n % 20), 'key', sha256(n::text::bytea) from generate_series(1, 3000) n;
+insert into used_url (id, used_by, expires_at)
+select id(n), id(n), now() - n * interval '1 minute' from generate_series(1, 10000) n;
 
--- Of hundred: 80 completed, 8 cancelled, 10 expired, 2 pending (one of them a form, a few of them due).
+-- Of each hundred: 80 completed, 8 cancelled, 10 expired, 2 pending (one of them a form, a few of them due).
 insert into upload (id, project_id, origin, filename, purpose, mime_type, bytes, status, created_at, expires_at, ended_at)
 select id(n), id(1 + n / 7 % 20), case when n % 10 = 9 then 'form' else 'client' end, repeat('a', 120) || '.bin', 'batch', 'text/plain', 20,
        status, created, created + interval '1 hour', case when status <> 'pending' then created + interval '10 minutes' end
@@ -21,7 +23,7 @@ from (select n, case when n % 100 < 80 then 'completed' when n % 100 < 88 then '
              now() - case when n % 100 < 98 then (100000 - n) * interval '1 minute' else n * interval '0.037 seconds' end as created
       from generate_series(1, 100000) n) wanted;
 
--- A third is deleted, a third has an expiry that a few are past.
+-- One third is deleted; one third has an expiry, which has passed for a few.
 insert into file (id, project_id, filename, purpose, mime_type, bytes, manifest, offsets, crc64nvme, created_at, expires_at,
                   deleted_at)
 select id, project_id, filename, case when n % 7 = 0 then 'vision' else purpose end, mime_type, bytes,
@@ -30,7 +32,7 @@ select id, project_id, filename, case when n % 7 = 0 then 'vision' else purpose 
        case when n % 3 = 0 then created_at + interval '1 hour' end
 from (select upload.*, row_number() over (order by id) as n from upload where status = 'completed') it;
 
--- Two of every file that is there, three of every pending upload, the left-overs of some others.
+-- Two parts of every existing file, three of every pending upload, and one garbage part of every expired upload.
 insert into part (id, upload_id, state, bytes, crc64nvme, created_at)
 select part_id, file.id, 'stored', 10, 0, created_at from file, unnest(manifest) part_id where deleted_at is null;
 insert into part (id, upload_id, state, bytes, crc64nvme, created_at)
@@ -43,7 +45,7 @@ select id(5000000 + row_number() over (order by upload.id)), upload.id, 'garbage
 from upload where status = 'expired';
 commit;
 
--- One upload as large as they come.
+-- One upload with the maximum number of parts.
 begin;
 set local session_replication_role = replica;
 insert into upload (id, project_id, origin, filename, purpose, mime_type, bytes, expires_at)

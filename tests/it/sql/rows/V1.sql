@@ -1,12 +1,12 @@
--- A row of every table in every state that V1 allows, come to it by legal steps. It stays as it is:
--- it stands for what a service of that version has left.
+-- A row of every table in every state that V1 allows, reached by legal steps. Do not change this file: it represents
+-- what a service of that version may have left.
 insert into project (id, name) values ('a0000000-0000-7000-8000-000000000001', 'default');
 insert into api_key (id, project_id, name, hash, revoked_at) values
     ('b0000000-0000-7000-8000-000000000001', 'a0000000-0000-7000-8000-000000000001', 'ci', sha256('1'), null),
     ('b0000000-0000-7000-8000-000000000002', 'a0000000-0000-7000-8000-000000000001', 'old ci', sha256('2'), now());
 
--- 1 pending, 2 cancelled, 3 expired, 4 completed, 5 completed and deleted, 6 the same with nothing left,
--- 7 a form whose body is on its way, 8 one whose body broke off.
+-- 1 pending, 2 cancelled, 3 expired, 4 completed, 5 completed and deleted, 6 completed and deleted without parts,
+-- 7 a form that is being received, 8 a form whose body was cut off.
 insert into upload (id, project_id, origin, filename, purpose, mime_type, bytes, file_lifetime_seconds, created_at, expires_at)
 select ('c0000000-0000-7000-8000-00000000000' || n)::uuid, 'a0000000-0000-7000-8000-000000000001', 'client',
        'a.jsonl', 'batch', 'application/jsonl', bytes, 3600, now() - interval '1 minute', expires_at
@@ -17,8 +17,8 @@ insert into upload (id, project_id, origin, expires_at) values
     ('c0000000-0000-7000-8000-000000000007', 'a0000000-0000-7000-8000-000000000001', 'form', now() + interval '1 hour'),
     ('c0000000-0000-7000-8000-000000000008', 'a0000000-0000-7000-8000-000000000001', 'form', now() + interval '1 hour');
 
--- Of 1: 1 receiving, 2 receiving as a multipart upload, 3 stored, 4 given up. Of 2: 5, stored before.
--- Of 4: 6 and 7, in the file, and 8, left over. Of 5: 9, in the deleted file.
+-- Parts of 1: 1 receiving, 2 receiving as a multipart upload, 3 stored, 4 abandoned. Of 2: 5, discarded.
+-- Of 4: 6 and 7 in the file, and 8 left out. Of 5: 9 in the deleted file.
 insert into part (id, upload_id)
 select ('d0000000-0000-7000-8000-00000000000' || n)::uuid, ('c0000000-0000-7000-8000-00000000000' || upload)::uuid
 from (values (1, 1), (2, 1), (3, 1), (4, 1), (5, 2), (6, 4), (7, 4), (8, 4), (9, 5)) as come (n, upload);

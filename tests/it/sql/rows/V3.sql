@@ -1,4 +1,4 @@
--- A part with an MD5 under way, in a project whose completions come with one.
+-- A part with an MD5 state, in a project whose last completion had an MD5.
 insert into project (id, name, completes_with_md5) values ('00000003-0000-7000-8000-000000000001', 'with-md5', true);
 insert into upload (id, project_id, origin, filename, purpose, mime_type, bytes, expires_at)
 values ('00000003-0000-7000-8000-000000000002', '00000003-0000-7000-8000-000000000001', 'client', 'a', 'batch', 'text/plain', 3,

@@ -1,4 +1,4 @@
--- Parts with their bytes: one that waits, one in a file, one that is to go.
+-- Parts with content: one of a pending upload, one in a file, one that is garbage.
 insert into project (id, name) values ('00000004-0000-7000-8000-000000000001', 'with-small-parts');
 insert into upload (id, project_id, origin, filename, purpose, mime_type, bytes, expires_at)
 select id::uuid, '00000004-0000-7000-8000-000000000001', 'client', 'a', 'batch', 'text/plain', 3, now() + interval '1 hour'

@@ -1,4 +1,4 @@
--- Uploads that have ended with more parts than were discarded at once: one cancelled, one completed, with its file.
+-- Ended uploads with parts that are not discarded yet: one cancelled, and one completed with its file.
 insert into project (id, name) values ('00000008-0000-7000-8000-000000000001', 'with-large-ends');
 insert into upload (id, project_id, origin, filename, purpose, mime_type, bytes, expires_at)
 select id::uuid, '00000008-0000-7000-8000-000000000001', 'client', 'a', 'batch', 'text/plain', 3, now() + interval '1 hour'

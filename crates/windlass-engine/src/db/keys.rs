@@ -1,0 +1,203 @@
+//! Projects and their API keys.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgExecutor;
+use windlass_types::{KeyId, ProjectId, ProjectName};
+
+use super::{Error, Result, seconds};
+use crate::model::{
+    FoundGrant, Grant, KeyEntry, KeyHash, KeyRecord, NewGrant, NewKey, ProjectEntry, ProjectPattern, Scope,
+};
+
+/// A key that was found by its hash.
+#[derive(Debug, Clone)]
+pub struct FoundKey {
+    /// What it permits.
+    pub record: KeyRecord,
+    /// Whether its last use is recorded as long ago, or not at all.
+    pub is_use_due: bool,
+}
+
+/// How long a recorded use counts as recent.
+const USE_INTERVAL: Duration = Duration::from_mins(10);
+
+/// Finds a valid key; `None` if it is unknown, revoked or expired.
+pub async fn find(db: impl PgExecutor<'_>, hash: &KeyHash) -> Result<Option<FoundKey>> {
+    let row = sqlx::query!(
+        r#"select id, project_id as "project_id: ProjectId", acts_for, creates_projects, scopes,
+                  coalesce(last_used_at < now() - make_interval(secs => $2), true) as "is_use_due!"
+           from api_key where hash = $1 and revoked_at is null and (expires_at is null or expires_at > now())"#,
+        hash.as_ref(),
+        seconds(USE_INTERVAL),
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(|row| {
+        let grant: FoundGrant = match (row.project_id, row.acts_for) {
+            (Some(project), _) => Grant::Project(project),
+            (None, patterns) => {
+                Grant::Service { acts_for: parsed_patterns(row.id, patterns)?, creates_projects: row.creates_projects }
+            }
+        };
+        let record = KeyRecord { id: row.id, grant, scopes: parsed_scopes(row.id, &row.scopes)? };
+        Ok(FoundKey { record, is_use_due: row.is_use_due })
+    })
+    .transpose()
+}
+
+fn parsed_patterns(key: KeyId, patterns: Option<Vec<String>>) -> Result<Vec<ProjectPattern>> {
+    let patterns = patterns.unwrap_or_default();
+    patterns
+        .iter()
+        .map(|it| it.parse())
+        .collect::<Result<_, _>>()
+        .map_err(|e| Error::inconsistent("api_key", key.uuid(), e))
+}
+
+fn parsed_scopes(key: KeyId, scopes: &[String]) -> Result<Vec<Scope>> {
+    scopes
+        .iter()
+        .map(|it| it.parse())
+        .collect::<Result<_, _>>()
+        .map_err(|e| Error::inconsistent("api_key", key.uuid(), e))
+}
+
+/// Records that a key is in use.
+pub async fn record_use(db: impl PgExecutor<'_>, key: KeyId) -> Result<()> {
+    sqlx::query!("update api_key set last_used_at = now() where id = $1", key as KeyId).execute(db).await?;
+    Ok(())
+}
+
+/// Finds a project by its name.
+pub async fn find_project(db: impl PgExecutor<'_>, name: &ProjectName) -> Result<Option<ProjectId>> {
+    let row = sqlx::query!("select id from project where name = $1", name.as_str()).fetch_optional(db).await?;
+    Ok(row.map(|row| row.id))
+}
+
+/// Creates a project unless one of that name exists.
+pub async fn insert_project_if_missing(db: impl PgExecutor<'_>, name: &ProjectName) -> Result<()> {
+    sqlx::query!(
+        "insert into project (id, name) values ($1, $2) on conflict (name) do nothing",
+        ProjectId::generate() as ProjectId,
+        name.as_str(),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// All projects, in the order of their names.
+pub async fn list_projects(db: impl PgExecutor<'_>) -> Result<Vec<ProjectEntry>> {
+    let rows = sqlx::query!("select id, name, created_at from project order by name").fetch_all(db).await?;
+    Ok(rows.into_iter().map(|row| ProjectEntry { id: row.id, name: row.name, created_at: row.created_at }).collect())
+}
+
+/// Adds a key. Returns false if the same key exists, revoked or not, or its project does not.
+pub async fn insert(db: impl PgExecutor<'_>, key: &NewKey, hash: &KeyHash) -> Result<bool> {
+    let (project, acts_for, creates_projects) = columns(&key.grant);
+    let outcome = sqlx::query!(
+        "insert into api_key (id, project_id, name, hash, acts_for, creates_projects, scopes, expires_at)
+         select $1, project.id, $2, $3, $4, $5, $6, now() + make_interval(secs => $7)
+         from (select $8::text as name) wanted left join project using (name)
+         where project.id is not null or $4::text[] is not null
+         on conflict (hash) do nothing",
+        key.id as KeyId,
+        key.name,
+        hash.as_ref(),
+        acts_for.as_deref(),
+        creates_projects,
+        &key.scopes.iter().map(|it| it.as_str().to_owned()).collect::<Vec<_>>(),
+        key.expires_in.map(seconds),
+        project,
+    )
+    .execute(db)
+    .await?;
+    Ok(outcome.rows_affected() == 1)
+}
+
+fn columns(grant: &NewGrant) -> (Option<&str>, Option<Vec<String>>, bool) {
+    match grant {
+        Grant::Project(name) => (Some(name.as_str()), None, false),
+        Grant::Service { acts_for, creates_projects } => {
+            (None, Some(acts_for.iter().map(ToString::to_string).collect()), *creates_projects)
+        }
+    }
+}
+
+/// Adds the first key of the service, to a project. Returns false if any key exists, revoked or not, or the project does
+/// not.
+pub async fn insert_if_first(
+    db: impl PgExecutor<'_>,
+    project: &ProjectName,
+    key: KeyId,
+    name: &str,
+    hash: &KeyHash,
+) -> Result<bool> {
+    let outcome = sqlx::query!(
+        "insert into api_key (id, project_id, name, hash)
+         select $1, id, $2, $3 from project where name = $4 and not exists (select from api_key)",
+        key as KeyId,
+        name,
+        hash.as_ref(),
+        project.as_str(),
+    )
+    .execute(db)
+    .await?;
+    Ok(outcome.rows_affected() == 1)
+}
+
+/// Whether any key exists, revoked or not.
+pub async fn any(db: impl PgExecutor<'_>) -> Result<bool> {
+    let row = sqlx::query!(r#"select exists (select from api_key) as "any!""#).fetch_one(db).await?;
+    Ok(row.any)
+}
+
+/// All keys, the oldest first.
+pub async fn list(db: impl PgExecutor<'_>) -> Result<Vec<KeyEntry>> {
+    let rows = sqlx::query!(
+        r#"select api_key.id, project.name as "project?", api_key.name, api_key.acts_for, api_key.creates_projects,
+                  api_key.scopes, api_key.created_at, api_key.expires_at, api_key.last_used_at, api_key.revoked_at,
+                  coalesce(api_key.expires_at <= now(), false) as "is_expired!"
+           from api_key left join project on project.id = api_key.project_id
+           order by api_key.created_at, api_key.id"#,
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let grant = match row.project {
+                Some(project) => {
+                    Grant::Project(project.parse().map_err(|e| Error::inconsistent("api_key", row.id.uuid(), e))?)
+                }
+                None => Grant::Service {
+                    acts_for: parsed_patterns(row.id, row.acts_for)?,
+                    creates_projects: row.creates_projects,
+                },
+            };
+            Ok(KeyEntry {
+                id: row.id,
+                grant,
+                scopes: parsed_scopes(row.id, &row.scopes)?,
+                name: row.name,
+                created_at: row.created_at,
+                expires_at: row.expires_at,
+                is_expired: row.is_expired,
+                last_used_at: row.last_used_at,
+                revoked_at: row.revoked_at,
+            })
+        })
+        .collect()
+}
+
+/// Revokes a key. Returns when it was revoked; `None` if there is no such key. Revoking it again has no effect.
+pub async fn revoke(db: impl PgExecutor<'_>, key: KeyId) -> Result<Option<DateTime<Utc>>> {
+    let row = sqlx::query!(
+        r#"update api_key set revoked_at = coalesce(revoked_at, now()) where id = $1 returning revoked_at as "revoked_at!""#,
+        key as KeyId,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| row.revoked_at))
+}

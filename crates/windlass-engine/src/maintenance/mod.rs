@@ -1,0 +1,8 @@
+//! Background and administrative tasks: the sweep, probes, fsck, and the link between the ledger and the store.
+
+mod background;
+pub(crate) mod fsck;
+mod prober;
+pub(crate) mod store_link;
+pub(crate) mod sweep;
+mod sweeper;

@@ -1,0 +1,215 @@
+//! A File sent in one request (`POST /v1/files`). It becomes an internal Upload, whose bytes are split into Parts here
+//! and take the same write path as those of any Part. Its name and purpose may arrive after its bytes.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use windlass_types::{AnyPurpose, ByteCount, ErrorChain, PartId, PartOrder, ProjectId, UploadId};
+
+use crate::db::uploads::Origin;
+use crate::db::{self, files, signed_urls, uploads};
+use crate::error::{Error, Result};
+use crate::failpoints::CrashPoint;
+use crate::ingest::admission::Target;
+use crate::ingest::part_ingest::PartIngest;
+use crate::model::{File, UploadSpec, UploadState};
+use crate::operations::jsonl_check::JsonlValidation;
+use crate::operations::signed_urls::UploadUrl;
+use crate::resources::part_buffers::PartBuffers;
+use crate::retry::retry;
+use crate::service::Service;
+
+/// A File being received. If it is dropped before [`FileUpload::finish`], its Upload is cancelled.
+pub struct FileUpload {
+    service: Service,
+    project: ProjectId,
+    upload: UploadId,
+    /// The declared length of the body, if any.
+    expected: Option<u64>,
+    jsonl: JsonlValidation,
+    part: Option<PartIngest>,
+    /// The buffers of the previous Part. The next one reuses them, so that it does not wait for memory.
+    buffers: Option<Arc<PartBuffers>>,
+    stored: Vec<PartId>,
+    taken: u64,
+    /// The signed URL that permits it, if it was not sent with a key.
+    url: Option<UploadUrl>,
+    /// Stops the task that otherwise cancels the Upload when this is dropped.
+    done: oneshot::Sender<()>,
+}
+
+impl Service {
+    /// Begins a File whose name, purpose and size are not known yet. `expected` is the declared length of the body, if
+    /// any.
+    ///
+    /// # Errors
+    /// When the ledger fails or the store does not belong to it, or the disk does not have enough free space for the
+    /// body.
+    pub async fn begin_file(
+        &self,
+        project: ProjectId,
+        expected: Option<u64>,
+        jsonl: JsonlValidation,
+    ) -> Result<FileUpload> {
+        self.readiness.check_store()?;
+        self.space.admit(expected.unwrap_or(0))?;
+        let begin = move |it: Self| async move {
+            let upload = UploadId::generate();
+            uploads::insert_form(&it.db, project, upload, it.limits.upload_lifetime).await?;
+            CrashPoint::FormWritten.passed();
+            let (done, dropped) = oneshot::channel();
+            let watcher = it.clone();
+            it.spawn(async move {
+                if dropped.await.is_err() {
+                    watcher.abandon_form(project, upload).await;
+                }
+            });
+            let (part, buffers, stored) = (None, None, Vec::new());
+            let (taken, url) = (0, None);
+            Ok(FileUpload { service: it, project, upload, expected, jsonl, part, buffers, stored, taken, url, done })
+        };
+        self.run(begin).await
+    }
+
+    /// Cancels the Upload of an abandoned form, unless it has already ended: a client may disconnect while its form is
+    /// being completed.
+    async fn abandon_form(&self, project: ProjectId, upload: UploadId) {
+        match self.cancel(project, upload, Origin::Form).await {
+            // `cancel` returns this for a form that is not pending, since the Uploads of forms are hidden from clients.
+            Ok(()) | Err(Error::NoSuchUpload(_)) => {}
+            Err(error) => {
+                let error = ErrorChain(&error);
+                tracing::warn!(
+                    upload.id = %upload, %error,
+                    "cannot cancel the upload of an abandoned form; it will expire"
+                );
+            }
+        }
+    }
+
+    async fn complete_form(
+        self,
+        project: ProjectId,
+        upload: UploadId,
+        spec: UploadSpec,
+        order: PartOrder,
+        url: Option<UploadUrl>,
+    ) -> Result<File> {
+        let mut commit_sent = false;
+        retry!(self, self.try_complete_form(project, upload, &spec, &order, url.as_ref(), &mut commit_sent))
+    }
+
+    /// One attempt. `commit_sent` is set if an earlier attempt reached its commit, which may have succeeded.
+    async fn try_complete_form(
+        &self,
+        project: ProjectId,
+        upload: UploadId,
+        spec: &UploadSpec,
+        order: &PartOrder,
+        url: Option<&UploadUrl>,
+        commit_sent: &mut bool,
+    ) -> Result<File> {
+        let (_permit, mut tx) = self.begin(project).await?;
+        if !uploads::declare_form(&mut tx, project, upload, spec).await? {
+            let made = if *commit_sent { files::find(&mut tx, project, upload.file()).await? } else { None };
+            return made.ok_or(Error::Expired(upload));
+        }
+        CrashPoint::FormDeclared.passed();
+        let pending = uploads::lock(&mut tx, project, upload, Origin::Form)
+            .await?
+            .ok_or(Error::NoSuchUpload(upload))?
+            .into_pending()?;
+        let completed = self.complete_locked(&mut tx, project, pending, order, None, None).await?;
+        let UploadState::Completed(Some(file)) = completed.state else {
+            return Err(Error::Bug("a completed upload has no file"));
+        };
+        if let Some(url) = url
+            && !signed_urls::mark_used(&mut tx, url.once, url.expires_at, file.id.uuid()).await?
+        {
+            return self.file_of_used_url(&mut tx, project, url, &file).await;
+        }
+        *commit_sent = true;
+        db::commit(tx).await?;
+        CrashPoint::CompletionCommitted.passed();
+        Ok(file)
+    }
+}
+
+impl FileUpload {
+    /// Restricts the File to what a signed URL permits.
+    #[must_use]
+    pub(crate) fn with_url(self, url: UploadUrl) -> Self {
+        Self { url: Some(url), ..self }
+    }
+
+    /// Receives the next bytes of the File. Not cancel-safe: after a cancelled write, the File must be dropped.
+    ///
+    /// # Errors
+    /// [`Error::FileTooLarge`], [`Error::FileNotJsonl`], those of [`Service::begin_part`], [`PartIngest::write`] and
+    /// [`PartIngest::finish`].
+    pub async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+        let limits = self.service.limits();
+        let (file_bytes, part_bytes) = (limits.file_bytes, limits.part_bytes.get());
+        self.taken += bytes.len() as u64;
+        if let Some(max) = self.url.as_ref().map(|it| it.max_bytes).filter(|max| self.taken > max.get()) {
+            return Err(Error::UrlFileTooLarge(max));
+        }
+        if self.taken > file_bytes.get() {
+            return Err(Error::FileTooLarge(file_bytes));
+        }
+        self.jsonl.take(bytes)?;
+        while !bytes.is_empty() {
+            let mut part = match self.part.take() {
+                Some(part) if part.taken() < part_bytes => part,
+                full => {
+                    self.end_part(full).await?;
+                    self.begin_part().await?
+                }
+            };
+            let left = usize::try_from(part_bytes - part.taken()).unwrap_or(usize::MAX);
+            let (now, later) = bytes.split_at(bytes.len().min(left));
+            part.write(now).await?;
+            self.part = Some(part);
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// Finishes the File; `about` describes it, given its size in bytes. When this returns, the File is stored durably.
+    /// If the caller is cancelled, it may be stored all the same.
+    ///
+    /// # Errors
+    /// When the File is too large or not accepted for its purpose, the ledger or the store fails, or the Upload has
+    /// expired ([`Error::Expired`]).
+    pub async fn finish(mut self, about: impl FnOnce(ByteCount) -> UploadSpec) -> Result<File> {
+        let last = self.part.take();
+        let bytes =
+            ByteCount::try_from(self.taken).map_err(|_| Error::FileTooLarge(self.service.limits().file_bytes))?;
+        let spec = about(bytes);
+        let limit = self.service.limits().batch_file_bytes;
+        if spec.purpose == AnyPurpose::Batch && bytes > limit {
+            return Err(Error::PurposeTooLarge { purpose: spec.purpose, limit, bytes });
+        }
+        self.jsonl.finish(&self.service, &spec)?;
+        self.end_part(last).await?;
+        let order = PartOrder::try_from(self.stored).map_err(|_| Error::TooManyParts(self.upload))?;
+        let (project, upload, url) = (self.project, self.upload, self.url);
+        let file = self.service.run(move |it| it.complete_form(project, upload, spec, order, url)).await?;
+        self.done.send(()).ok();
+        Ok(file)
+    }
+
+    async fn begin_part(&mut self) -> Result<PartIngest> {
+        let target = Target { project: self.project, upload: self.upload, origin: Origin::Form };
+        self.service.begin_ingest(target, self.expected, self.buffers.take()).await
+    }
+
+    async fn end_part(&mut self, part: Option<PartIngest>) -> Result<()> {
+        if let Some(part) = part {
+            let (part, buffers) = part.finish_with_buffers().await?;
+            self.stored.push(part.id);
+            self.buffers = buffers;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,225 @@
+//! API keys: authentication, the keys created at startup, and key management.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+use windlass_types::{ErrorChain, KeyId, ProjectId, ProjectName};
+
+use crate::db::locks::{self, Lock};
+use crate::db::{self, Db, Tx, keys};
+use crate::error::{Error, Result};
+use crate::model::{ApiKey, Caller, Grant, KeyEntry, KeyRecord, NewKey, ProjectEntry, Scope};
+use crate::retry::retry;
+use crate::service::Service;
+
+/// The service's first key, in an open transaction. It is rolled back if this is dropped.
+pub struct FirstKey {
+    tx: Tx,
+    key: ApiKey,
+}
+
+impl FirstKey {
+    /// The key. Save it before `commit`, since the ledger only stores its hash.
+    pub fn key(&self) -> &ApiKey {
+        &self.key
+    }
+
+    /// Commits the key, which makes it valid.
+    ///
+    /// # Errors
+    /// When the ledger fails.
+    pub async fn commit(self) -> Result<ApiKey> {
+        db::commit(self.tx).await?;
+        Ok(self.key)
+    }
+}
+
+impl Service {
+    /// Authenticates a request that needs `scope`. `projects` are the project names in its headers; a service key acts
+    /// for the project that they name, and a project key ignores them. A key that was revoked or has expired a few
+    /// seconds ago may still be accepted.
+    ///
+    /// # Errors
+    /// [`Error::UnknownKey`] if the key is unknown, revoked or expired, [`Error::NotInScope`],
+    /// [`Error::ProjectNotNamed`] or [`Error::ProjectNotAllowed`] if a service key cannot act for the project, or when
+    /// the ledger fails.
+    pub async fn authenticate(&self, key: &ApiKey, scope: Scope, projects: &[&str]) -> Result<Caller> {
+        let record = self.find_key(key).await?;
+        if !record.scopes.contains(&scope) {
+            return Err(Error::NotInScope(scope));
+        }
+        let (project, is_service) = match &record.grant {
+            Grant::Project(project) => (*project, false),
+            Grant::Service { acts_for, creates_projects } => {
+                let name = named_project(projects)?;
+                if !acts_for.iter().any(|it| it.matches(&name)) {
+                    return Err(Error::ProjectNotAllowed(name.to_string()));
+                }
+                (self.find_project(name, *creates_projects).await?, true)
+            }
+        };
+        Ok(Caller { project, key: record.id, is_service })
+    }
+
+    async fn find_key(&self, key: &ApiKey) -> Result<Arc<KeyRecord>> {
+        let hash = key.hash();
+        if let Some(record) = self.key_cache.find(&hash) {
+            return Ok(record);
+        }
+        let queried_at = Instant::now();
+        let find = |it: Self| async move { Ok(keys::find(&it.db, &hash).await?) };
+        let found = self.run(find).await?.ok_or(Error::UnknownKey)?;
+        let record = Arc::new(found.record);
+        self.key_cache.insert(hash, Arc::clone(&record), queried_at);
+        if found.is_use_due {
+            self.record_use(record.id);
+        }
+        Ok(record)
+    }
+
+    /// Records the use of a key in the background: a request does not wait for it, and does not fail with it.
+    fn record_use(&self, key: KeyId) {
+        let this = self.clone();
+        self.spawn(async move {
+            if let Err(error) = this.with_db_timeout(keys::record_use(&this.db, key)).await {
+                tracing::debug!(error = %ErrorChain(&error), "the use of a key could not be recorded");
+            }
+        });
+    }
+
+    /// Finds a project that a service key may act for, or creates it if that is allowed.
+    async fn find_project(&self, name: ProjectName, may_create: bool) -> Result<ProjectId> {
+        if let Some(project) = self.project_cache.find(&name) {
+            return Ok(project);
+        }
+        let queried_at = Instant::now();
+        let wanted = name.clone();
+        let find = move |it: Self| async move {
+            if let Some(found) = keys::find_project(&it.db, &wanted).await? {
+                return Ok(Some(found));
+            }
+            if !may_create {
+                return Ok(None);
+            }
+            retry!(it, it.create_project(&wanted))?;
+            Ok(keys::find_project(&it.db, &wanted).await?)
+        };
+        let project = self.run(find).await?.ok_or_else(|| Error::ProjectNotAllowed(name.to_string()))?;
+        self.project_cache.insert(name, project, queried_at);
+        Ok(project)
+    }
+
+    async fn create_project(&self, name: &ProjectName) -> Result<()> {
+        Ok(keys::insert_project_if_missing(&self.db, name).await?)
+    }
+
+    /// Creates this key in the project `default`, unless it exists. Returns whether it is valid: a revoked key stays
+    /// revoked.
+    ///
+    /// # Errors
+    /// When the ledger fails.
+    pub async fn ensure_key(self, key: ApiKey) -> Result<bool> {
+        let default = default_project()?;
+        keys::insert_project_if_missing(&self.db, &default).await?;
+        let new = NewKey {
+            id: KeyId::generate(),
+            name: "from the settings".to_owned(),
+            grant: Grant::Project(default),
+            scopes: Scope::ALL.to_vec(),
+            expires_in: None,
+        };
+        keys::insert(&self.db, &new, &key.hash()).await?;
+        Ok(keys::find(&self.db, &key.hash()).await?.is_some())
+    }
+
+    /// Generates a key in the project `default` if no key exists, revoked or not. Of several processes that do this
+    /// concurrently, only one creates a key.
+    ///
+    /// # Errors
+    /// When the ledger fails, or another process holds the lock for longer than the database timeout.
+    pub async fn begin_first_key(self) -> Result<Option<FirstKey>> {
+        if keys::any(&self.db).await? {
+            return Ok(None);
+        }
+        let key = ApiKey::generate();
+        let mut tx = self.db.begin().await?;
+        locks::take(&mut tx, Lock::FirstKey, self.limits.db_timeout).await?;
+        let default = default_project()?;
+        keys::insert_project_if_missing(&mut tx, &default).await?;
+        let first = keys::insert_if_first(&mut tx, &default, KeyId::generate(), "first key", &key.hash()).await?;
+        Ok(first.then_some(FirstKey { tx, key }))
+    }
+}
+
+/// The project of the keys that are created at startup.
+fn default_project() -> Result<ProjectName> {
+    "default".parse().map_err(|_| Error::Bug("the default project has no valid name"))
+}
+
+/// The project that the headers of a request name.
+fn named_project(projects: &[&str]) -> Result<ProjectName> {
+    let (first, rest) = projects.split_first().ok_or(Error::ProjectNotNamed)?;
+    if rest.iter().any(|it| it != first) {
+        return Err(Error::ProjectNotNamed);
+    }
+    first.parse().map_err(|_| Error::ProjectNotAllowed((*first).to_owned()))
+}
+
+/// Management of keys and projects. It needs only the ledger, not the store.
+#[derive(Debug)]
+pub struct Keys(Db);
+
+impl Keys {
+    /// Manages the keys of this ledger.
+    pub fn new(db: Db) -> Self {
+        Self(db)
+    }
+
+    /// Creates a key, and its project if it is new. The key cannot be retrieved later.
+    ///
+    /// # Errors
+    /// When the ledger fails.
+    pub async fn create(&self, new: &NewKey) -> Result<ApiKey> {
+        let key = ApiKey::generate();
+        if let Grant::Project(project) = &new.grant {
+            keys::insert_project_if_missing(&self.0, project).await?;
+        }
+        keys::insert(&self.0, new, &key.hash()).await?;
+        Ok(key)
+    }
+
+    /// Lists all keys, without their secrets.
+    ///
+    /// # Errors
+    /// When the ledger fails.
+    pub async fn list(&self) -> Result<Vec<KeyEntry>> {
+        Ok(keys::list(&self.0).await?)
+    }
+
+    /// Revokes a key, and returns when it was revoked. A running service may accept it for a few more seconds.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchKey`] if no key has this id, or when the ledger fails.
+    pub async fn revoke(&self, key: KeyId) -> Result<DateTime<Utc>> {
+        keys::revoke(&self.0, key).await?.ok_or(Error::NoSuchKey(key))
+    }
+
+    /// Creates a project. Returns whether it is new.
+    ///
+    /// # Errors
+    /// When the ledger fails.
+    pub async fn create_project(&self, name: &ProjectName) -> Result<bool> {
+        let exists = keys::find_project(&self.0, name).await?.is_some();
+        keys::insert_project_if_missing(&self.0, name).await?;
+        Ok(!exists)
+    }
+
+    /// Lists all projects.
+    ///
+    /// # Errors
+    /// When the ledger fails.
+    pub async fn list_projects(&self) -> Result<Vec<ProjectEntry>> {
+        Ok(keys::list_projects(&self.0).await?)
+    }
+}
