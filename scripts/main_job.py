@@ -1,9 +1,10 @@
-"""The main job on real input: a file of over 1 GiB goes up through OpenAI's own SDK and comes back the same.
+"""Uploads a real file of over 1 GiB with OpenAI's Python SDK, downloads it again and compares the bytes.
 
-Run it as `./dev main-job`, or in a short form as `./dev main-job --mib 64 directory`. On a directory and on a real SeaweedFS, the file (this machine's Rust toolchain in a tar)
-goes up by the SDK's `upload_file_chunked`, and again as eight parallel part uploads that are completed in the file's
-order although they arrived in another; it is downloaded whole and in random ranges, and compared. Prints the time of
-each step and the service's peak memory (VmHWM of its own process, without its database).
+Run it as `./dev main-job`, or in a short form as `./dev main-job --mib 64 directory`. It runs on a directory and on a
+real SeaweedFS. The file (this machine's Rust toolchain as a tar) is uploaded with `upload_file_chunked`, and again in
+parts, eight at a time and in random order, which are completed in the file's order. It is then downloaded whole and in
+random ranges, and compared. Prints the time of each step and the service's peak memory (VmHWM of its process, without
+the database).
 """
 
 import argparse
@@ -32,7 +33,10 @@ PEAK_MIB = 150
 
 
 def real_file(folder, size):
-    """The Rust toolchain in a tar, cut off at a size or again if it is less, and some bytes that end no part evenly."""
+    """The Rust toolchain as a tar, repeated until it has `size` bytes, and truncated to them if this is under 1 GiB.
+
+    A few more bytes make sure that the file does not end on a part boundary.
+    """
     sysroot = Path(subprocess.check_output(["rustc", "--print", "sysroot"], text=True, cwd=ROOT).strip())
     path = Path(folder) / "toolchain.tar"
     with path.open("wb") as file:
@@ -47,7 +51,7 @@ def real_file(folder, size):
 
 
 def free_port(count=5):
-    """The first of some free ports, as are those ten thousand above, which SeaweedFS takes too."""
+    """The first of `count` consecutive free ports; the ports 10,000 above are free as well (SeaweedFS uses both)."""
     while True:
         first = random.randrange(20_000, 40_000)
         try:
@@ -153,7 +157,7 @@ def pieces_of(path):
 
 def check_whole(client, file, path):
     with client.files.with_streaming_response.content(file.id) as answer:
-        assert sha256(answer.iter_bytes(1024 * 1024)) == sha256(pieces_of(path)), "the file has changed"
+        assert sha256(answer.iter_bytes(1024 * 1024)) == sha256(pieces_of(path)), "the downloaded file differs"
 
 
 def check_ranges(client, file, path):
@@ -189,13 +193,13 @@ def main_job(name, client, pid, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--mib", type=int, default=1024, help="the size of the file, at least")
+    parser.add_argument("--mib", type=int, default=1024, help="minimum size of the file, in MiB")
     parser.add_argument("stores", nargs="*", default=["directory", "seaweedfs"])
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     peaks = {}
     with tempfile.TemporaryDirectory(dir=ROOT / "target") as folder:
-        path = real_file(folder, asked.mib * 1024**2)
-        for name in asked.stores:
+        path = real_file(folder, arguments.mib * 1024**2)
+        for name in arguments.stores:
             place = Path(folder) / name
             place.mkdir()
             if name == "directory":
