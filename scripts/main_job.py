@@ -96,9 +96,8 @@ def seaweedfs(folder):
 
 
 @contextmanager
-def windlass(folder, environment):
+def windlass(program, folder, environment):
     settings = {"WINDLASS_DATA_DIR": str(Path(folder) / "data"), "WINDLASS_LISTEN": "127.0.0.1:0"}
-    program = ROOT / "target/release/windlass"
     with process([program], Path(folder) / "windlass.log", {**settings, **environment}) as child:
         address = child.stdout.readline().decode().removeprefix("listening on ").strip()
         assert address, (Path(folder) / "windlass.log").read_text()
@@ -193,9 +192,11 @@ def main_job(name, client, pid, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("program", type=Path, help="the windlass program")
     parser.add_argument("--mib", type=int, default=1024, help="minimum size of the file, in MiB")
     parser.add_argument("stores", nargs="*", default=["directory", "seaweedfs"])
     arguments = parser.parse_args()
+    program = arguments.program.resolve()
     peaks = {}
     with tempfile.TemporaryDirectory(dir=ROOT / "target") as folder:
         path = real_file(folder, arguments.mib * 1024**2)
@@ -203,11 +204,11 @@ def main():
             place = Path(folder) / name
             place.mkdir()
             if name == "directory":
-                with windlass(place, {}) as (client, pid):
+                with windlass(program, place, {}) as (client, pid):
                     peaks[name] = main_job(name, client, pid, path)
             else:
                 with tempfile.TemporaryDirectory(dir=place) as objects, seaweedfs(objects) as settings:
-                    with windlass(place, settings) as (client, pid):
+                    with windlass(program, place, settings) as (client, pid):
                         peaks[name] = main_job(name, client, pid, path)
     print(json.dumps({"peak_mib": peaks, "allowed_mib": PEAK_MIB}))
     return 0 if max(peaks.values()) < PEAK_MIB else 1

@@ -20,7 +20,7 @@ use super::tools;
 /// The endpoint of a real SeaweedFS, or `None` if it is not installed.
 pub fn seaweedfs() -> Option<&'static str> {
     static SERVER: OnceLock<Option<String>> = OnceLock::new();
-    SERVER.get_or_init(|| Some(run(tools::tool("venv/bin/weed")?, start_seaweedfs))).as_deref()
+    SERVER.get_or_init(|| Some(run_seaweedfs(tools::tool("venv/bin/weed")?))).as_deref()
 }
 
 /// The endpoint of moto, another implementation of S3. It does not verify signatures.
@@ -51,14 +51,35 @@ fn run(program: PathBuf, start: fn(&Path) -> (String, Child)) -> String {
     endpoint.recv().unwrap()
 }
 
-fn start_seaweedfs(weed: &Path) -> (String, Child) {
+/// As [`run`], but a server that ends before the tests do is started again on its data, since hundreds of tests share
+/// it; the end of its log says why it ended.
+fn run_seaweedfs(weed: PathBuf) -> String {
     let port = free_ports();
+    let (ready, started) = mpsc::channel();
+    thread::spawn(move || {
+        loop {
+            let mut server = start_seaweedfs(&weed, port);
+            // Only the first start is waited for.
+            let _ = ready.send(());
+            let status = server.wait().unwrap();
+            let log = fs::read(tools::scratch().join("seaweedfs/log")).unwrap_or_default();
+            let end = log.len().saturating_sub(8 << 10);
+            eprintln!("SeaweedFS ended ({status}) and is started again: {}", String::from_utf8_lossy(&log[end..]));
+        }
+    });
+    started.recv().unwrap();
+    format!("http://127.0.0.1:{port}")
+}
+
+fn start_seaweedfs(weed: &Path, port: u16) -> Child {
     let server = start("seaweedfs", port, |command, directory| {
         command
             .arg(weed)
             .args(["mini", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-admin.ui=false", "-webdav=false"])
             .arg("-s3.domainName=store.invalid")
             .args(["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"])
+            // By default, the number of volumes depends on the free space of the disk.
+            .args(["-master.volumeSizeLimitMB=256", "-volume.max=200"])
             .arg(format!("-dir={}", directory.display()))
             .args([format!("-s3.port={port}"), format!("-master.port={}", port + 1)])
             .args([format!("-volume.port={}", port + 2), format!("-filer.port={}", port + 3)])
@@ -68,7 +89,7 @@ fn start_seaweedfs(weed: &Path) -> (String, Child) {
     });
     // It listens before it is ready to store objects.
     thread::sleep(Duration::from_secs(2));
-    (format!("http://127.0.0.1:{port}"), server)
+    server
 }
 
 fn start_moto(program: &Path) -> (String, Child) {
