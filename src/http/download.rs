@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use actix_web::body::{BodySize, MessageBody, SizedStream};
 use actix_web::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
-    IF_NONE_MATCH, IF_RANGE, RANGE,
+    IF_NONE_MATCH,
 };
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Data, Path};
@@ -16,7 +16,7 @@ use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, ResponseError as _}
 use bytes::Bytes;
 use futures_util::stream;
 use windlass_engine::model::{File, UrlClaims};
-use windlass_engine::{self as engine, ByteRange, ContentStream, FileSlice, Service};
+use windlass_engine::{self as engine, ContentStream, FileSlice, Service};
 use windlass_types::ErrorResponse;
 
 use super::access_log::{BytesOut, record_field};
@@ -24,6 +24,7 @@ use super::attachment::attachment;
 use super::auth::AuthenticatedProject;
 use super::connection::SendfileQueue;
 use super::error::ApiError;
+use super::range;
 use super::requests::FileBytes;
 use super::requests::file_id;
 
@@ -90,7 +91,7 @@ pub async fn respond(
     }
     let is_head = request.method() == Method::HEAD;
     // A range is defined for GET only (RFC 9110, section 14.2).
-    let requested = if is_head { None } else { requested_range(request.headers(), &etag) };
+    let requested = if is_head { None } else { range::requested(request.headers(), &etag) };
     let range = match requested.map(|range| range.within(size)) {
         Some(None) => return Ok(outside(size)),
         Some(Some(range)) => Some(range),
@@ -184,59 +185,10 @@ fn has_current_copy(headers: &HeaderMap, etag: &str) -> bool {
     tags.flat_map(|it| it.split(',')).map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
 }
 
-/// The requested range. `None`, for the whole File, if there is no range, several or an invalid one, or if `If-Range`
-/// does not match.
-fn requested_range(headers: &HeaderMap, etag: &str) -> Option<ByteRange> {
-    if text(headers, &IF_RANGE).is_some_and(|it| it.trim() != etag) {
-        return None;
-    }
-    let (first, last) = text(headers, &RANGE)?.trim().strip_prefix("bytes=")?.split_once('-')?;
-    let number = |text: &str| {
-        text.trim().bytes().all(|b| b.is_ascii_digit()).then(|| text.trim().parse::<u64>().unwrap_or(u64::MAX))
-    };
-    match (first.trim(), last.trim()) {
-        ("", "") => None,
-        ("", count) => Some(ByteRange::Last(number(count)?)),
-        (first, "") => Some(ByteRange::From(number(first)?, None)),
-        (first, last) => {
-            let (first, last) = (number(first)?, number(last)?);
-            (first <= last).then_some(ByteRange::From(first, Some(last)))
-        }
-    }
-}
-
-fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
-    headers.get(name)?.to_str().ok()
-}
-
 fn outside(size: u64) -> HttpResponse {
     let mut answer = ApiError::range_not_satisfiable(size).error_response();
     if let Ok(range) = format!("bytes */{size}").parse() {
         answer.headers_mut().insert(CONTENT_RANGE, range);
     }
     answer
-}
-
-#[cfg(test)]
-mod tests {
-    use actix_web::http::header::HeaderValue;
-
-    use super::*;
-
-    fn range(header: &str) -> Option<ByteRange> {
-        let mut headers = HeaderMap::new();
-        headers.insert(RANGE, HeaderValue::from_str(header).unwrap());
-        requested_range(&headers, "\"x\"")
-    }
-
-    #[test]
-    fn a_single_byte_range_is_parsed_and_anything_else_means_the_whole_file() {
-        assert_eq!(range("bytes=0-0"), Some(ByteRange::From(0, Some(0))));
-        assert_eq!(range("bytes=5-"), Some(ByteRange::From(5, None)));
-        assert_eq!(range("bytes=-5"), Some(ByteRange::Last(5)));
-        assert_eq!(range("bytes=5-99999999999999999999999"), Some(ByteRange::From(5, Some(u64::MAX))));
-        for whole in ["bytes=", "bytes=-", "bytes=5-3", "bytes=0-1,3-4", "lines=0-1", "bytes=a-b", "0-1"] {
-            assert_eq!(range(whole), None, "{whole}");
-        }
-    }
 }

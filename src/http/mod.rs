@@ -5,14 +5,15 @@
 //! ```text
 //! uploads, files, lists, download, signed_urls,      the operations
 //! health, openapi
-//! requests, responses, json, query, number,          parsing of requests, rendering of responses
+//! requests, responses, json, query, number, range,   parsing of requests, rendering of responses
 //! multipart_form, body, attachment, error
-//! auth, cors, origins, content_coding,               what applies to several operations
+//! auth, api_key, cors, origins, content_coding,               what applies to several operations
 //! resource, trailing_slash, access_log
 //! connection                                         client connections, below the HTTP parser
 //! ```
 
 mod access_log;
+pub mod api_key; // Public for the fuzz target.
 mod attachment;
 mod auth;
 mod body;
@@ -23,7 +24,7 @@ mod download;
 mod error;
 mod files;
 mod health;
-mod json;
+pub mod json; // Public for the fuzz target.
 mod lists;
 pub mod multipart_form; // Public for the fuzz target.
 mod number;
@@ -31,6 +32,7 @@ mod openapi;
 mod origins;
 mod public_url;
 mod query;
+pub mod range; // Public for the fuzz target.
 mod requests;
 mod resource;
 mod responses;

@@ -11,6 +11,8 @@ mod crash;
 mod environment;
 mod faults;
 mod form_cases;
+mod header_cases;
+mod json_cases;
 mod model;
 mod process;
 mod races;
