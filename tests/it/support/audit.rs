@@ -1,5 +1,5 @@
 //! The check that ends every test: after sweeps with the clock far ahead, every object has its row and every row its
-//! object.
+//! object, and no key is in the log.
 
 use sqlx::{AssertSqlSafe, Executor as _, PgPool};
 
@@ -32,6 +32,8 @@ impl TestApp {
     pub async fn nothing_is_lost_and_nothing_is_left(&self) {
         self.no_writer_is_busy().await;
         self.ledger_and_store_agree_in_the_end().await;
+        let log = self.log();
+        assert!(self.clients().all(|it| !log.contains(&it.key)), "a key is in the log: {log}");
     }
 
     /// Like [`Self::nothing_is_lost_and_nothing_is_left`], but without waiting: rows that a killed writer has left in
