@@ -1,34 +1,14 @@
 //! A bucket with an untrusted TLS certificate: rejected, trusted explicitly, or not verified.
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
-
+use crate::support::certificate::Certificate;
 use crate::support::store_servers::moto_over_tls;
-use crate::support::{StoreKind, TestApp, tools};
-
-/// A self-signed certificate for `localhost`, and its key.
-fn certificate(directory: &tempfile::TempDir) -> Option<(PathBuf, PathBuf)> {
-    let openssl = tools::program("openssl")?;
-    let (certificate, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
-    let made = Command::new(openssl)
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-sha256"])
-        .args(["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE", "-out"])
-        .arg(&certificate)
-        .arg("-keyout")
-        .arg(&key)
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
-    Some((certificate, key))
-}
+use crate::support::{StoreKind, TestApp};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_untrusted_certificate_is_refused_unless_verification_is_off() {
     let Some(app) = TestApp::start(StoreKind::Directory, &[]).await else { return };
-    let directory = tempfile::tempdir().unwrap();
-    let Some((certificate, key)) = certificate(&directory) else { return };
-    let Some((endpoint, mut server)) = moto_over_tls(&certificate, &key) else { return };
+    let Some(certificate) = Certificate::for_localhost() else { return };
+    let Some((endpoint, mut server)) = moto_over_tls(&certificate.path(), &certificate.key()) else { return };
     let bucket = [
         ("WINDLASS_STORE", "s3://uploads/a"),
         ("AWS_ENDPOINT_URL", &*endpoint),
@@ -41,8 +21,9 @@ async fn an_untrusted_certificate_is_refused_unless_verification_is_off() {
     };
     let (succeeded, log) = fsck(&[]);
     assert!(!succeeded && log.contains("is not trusted") && log.contains("SSL_CERT_FILE"), "{log}");
+    let file = certificate.path();
     // Creating the bucket, probing checksums and listing uploads use a second HTTP client, which must trust it, too.
-    let trusted = ("SSL_CERT_FILE", certificate.to_str().unwrap());
+    let trusted = ("SSL_CERT_FILE", file.to_str().unwrap());
     let (succeeded, log) = app.link(&[&bucket[..], &[trusted]].concat());
     assert!(succeeded, "{log}");
     let (succeeded, log) = fsck(&[trusted]);
@@ -56,5 +37,4 @@ async fn an_untrusted_certificate_is_refused_unless_verification_is_off() {
     assert!(fsck(&forbidden).1.contains("AWS_ALLOW_HTTP"));
     server.kill().unwrap();
     server.wait().unwrap();
-    fs::remove_file(key).unwrap();
 }

@@ -21,4 +21,5 @@ mod roles;
 mod sessions;
 mod settings;
 mod store_identity;
+mod tls_proxies;
 mod unread_responses;

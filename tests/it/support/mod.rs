@@ -2,12 +2,14 @@
 
 pub mod app;
 pub mod audit;
+pub mod certificate;
 pub mod client;
 pub mod cluster;
 pub mod embedded;
 pub mod nginx;
 pub mod pooler;
 pub mod program;
+pub mod proxy;
 pub mod raw;
 pub mod role;
 pub mod s3_faults;

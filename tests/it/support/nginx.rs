@@ -1,18 +1,17 @@
 //! nginx in front of the service, in a common setup: bodies are forwarded as they arrive, over keep-alive connections.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::program::free_port;
+use super::proxy::Proxy;
 use super::tools;
 
 /// A running nginx that forwards to one address.
 pub struct Nginx {
     pub address: String,
-    process: Child,
+    _proxy: Proxy,
     _folder: TempDir,
 }
 
@@ -22,7 +21,7 @@ impl Nginx {
         let upstream = upstream.trim_start_matches("http://");
         let program = tools::tool("nginx/usr/sbin/nginx")?;
         let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let user = if nix::unistd::geteuid().is_root() { "user root;" } else { "" };
         let at = folder.path().display();
         let config = format!(
@@ -42,31 +41,9 @@ impl Nginx {
              }}"
         );
         fs::write(folder.path().join("nginx.conf"), config).unwrap();
-        let process = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL"])
-            .arg(program)
-            .arg("-c")
-            .arg(folder.path().join("nginx.conf"))
-            .arg("-p")
-            .arg(folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(began.elapsed() < Duration::from_mins(1), "nginx does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Some(Self { address: format!("http://127.0.0.1:{port}"), process, _folder: folder })
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.process.id().cast_signed());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).ok();
-        self.process.wait().ok();
+        let path = folder.path().join("nginx.conf");
+        let arguments = ["-c", path.to_str().unwrap(), "-p", folder.path().to_str().unwrap()];
+        let proxy = Proxy::start(&program, &arguments, folder.path(), port);
+        Some(Self { address: format!("http://127.0.0.1:{port}"), _proxy: proxy, _folder: folder })
     }
 }
