@@ -197,7 +197,14 @@ def check_containers():
     passed("Dockerfile and docker-compose.yml, with hadolint and compose-lint")
 
 
+def check_alerts():
+    rules = ROOT / "deploy/prometheus/windlass-alerts.yml"
+    run(ROOT / ".dev/prometheus/usr/bin/promtool", "check", "rules", rules)
+    passed("alert rules, with promtool")
+
+
 os.environ.pop("DATABASE_URL", None)
 check_chart()
 check_unit()
 check_containers()
+check_alerts()

@@ -1,5 +1,5 @@
-//! The access log: one line per request, logged when its response has been sent or aborted. Also adds the headers that
-//! identify a response, and converts a panic in a handler to a 500 response.
+//! The access log: one line and one set of metrics per request, recorded when its response has been sent or aborted.
+//! Also adds the headers that identify a response, and converts a panic in a handler to a 500 response.
 //!
 //! The ids of the objects that a request refers to are fields of its span, so every line logged for it has them,
 //! including those of the engine (docs/logging.md).
@@ -28,6 +28,7 @@ use windlass_types::Shown;
 
 use super::cors::Cors;
 use super::error::ApiError;
+use super::request_metrics::{InFlight, Operation};
 use super::signed_urls;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -110,7 +111,17 @@ pub async fn record<B: MessageBody>(
     let bytes_in = request.extensions().get::<BytesIn>().cloned().unwrap_or_default();
     let bytes_out = BytesOut::default();
     request.extensions_mut().insert(bytes_out.clone());
-    let mut line = Line { record, span: span.clone(), status: None, bytes_in, bytes_out, is_sent: false };
+    let operation = Operation::new(request.method(), None);
+    let mut line = Line {
+        record,
+        operation: Some(operation),
+        span: span.clone(),
+        status: None,
+        bytes_in,
+        bytes_out,
+        is_sent: false,
+        _in_flight: InFlight::begin(),
+    };
     // Wrapped in an async block so that a panic in `call` itself is caught, too.
     let handled = AssertUnwindSafe(async { next.call(request).await }).catch_unwind().instrument(span).await;
     let mark = |record: &RequestRecord, headers: &mut HeaderMap| {
@@ -127,6 +138,7 @@ pub async fn record<B: MessageBody>(
     };
     let mut response = handled?;
     if let Some(route) = response.request().match_pattern() {
+        line.operation = Some(Operation::new(response.request().method(), Some(&route)));
         line.span.record("route", route);
     }
     mark(&line.record, response.headers_mut());
@@ -171,9 +183,11 @@ impl<B: MessageBody> MessageBody for Recorded<B> {
     }
 }
 
-/// Log line of a request, written on drop.
+/// Log line and metrics of a request, written on drop.
 struct Line {
     record: RequestRecord,
+    /// `None` only while it is dropped.
+    operation: Option<Operation>,
     span: Span,
     /// `None` if the client disconnected before there was a response.
     status: Option<StatusCode>,
@@ -181,6 +195,7 @@ struct Line {
     bytes_out: BytesOut,
     /// Whether the whole body was produced. If not, the connection was closed early.
     is_sent: bool,
+    _in_flight: InFlight,
 }
 
 impl Drop for Line {
@@ -188,6 +203,15 @@ impl Drop for Line {
         let _entered = self.span.enter();
         let duration_ms = self.record.duration_ms();
         let (bytes_in, bytes_out) = (self.bytes_in.0.0.get(), self.bytes_out.0.0.get());
+        if let Some(operation) = self.operation.take() {
+            let sent = self.status.as_ref().filter(|_| self.is_sent);
+            operation.record(
+                sent.map_or("aborted", StatusCode::as_str),
+                self.record.began.elapsed(),
+                bytes_in,
+                bytes_out,
+            );
+        }
         match self.status.map(|it| it.as_u16()) {
             Some(status) if self.is_sent => {
                 tracing::info!(status, bytes_in, bytes_out, duration_ms, "request completed");

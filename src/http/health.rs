@@ -44,7 +44,7 @@ pub async fn livez() -> HttpResponse {
 
 /// The metrics of this process, in Prometheus's text format. No label identifies a project, a file or a key.
 pub async fn metrics() -> HttpResponse {
-    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(telemetry::metrics())
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(telemetry::metrics::render())
 }
 
 /// Readiness: 200 if the last periodic check of the ledger and the store succeeded, otherwise, or during a shutdown,

@@ -8,7 +8,7 @@
 //! requests, responses, json, query, number, range,   parsing of requests, rendering of responses
 //! multipart_form, body, attachment, error
 //! auth, api_key, cors, origins, content_coding,               what applies to several operations
-//! resource, trailing_slash, access_log
+//! resource, trailing_slash, access_log, request_metrics
 //! connection                                         client connections, below the HTTP parser
 //! ```
 
@@ -33,6 +33,7 @@ mod origins;
 mod public_url;
 mod query;
 pub mod range; // Public for the fuzz target.
+mod request_metrics;
 mod requests;
 mod resource;
 mod responses;

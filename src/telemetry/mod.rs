@@ -6,6 +6,7 @@
 //! process waits for them, for at most a second.
 
 mod line_queue;
+pub mod metrics;
 mod panics;
 pub mod stdout;
 
@@ -13,8 +14,8 @@ use std::io::{self, IsTerminal as _, Write};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use metrics::{counter, describe_counter, describe_gauge};
-use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use ::metrics::counter;
+use metrics_exporter_prometheus::BuildError;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
@@ -25,8 +26,6 @@ use crate::config::LogFormat;
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
 
 const LINES_DROPPED: &str = "windlass_log_lines_dropped_total";
-
-static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 
 /// actix logs the errors of clients, such as a malformed head or an aborted connection, at the level `error`. A
 /// directive in the setting for the same target overrides this one.
@@ -52,9 +51,7 @@ pub enum Error {
 /// When the filter is invalid, or a metrics recorder is already installed.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), Error> {
     let filter: EnvFilter = format!("{DEFAULT_DIRECTIVES},{filter}").parse()?;
-    let handle = PrometheusBuilder::new().install_recorder()?;
-    METRICS.get_or_init(|| handle);
-    describe();
+    metrics::install()?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| LogLine);
     match format {
         LogFormat::Text => logs.with_ansi(io::stderr().is_terminal()).init(),
@@ -110,55 +107,4 @@ impl Write for LogLine {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// Renders the metrics in Prometheus's text format; empty if no recorder is installed.
-pub fn metrics() -> String {
-    METRICS.get().map(PrometheusHandle::render).unwrap_or_default()
-}
-
-fn describe() {
-    describe_counter!(
-        LINES_DROPPED,
-        "Log lines dropped because standard error could not be written or the queue was full."
-    );
-    // Exported from the start, so that its first increase is visible.
-    counter!(LINES_DROPPED).absolute(0);
-    describe_counter!(
-        "windlass_objects_unreadable_total",
-        "Reads of Files that failed because an object was missing, damaged or unreadable."
-    );
-    describe_counter!("windlass_uploads_expired_total", "Uploads that this process expired.");
-    describe_counter!("windlass_files_expired_total", "Files that this process expired.");
-    describe_counter!("windlass_objects_deleted_total", "Objects that this process deleted.");
-    describe_counter!("windlass_object_deletions_failed_total", "Failed attempts of this process to delete an object.");
-    describe_counter!("windlass_sweep_steps_failed_total", "Steps of this process's sweeps that failed, by step.");
-    describe_counter!("windlass_background_passes_total", "Passes of the background tasks, by task and outcome.");
-    describe_gauge!(
-        "windlass_background_last_success_timestamp_seconds",
-        "Unix time of the last successful pass of each background task."
-    );
-    describe_counter!(
-        "windlass_postgres_restarts_total",
-        "Restarts of the embedded PostgreSQL after an unexpected exit."
-    );
-    describe_counter!(
-        "windlass_connections_cut_total",
-        "Client connections that were closed because they exceeded a limit, by reason."
-    );
-    describe_gauge!("windlass_connections", "Open client connections.");
-    describe_gauge!(
-        "windlass_disk_available_bytes",
-        "Free bytes on the disk of the store's directory or of the data directory."
-    );
-    describe_gauge!("windlass_bodies_waiting", "Request bodies waiting for memory.");
-    describe_gauge!(
-        "windlass_turns_waiting",
-        "Requests queued for their project's share of transactions, long lists of parts, or reads of stored bytes."
-    );
-    describe_gauge!("windlass_ready", "1 if the last probe could use the database and the store, else 0.");
-    describe_gauge!(
-        "windlass_objects_refusing_deletion",
-        "Objects due for deletion that could not be deleted yet, as of the last sweep; at most 100,000 are counted."
-    );
 }

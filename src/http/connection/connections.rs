@@ -94,8 +94,28 @@ pub enum Cut {
 }
 
 impl Cut {
+    const ALL: [Self; 8] = [
+        Self::Idle,
+        Self::HeadTimeout,
+        Self::HeadTooLarge,
+        Self::Framing,
+        Self::Discarded,
+        Self::NotReading,
+        Self::Evicted,
+        Self::Refused,
+    ];
+
+    /// Exports all reasons, so that their first increase is visible.
+    fn export() {
+        Self::ALL.into_iter().for_each(|it| it.add(0));
+    }
+
     /// Counts a connection that is closed for this reason.
     pub fn count(self) {
+        self.add(1);
+    }
+
+    fn add(self, connections: u64) {
         let reason = match self {
             Self::Idle => "idle",
             Self::HeadTimeout => "head_timeout",
@@ -106,7 +126,7 @@ impl Cut {
             Self::Evicted => "evicted",
             Self::Refused => "refused",
         };
-        metrics::counter!("windlass_connections_cut_total", "reason" => reason).increment(1);
+        metrics::counter!("windlass_connections_cut_total", "reason" => reason).increment(connections);
     }
 }
 
@@ -136,6 +156,7 @@ pub struct Place {
 
 impl Connections {
     pub fn new(limits: ConnectionLimits) -> Rc<Self> {
+        Cut::export();
         Rc::new(Self {
             limits,
             open: RefCell::default(),

@@ -12,4 +12,5 @@ mod embedded;
 mod fsck;
 mod health;
 mod image;
+mod metrics;
 mod signals;

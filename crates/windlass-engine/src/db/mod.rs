@@ -117,6 +117,20 @@ impl Error {
 }
 
 impl Db {
+    /// Sets the gauges of the connection pools.
+    pub(crate) fn report(&self) {
+        for (name, pool) in [("statements", &self.statements), ("transactions", &self.transactions)] {
+            let status = pool.status();
+            let set = |state, count: usize| {
+                let labels = [("pool", name), ("state", state)];
+                metrics::gauge!("windlass_database_connections", &labels).set(u32::try_from(count).unwrap_or(u32::MAX));
+            };
+            set("open", status.size);
+            set("idle", status.available);
+            set("awaited", status.waiting);
+        }
+    }
+
     /// Opens pools of `connections` connections in total, at least two. Waits up to `patience` for a database that is
     /// still starting or read-only. Errors that waiting cannot fix are returned immediately.
     ///

@@ -115,7 +115,10 @@ const HOLDS_CONNECTION: &str = "a lease holds its connection until it ends";
 
 impl Lease {
     pub(super) async fn take(pool: &Pool) -> Result<Self, sqlx::Error> {
-        match timeout(CHECKOUT_TIMEOUT, pool.get()).await {
+        let began = Instant::now();
+        let checkout = timeout(CHECKOUT_TIMEOUT, pool.get()).await;
+        metrics::histogram!("windlass_database_checkout_duration_seconds").record(began.elapsed());
+        match checkout {
             Ok(Ok(mut connection)) => {
                 connection.is_sound = false;
                 Ok(Self(Some(connection)))

@@ -20,6 +20,7 @@ use crate::ingest::object_writer::PartObjectWriter;
 use crate::model::Part;
 use crate::resources::SMALL_BODY_OVERHEAD;
 use crate::resources::disk_space::SpaceClaim;
+use crate::resources::in_flight::InFlight;
 use crate::resources::memory_budget::MemoryReservation;
 use crate::resources::part_buffers::{PartBuffer, PartBuffers};
 use crate::retry::retry;
@@ -38,6 +39,7 @@ pub struct PartIngest {
     crc64: Crc64Digest,
     space: SpaceClaim,
     destination: Destination,
+    _in_flight: InFlight,
 }
 
 enum Destination {
@@ -89,6 +91,7 @@ impl Service {
             crc64: Crc64Digest::new(),
             space,
             destination,
+            _in_flight: InFlight::begin("windlass_parts_in_flight"),
         })
     }
 

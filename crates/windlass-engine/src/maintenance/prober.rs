@@ -1,4 +1,5 @@
-//! Probes whether the ledger and the store are usable and belong together.
+//! Probes whether the ledger and the store are usable and belong together, and reports how much of the process's
+//! resources is in use.
 //!
 //! A single task probes both every few seconds. `/readyz` and writes only read the last outcome, so any number of
 //! requests causes no additional probes.
@@ -12,6 +13,7 @@ use super::background::BackgroundTask;
 use crate::db::stores;
 use crate::error::{Error, NotReady, Result};
 use crate::maintenance::store_link;
+use crate::resources::disk_space::approximate;
 use crate::service::Service;
 
 /// The pause between two probes.
@@ -60,6 +62,7 @@ impl BackgroundTask for Prober {
     const NAME: &'static str = "prober";
 
     async fn pass(&mut self) -> bool {
+        self.service.report_resources();
         let failures = self.probe().await;
         let last = self.service.readiness.replace(failures.iter().map(|it| it.0.clone()).collect());
         for (cause, error) in failures.iter().filter(|it| !last.contains(&it.0)) {
@@ -78,6 +81,15 @@ impl BackgroundTask for Prober {
 }
 
 impl Service {
+    /// Sets the gauges of the connection pools and of the memory for bodies.
+    fn report_resources(&self) {
+        self.db.report();
+        let (used, limit) = self.memory.usage();
+        for (state, bytes) in [("used", used), ("limit", limit)] {
+            metrics::gauge!("windlass_body_memory_bytes", "state" => state).set(approximate(bytes));
+        }
+    }
+
     /// Probes the ledger; returns the identity of its store.
     async fn probe_ledger(&self) -> Result<StoreId, Failure> {
         let ledger = async {

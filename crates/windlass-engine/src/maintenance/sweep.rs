@@ -106,6 +106,9 @@ struct Pass<'s> {
 impl Pass<'_> {
     /// Runs a step. Once the ledger is unreachable, further steps fail at once instead of each timing out.
     async fn step<T: Default>(&mut self, name: &'static str, step: impl Future<Output = Result<T>>) -> T {
+        let failures = metrics::counter!("windlass_sweep_steps_failed_total", "step" => name);
+        // Exports it, so that its first increase is visible.
+        failures.increment(0);
         if !self.is_ledger_unreachable {
             match step.await {
                 Ok(done) => return done,
@@ -117,7 +120,7 @@ impl Pass<'_> {
             let ping = timeout(PING_TIMEOUT, self.service.db.ping()).await;
             self.is_ledger_unreachable = !matches!(ping, Ok(Ok(())));
         }
-        metrics::counter!("windlass_sweep_steps_failed_total", "step" => name).increment(1);
+        failures.increment(1);
         self.failed.push(name);
         T::default()
     }

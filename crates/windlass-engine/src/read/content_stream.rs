@@ -20,6 +20,7 @@ use crate::db::parts;
 use crate::error::{Error, Result};
 use crate::model::{File, Part};
 use crate::read::manifest_reader::ManifestReader;
+use crate::resources::in_flight::InFlight;
 use crate::retry::retry;
 use crate::service::Service;
 use crate::store::{self, BlobStore, CHUNK_KIB, Chunk, Chunks, FileReader, FileSlice, ObjectKey, Reader};
@@ -63,6 +64,7 @@ pub struct ContentStream {
     /// The memory for one chunk that was read and not sent yet. Further chunks are counted in the shared read-ahead
     /// memory.
     _memory: Option<OwnedSemaphorePermit>,
+    _in_flight: InFlight,
 }
 
 impl ContentStream {
@@ -137,7 +139,8 @@ impl Service {
             }
         });
         let (runtime, crc64) = (self.runtime.clone(), Crc64::EMPTY);
-        Ok(ContentStream { runtime, pieces, piece: None, crc64, _memory: memory })
+        let in_flight = InFlight::begin("windlass_reads_in_flight");
+        Ok(ContentStream { runtime, pieces, piece: None, crc64, _memory: memory, _in_flight: in_flight })
     }
 
     /// The pieces in order. Each is already being read when it is yielded, except the remainder of a file, which is
@@ -329,7 +332,9 @@ mod tests {
             out.send(Piece::of(part, 1..4, source, 10).next().unwrap()).await.unwrap();
         }
         let runtime = Handle::current();
-        let mut content = ContentStream { runtime, pieces, piece: None, crc64: Crc64::EMPTY, _memory: None };
+        let in_flight = InFlight::begin("windlass_reads_in_flight");
+        let mut content =
+            ContentStream { runtime, pieces, piece: None, crc64: Crc64::EMPTY, _memory: None, _in_flight: in_flight };
         assert_eq!(content.next().await.unwrap().unwrap().length(), 3);
         let read = content.next().await;
         assert!(matches!(read, Some(Err(Error::Unreadable { source, .. })) if matches!(*source, Error::Missing(_))));

@@ -243,7 +243,7 @@ impl Usage {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge need not be exact")]
-fn approximate(bytes: u64) -> f64 {
+pub(crate) fn approximate(bytes: u64) -> f64 {
     bytes as f64
 }
 

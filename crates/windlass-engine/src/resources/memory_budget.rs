@@ -37,6 +37,8 @@ pub(crate) struct MemoryBudget(Arc<Shared>);
 struct Shared {
     /// The maximum number of bytes that one request needs before it can release some.
     claim: u64,
+    /// All bytes, free or held.
+    bytes: u64,
     /// The maximum number of bytes that one project holds.
     share: u64,
     /// The maximum time that a request waits.
@@ -80,12 +82,17 @@ impl MemoryBudget {
         let claim = claim.min(bytes);
         let share = (bytes - claim.max(bytes / 4)).max(claim);
         let state = Mutex::new(State { free: bytes, held: HashMap::new(), waiting: Vec::new() });
-        Self(Arc::new(Shared { claim, share, max_wait, state }))
+        Self(Arc::new(Shared { claim, bytes, share, max_wait, state }))
     }
 
     /// An empty reservation of a project.
     pub(crate) fn reservation_for(&self, project: ProjectId) -> MemoryReservation {
         MemoryReservation { budget: self.clone(), project, bytes: 0 }
+    }
+
+    /// The number of bytes that are held, and the number of all bytes.
+    pub(crate) fn usage(&self) -> (u64, u64) {
+        (self.0.bytes - self.lock().free, self.0.bytes)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

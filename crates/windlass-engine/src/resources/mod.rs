@@ -3,6 +3,7 @@
 pub(crate) mod create_queue;
 pub(crate) mod disk_space;
 pub(crate) mod fair_queue;
+pub(crate) mod in_flight;
 pub(crate) mod md5_uploads;
 pub(crate) mod memory_budget;
 pub(crate) mod part_buffers;

@@ -43,8 +43,10 @@ impl TaskStatuses {
                 it.last_success = Some(now);
             }
         });
-        let outcome = if succeeded { "ok" } else { "failed" };
-        metrics::counter!("windlass_background_passes_total", "task" => task, "outcome" => outcome).increment(1);
+        for (outcome, passes) in [("ok", u64::from(succeeded)), ("failed", u64::from(!succeeded))] {
+            metrics::counter!("windlass_background_passes_total", "task" => task, "outcome" => outcome)
+                .increment(passes);
+        }
         if succeeded {
             let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
             metrics::gauge!("windlass_background_last_success_timestamp_seconds", "task" => task).set(since_epoch);

@@ -5,6 +5,7 @@ mod bucket;
 mod clients;
 mod deletion;
 mod direct_io;
+mod error;
 mod explanation;
 mod file_slice;
 mod identity;
@@ -15,6 +16,7 @@ mod location;
 mod object_key;
 mod object_reader;
 mod opening;
+mod operation_metrics;
 mod page_cache;
 mod payload_integrity;
 mod profile;
@@ -29,7 +31,7 @@ mod variables;
 use std::fmt;
 use std::io;
 use std::ops::{Range, RangeInclusive};
-use std::path::PathBuf;
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -37,6 +39,7 @@ use windlass_types::{Crc64, Crc64Digest, StoreId};
 
 pub use self::aligned_buffer::Buffer;
 use self::bucket::{ObjectWriter, Remote};
+pub use self::error::Error;
 pub use self::file_slice::FileSlice;
 pub use self::identity::{Identity, IfPresent};
 pub use self::listing::{IncompleteUpload, ListedObject, Listing};
@@ -48,54 +51,6 @@ use self::object_reader::ObjectReader;
 pub use self::read_ahead::{CHUNK_KIB, Chunks, ReadAhead};
 pub use self::setup_error::SetupError;
 pub use self::variables::Variables;
-
-/// An error of the store.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The object does not exist.
-    #[error("object {0} is missing")]
-    Missing(ObjectKey),
-    /// A read returned fewer or more bytes than the object has according to the ledger.
-    #[error("object {0} does not have the length that the ledger records")]
-    WrongLength(ObjectKey),
-    /// A file or directory could not be read or written.
-    #[error("a file operation on {path} in the store failed", path = path.display())]
-    Disk {
-        /// The path of the file or directory.
-        path: PathBuf,
-        /// The error from the operating system.
-        source: io::Error,
-    },
-    /// The object store rejected a request, or is unreachable.
-    #[error("a request to the object store failed")]
-    Remote(#[from] object_store::Error),
-    /// The bucket's incomplete multipart uploads could not be listed; a retry may succeed.
-    #[error("incomplete multipart uploads could not be listed: {0}")]
-    Listing(String),
-    /// A directory that was linked with the ledger does not exist.
-    #[error("the store's directory {path} is missing; is its volume mounted?", path = .0.display())]
-    Gone(PathBuf),
-    /// The identity object has invalid content.
-    #[error("the store's identity, the object {}, has invalid content", identity::NAME)]
-    BadIdentity,
-    /// The store does not support listing incomplete multipart uploads, or its pagination is broken.
-    #[error("the store does not list incomplete multipart uploads: {0}")]
-    Unlisted(String),
-    /// The pagination of the object listing does not terminate.
-    #[error("the store's list of objects does not end")]
-    EndlessList,
-    /// The store cannot be used as configured.
-    #[error(transparent)]
-    Setup(#[from] SetupError),
-}
-
-impl Error {
-    /// Whether the disk is full or the quota was exceeded.
-    pub fn is_disk_full(&self) -> bool {
-        use io::ErrorKind::{QuotaExceeded, StorageFull};
-        matches!(self, Self::Disk { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
-    }
-}
 
 /// The result of a store operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -208,10 +163,13 @@ impl BlobStore {
     /// # Errors
     /// If the store fails. The object may exist nevertheless, so its row must be kept until it is deleted.
     pub async fn put(&self, key: ObjectKey, whole: Buffer) -> Result<()> {
-        match self {
-            Self::Directory(it) => it.put(key, whole).await,
-            Self::Remote(it) => it.put(key, whole).await,
-        }
+        let work = async {
+            match self {
+                Self::Directory(it) => it.put(key, whole).await,
+                Self::Remote(it) => it.put(key, whole).await,
+            }
+        };
+        operation_metrics::recorded("put", work).await
     }
 
     /// Begins to write an object of several chunks.
@@ -219,10 +177,13 @@ impl BlobStore {
     /// # Errors
     /// If the store fails.
     pub async fn write(&self, key: ObjectKey) -> Result<Writer> {
-        match self {
-            Self::Directory(it) => Ok(Writer::File(it.create(key).await?)),
-            Self::Remote(it) => Ok(Writer::Object(it.create(key).await?)),
-        }
+        let work = async {
+            match self {
+                Self::Directory(it) => Ok(Writer::File(it.create(key).await?)),
+                Self::Remote(it) => Ok(Writer::Object(it.create(key).await?)),
+            }
+        };
+        operation_metrics::recorded("begin", work).await
     }
 
     /// Begins to read an object of `bytes` bytes. Read-ahead from a bucket beyond one chunk is counted in `memory`.
@@ -239,10 +200,13 @@ impl BlobStore {
     /// Deletes objects and their incomplete multipart uploads. A missing object counts as deleted. Returns the objects
     /// that could not be deleted, with the errors.
     pub async fn delete(&self, objects: Vec<ObjectToDelete>) -> Vec<(ObjectKey, Error)> {
-        match self {
+        let (began, count) = (Instant::now(), objects.len() as u64);
+        let failed = match self {
             Self::Directory(it) => it.delete(objects.into_iter().map(|it| it.key).collect()).await,
             Self::Remote(it) => it.delete(objects).await,
-        }
+        };
+        operation_metrics::record("delete", began, count, failed.len() as u64);
+        failed
     }
 
     /// Lists all objects below the prefix.
@@ -328,10 +292,13 @@ impl Writer {
     /// # Errors
     /// If the store fails. The object must then be aborted.
     pub async fn write(&mut self, chunk: Buffer) -> Result<Buffer> {
-        match self {
-            Self::File(it) => it.write(chunk).await,
-            Self::Object(it) => it.write(chunk).await,
-        }
+        let work = async {
+            match self {
+                Self::File(it) => it.write(chunk).await,
+                Self::Object(it) => it.write(chunk).await,
+            }
+        };
+        operation_metrics::recorded("write", work).await
     }
 
     /// Completes the object. When this returns, it survives a crash of the machine.
@@ -339,10 +306,13 @@ impl Writer {
     /// # Errors
     /// If the store fails. The object may exist nevertheless.
     pub async fn finish(self) -> Result<()> {
-        match self {
-            Self::File(it) => it.finish().await,
-            Self::Object(it) => it.finish().await,
-        }
+        let work = async {
+            match self {
+                Self::File(it) => it.finish().await,
+                Self::Object(it) => it.finish().await,
+            }
+        };
+        operation_metrics::recorded("finish", work).await
     }
 
     /// Aborts the object. A failure is logged and left to the sweeper, so its row must be kept until it is deleted.
