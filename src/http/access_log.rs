@@ -71,6 +71,12 @@ impl RequestRecord {
         Self { began, id: format!("req_{}", Uuid::now_v7().simple()) }
     }
 
+    /// As [`Self::new`], with the id that a client or a gateway has given to the request, if it can be one.
+    fn of(began: Instant, headers: &HeaderMap) -> Self {
+        let given = headers.get(REQUEST_ID).and_then(|it| it.to_str().ok()).filter(|it| is_request_id(it));
+        given.map_or_else(|| Self::new(began), |id| Self { began, id: id.to_owned() })
+    }
+
     fn duration_ms(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -91,6 +97,11 @@ impl RequestRecord {
     }
 }
 
+/// Whether a text is short and plain enough for logs and headers: 1 to 128 letters, digits, `-`, `_`, `.` and `:`.
+fn is_request_id(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
+}
+
 /// Middleware that adds the headers of every response, and logs the request when the response body is dropped.
 ///
 /// # Errors
@@ -99,7 +110,7 @@ pub async fn record<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<Recorded<B>>, Error> {
-    let record = RequestRecord::new(Instant::now());
+    let record = RequestRecord::of(Instant::now(), request.headers());
     let cors = Cors::of(&request);
     let is_head = request.method() == Method::HEAD;
     let (method, path) = (Shown(request.method().as_str()), Shown(signed_urls::without_token(request.path())));

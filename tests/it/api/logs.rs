@@ -14,6 +14,7 @@ crate::on_a_directory_and_s3! {
     json_log_lines_are_bounded_whatever_a_client_sends (WINDLASS_LOG_FORMAT = "json");
     client_errors_are_not_logged_as_errors;
     a_request_is_logged_at_its_end_with_the_ids_of_its_objects (WINDLASS_LOG_FORMAT = "json");
+    a_request_keeps_the_id_that_it_was_given (WINDLASS_LOG_FORMAT = "json");
     an_interrupted_download_is_logged_as_aborted (WINDLASS_LOG_FORMAT = "json");
     an_interrupted_request_is_logged (WINDLASS_LOG_FORMAT = "json");
 }
@@ -143,6 +144,20 @@ async fn a_request_is_logged_at_its_end_with_the_ids_of_its_objects(app: &TestAp
     assert_eq!(sent["span"]["file.id"], *file, "{sent}");
     assert_eq!((sent["status"].as_u64(), sent["bytes_out"].as_u64()), (Some(200), Some(300_000)), "{sent}");
     assert!(sent["duration_ms"].is_u64(), "{sent}");
+}
+
+async fn a_request_keeps_the_id_that_it_was_given(app: &TestApp) {
+    let sent = async |id: &str| {
+        let request = app.client.request(Method::GET, "/v1/files").header("x-request-id", id);
+        app.client.send(request).await.header("x-request-id").unwrap().to_owned()
+    };
+    for id in ["4bf92f3577b34da6a3ce929d0e0e4736", "gateway:7.b-1_A", &"x".repeat(128)] {
+        assert_eq!(sent(id).await, id);
+        eventually("it is logged", async || app.log().contains(&format!("\"id\":\"{id}\""))).await;
+    }
+    for id in ["", "two words", "a\"b", "<script>", "a/b", &"x".repeat(129)] {
+        assert!(sent(id).await.starts_with("req_"), "{id}");
+    }
 }
 
 async fn an_interrupted_download_is_logged_as_aborted(app: &TestApp) {
