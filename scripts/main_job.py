@@ -12,8 +12,6 @@ import hashlib
 import json
 import os
 import random
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,7 +23,8 @@ from pathlib import Path
 
 from openai import OpenAI
 
-ROOT = Path(__file__).resolve().parent.parent
+from servers import ROOT, process, seaweedfs
+
 PART = 64 * 1024 * 1024
 GIB = 1024**3
 RANGES = 200
@@ -48,51 +47,6 @@ def real_file(folder, size):
             file.seek(size)
         file.write(b"the end, not on a boundary")
     return path
-
-
-def free_port(count=5):
-    """The first of `count` consecutive free ports; the ports 10,000 above are free as well (SeaweedFS uses both)."""
-    while True:
-        first = random.randrange(20_000, 40_000)
-        try:
-            for port in [*range(first, first + count), *range(first + 10_000, first + 10_000 + count)]:
-                with socket.socket() as it:
-                    it.bind(("127.0.0.1", port))
-            return first
-        except OSError:
-            continue
-
-
-@contextmanager
-def process(arguments, log, environment):
-    with open(log, "ab") as out:
-        child = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=out, env={**os.environ, **environment})
-    try:
-        yield child
-    finally:
-        child.send_signal(signal.SIGINT)
-        try:
-            child.wait(60)
-        except subprocess.TimeoutExpired:
-            child.kill()
-
-
-@contextmanager
-def seaweedfs(folder):
-    port = free_port()
-    ports = ["s3.port", "master.port", "volume.port", "filer.port", "admin.port"]
-    keys = {"AWS_ACCESS_KEY_ID": "main", "AWS_SECRET_ACCESS_KEY": "job", "GOMEMLIMIT": "600MiB", "GOGC": "50"}
-    weed = [Path(sys.executable).parent / "weed", "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-    weed += ["-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
-    weed += [f"-{name}={port + number}" for number, name in enumerate(ports)]
-    with open(Path(folder) / "log", "ab") as log:
-        child = subprocess.Popen(weed, stdout=log, stderr=log, env={**os.environ, **keys})
-    try:
-        time.sleep(4)
-        endpoint = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_REGION": "us-east-1"}
-        yield {**keys, **endpoint, "WINDLASS_STORE": "s3://main-job/objects"}
-    finally:
-        child.kill()
 
 
 @contextmanager
@@ -176,7 +130,8 @@ def check_ranges(client, file, path):
 def main_job(name, client, pid, path):
     size = path.stat().st_size
     print(f"{name}: {size} bytes")
-    for what, upload in [("upload_file_chunked", upload_in_sequence), ("8 parallel, completed in file order", upload_in_parallel)]:
+    ways = [("upload_file_chunked", upload_in_sequence), ("8 parallel, completed in file order", upload_in_parallel)]
+    for what, upload in ways:
         with timed(what, size):
             file = upload(client, path)
         assert file.bytes == size, file

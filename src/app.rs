@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,11 +20,8 @@ use windlass_engine::{self as engine, Service, Volume};
 use crate::config::{Config, Database};
 use crate::descriptors;
 use crate::http::{self, ConnectionLimits};
+use crate::listener;
 use crate::telemetry::stdout;
-
-/// Length of the accept queue; the kernel caps it at `net.core.somaxconn`. A burst of clients overflows the standard
-/// library's 128, and TCP then retries their handshakes after a second or more.
-const BACKLOG: i32 = 4096;
 
 /// How long to wait for a database that is still starting.
 const DATABASE_START_TIMEOUT: Duration = Duration::from_mins(1);
@@ -187,7 +184,7 @@ pub async fn serve(config: Config, database_url: &SecretString, stop: Cancellati
         },
     };
     let listen = |source| Error::Listen { address: config.listen.to_string(), source };
-    let listener = config.listen.addresses().and_then(|it| bind(&it)).map_err(listen)?;
+    let listener = config.listen.addresses().and_then(|it| listener::bind(&it)).map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
     stdout::announce(format!("listening on http://{address}"));
     if let Some(key) = first_key {
@@ -206,13 +203,6 @@ pub async fn serve(config: Config, database_url: &SecretString, stop: Cancellati
     let Config { cors_origins, project_header, public_url, .. } = config;
     let settings = http::Settings { cors_origins, project_header, public_url };
     run(service, listener, settings, intervals, connections, stop).await
-}
-
-/// Listens on the first of these addresses that can be bound.
-fn bind(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(addresses)?;
-    rustix::net::listen(&listener, BACKLOG)?;
-    Ok(listener)
 }
 
 /// Sweep interval and shutdown timeouts of [`run`].
@@ -240,7 +230,8 @@ pub async fn run(
 ) -> Result<(), Error> {
     let closing = CancellationToken::new();
     let closing_guard = closing.clone().drop_guard();
-    let drained = drain(service.clone(), stop, intervals.delay, closing.clone());
+    let same_listener = listener.try_clone().map_err(Error::Ended)?;
+    let drained = drain(service.clone(), stop, intervals.delay, same_listener, closing.clone());
     tokio::spawn(closing.clone().run_until_cancelled_owned(drained));
     let background = tokio::spawn(service.clone().run_background_tasks(intervals.sweep, closing.clone()));
     let served = http::serve(service.clone(), listener, settings, closing, intervals.patience, connections).await;
@@ -253,12 +244,19 @@ pub async fn run(
     background.map_err(|error| Error::Ended(io::Error::other(error)))
 }
 
-/// When `stop` is cancelled, makes the service not ready, and cancels `closing` after `delay`: load balancers need some
+/// When `stop` is cancelled, makes the service not ready, and stops the server after `delay`: load balancers need some
 /// time to notice, and a connection that they open meanwhile must not be refused.
-async fn drain(service: Service, stop: CancellationToken, delay: Duration, closing: CancellationToken) {
+async fn drain(
+    service: Service,
+    stop: CancellationToken,
+    delay: Duration,
+    listener: TcpListener,
+    closing: CancellationToken,
+) {
     stop.cancelled().await;
     service.begin_shutdown();
     sleep(delay).await;
+    listener::close_without_resets(listener).await;
     closing.cancel();
 }
 

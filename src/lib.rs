@@ -21,7 +21,7 @@
 //!
 //! ```text
 //! main ────► app, config, embedded, health, http, keys_command, signals, telemetry
-//! app ─────► config, descriptors, http, telemetry
+//! app ─────► config, descriptors, http, listener, telemetry
 //! health ──► config
 //! keys_command ──► config, telemetry
 //! config ──► embedded, http, memory
@@ -66,6 +66,7 @@ pub mod embedded;
 pub mod health;
 pub mod http;
 pub mod keys_command;
+pub mod listener;
 pub mod memory;
 pub mod signals;
 pub mod telemetry;

@@ -28,6 +28,7 @@ impl From<NotReady> for Cause {
     fn from(cause: NotReady) -> Self {
         let (code, message) = match cause {
             NotReady::Database => ("database_unavailable", "The server's database is unavailable."),
+            NotReady::Schema => ("schema_too_new", "The server's database needs a newer version of the server."),
             NotReady::Store => ("store_unavailable", "The server's store is unavailable."),
             NotReady::StoreMismatch(_) => ("store_mismatch", STORE_MISMATCH),
             NotReady::ShuttingDown => ("shutting_down", "The server is shutting down."),

@@ -192,6 +192,9 @@ pub enum NotReady {
     /// The ledger failed or timed out.
     #[error("the database cannot be used")]
     Database,
+    /// A newer version has removed something from the schema that this one uses.
+    #[error("the schema no longer supports this version")]
+    Schema,
     /// The store failed or timed out.
     #[error("the store cannot be used")]
     Store,

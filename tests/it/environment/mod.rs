@@ -11,6 +11,7 @@ mod failover;
 mod full_disk;
 mod large_ends;
 mod memory_limit;
+mod newer_schema;
 mod outputs;
 mod pooler;
 mod postgres_upgrade;

@@ -34,6 +34,13 @@ async fn every_cause_is_reported_while_postgres_and_the_store_are_gone() {
         eventually("the causes are reported", async || causes(&app).await == expected).await;
         assert_eq!(app.client.get("/livez").await.status, 200, "a restart would not help");
     };
+    // Until then, the store is not probed while the database fails.
+    eventually("the first probe has succeeded", async || {
+        let metrics = app.client.get("/metrics").await.body;
+        let success = "windlass_background_last_success_timestamp_seconds{task=\"prober\"}";
+        String::from_utf8_lossy(&metrics).contains(success)
+    })
+    .await;
     reported(&[]).await;
     proxy.set(Mode::Refused);
     proxy.cut();

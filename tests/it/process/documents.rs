@@ -31,6 +31,7 @@ fn documents() -> Vec<(String, String)> {
         ("docs/decisions/", &["md"]),
         ("docs/integrations/", &["md"]),
         ("migrations/", &["md"]),
+        ("deploy/nginx/", &["conf"]),
         ("deploy/systemd/", &["service", "env"]),
         ("deploy/helm/windlass/", &["yaml", "json"]),
         ("deploy/helm/windlass/ci/", &["yaml"]),
@@ -73,6 +74,11 @@ async fn the_readme_example_runs_unchanged() {
     let done = Command::new(python).args(["-c", &example]).current_dir(place.path()).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     assert!(fs::read(place.path().join("the-same.tar")).unwrap() == sent);
+}
+
+#[test]
+fn the_documented_configuration_of_nginx_is_the_one_that_the_replicas_are_tested_with() {
+    assert_eq!(blocks(&read("docs/deployment.md"), "nginx"), [read("deploy/nginx/windlass.conf")]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Graceful shutdown: requests in flight finish, new connections are refused, and a second signal stops at once.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ crate::on_a_directory_and_s3! {
         (WINDLASS_SHUTDOWN_PATIENCE = "1s", WINDLASS_BODY_IDLE = "1h");
     a_file_that_is_cut_off_is_abandoned_before_the_process_exits
         (WINDLASS_SHUTDOWN_PATIENCE = "0s", WINDLASS_BODY_IDLE = "1h");
+    no_connection_is_reset_by_a_shutdown (WINDLASS_SHUTDOWN_DELAY = "0s");
     the_service_is_not_ready_before_it_stops_accepting_connections (WINDLASS_SHUTDOWN_DELAY = "1h");
     a_second_signal_stops_at_once;
     other_signals_are_logged_and_ignored;
@@ -121,6 +122,41 @@ async fn the_service_is_not_ready_before_it_stops_accepting_connections(app: &Te
     app.program(|it| it.signal(Signal::SIGTERM));
     assert!(app.program(Program::wait).success());
     app.kill_and_restart();
+}
+
+/// Sends requests, each on a new connection, until a connection is refused. Fails if one was accepted but not answered.
+fn request_until_refused(address: &str) -> std::io::Result<()> {
+    loop {
+        let mut socket = match TcpStream::connect(address) {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(()),
+            connected => connected?,
+        };
+        socket.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer)?;
+        if !answer.starts_with("HTTP/1.1 200") {
+            return Err(std::io::Error::other(format!("the answer is '{answer}'")));
+        }
+    }
+}
+
+async fn no_connection_is_reset_by_a_shutdown(app: &TestApp) {
+    for _ in 0..5 {
+        let address = app.client.socket_address().to_owned();
+        let clients: Vec<_> = (0..24)
+            .map(|_| {
+                let address = address.clone();
+                std::thread::spawn(move || request_until_refused(&address))
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        app.program(|it| it.signal(Signal::SIGTERM));
+        for client in clients {
+            client.join().unwrap().unwrap();
+        }
+        assert!(app.program(Program::wait).success());
+        app.kill_and_restart();
+    }
 }
 
 async fn a_second_signal_stops_at_once(app: &TestApp) {

@@ -86,3 +86,19 @@ async fn holder(tx: &mut Tx, lock: Lock) -> Result<String> {
     .await?;
     Ok(row.holder.unwrap_or_else(|| "a session that has since ended".to_owned()))
 }
+
+/// Describes the oldest open transactions of other sessions in the database: probably, one of them holds the lock that a
+/// migration could not take.
+pub(super) async fn long_transactions(tx: &mut Tx) -> Result<String> {
+    let sessions: Option<String> = sqlx::query_scalar(
+        "select string_agg(format('pid %s (application %s, %s, since %s)', pid,
+                                  coalesce(nullif(application_name, ''), 'unknown'), coalesce(state, 'unknown'),
+                                  to_char(xact_start, 'YYYY-MM-DD HH24:MI:SS TZ')), ', ')
+         from (select * from pg_stat_activity
+               where datname = current_database() and pid <> pg_backend_pid() and xact_start is not null
+               order by xact_start limit 3) oldest",
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(sessions.unwrap_or_else(|| "a session that has since ended".to_owned()))
+}

@@ -1,35 +1,43 @@
-//! Migrates the schema: runs refinery's migrations over a sqlx connection, in one process at a time.
+//! Migrates the schema in one process at a time, while other processes use it, and checks that this program can use it.
 
-use std::error::Error as StdError;
 use std::time::Duration;
 
 use refinery_core::Migration;
-use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use sqlx::{Connection as _, PgConnection, Row as _};
+use tokio::time::{Instant, sleep};
 
+use super::compatibility::Effect;
 use super::locks::{self, Lock};
+use super::migrator::{self, Migrator};
 use super::session::Session;
-use super::{Db, Error, Result, errors, pool};
+use super::{Db, Error, Result, Tx, errors, pool};
 use crate::failpoints::CrashPoint;
 
 mod embedded {
     refinery::embed_migrations!("../../migrations");
 }
 
-/// How long to wait for another process that is migrating.
+/// How long to wait for another process that is migrating, and then for the locks on tables.
 const LOCK_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// The pause before a migration that could not lock a table is tried again: statements that have queued up behind it
+/// run in the meantime.
+const RETRY_PAUSE: Duration = Duration::from_secs(2);
 
 /// Why the schema cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
-    /// A newer version of the program has migrated the schema.
-    #[error("the schema is at V{found}, but this version of windlass supports V{known} at most: run a newer version")]
+    /// A newer version of the program has migrated the schema, and has removed something that this one uses.
+    #[error(
+        "the schema is at V{found}, which supports versions of windlass that know V{needed} or later, and this one knows \
+         V{known}: run a newer version"
+    )]
     Newer {
         /// The version of the schema.
         found: i32,
-        /// The latest version supported by this program.
+        /// The version that a program must know to use the schema.
+        needed: i32,
+        /// The latest version that this program knows.
         known: i32,
     },
     /// The schema's history belongs to another program, or was modified.
@@ -90,12 +98,37 @@ pub async fn run_within(db: &Db, patience: Duration) -> Result<()> {
     // Another process may have migrated in the meantime.
     if !is_up_to_date(db).await? {
         check_encoding(db).await?;
+        migrate_with_retries(db, &mut lock, patience).await?;
+    }
+    super::rollback(lock).await
+}
+
+/// Migrates. Migrations wait for a table only briefly, since all statements on the table wait behind them: one that could
+/// not lock it, such as during a `pg_dump`, is rolled back and tried again.
+async fn migrate_with_retries(db: &Db, lock: &mut Tx, patience: Duration) -> Result<()> {
+    let began = Instant::now();
+    loop {
         let mut connection = pool::detached(&db.statements).await?;
         let migrated = migrate(&mut connection, &db.endpoint.session).await;
         connection.close().await.ok();
-        migrated?;
+        let Err(error) = migrated else { return Ok(()) };
+        if !is_locked(&error) {
+            return Err(error);
+        }
+        let (holder, waited) = (locks::long_transactions(lock).await?, began.elapsed());
+        if waited >= patience {
+            return Err(Error::Locked { what: "table", holder, waited });
+        }
+        let seconds_left = patience.saturating_sub(waited).as_secs();
+        tracing::info!(holder, seconds_left, "a migration waits for a table");
+        sleep(RETRY_PAUSE).await;
     }
-    super::rollback(lock).await
+}
+
+/// Whether a migration was rolled back because it could not lock a table (`lock_not_available`, `deadlock_detected`).
+fn is_locked(error: &Error) -> bool {
+    let Error::Migration(error) = error else { return false };
+    matches!(migrator::code(error).as_deref(), Some("55P03" | "40P01"))
 }
 
 async fn check_encoding(db: &Db) -> Result<()> {
@@ -104,11 +137,13 @@ async fn check_encoding(db: &Db) -> Result<()> {
 }
 
 async fn migrate(connection: &mut PgConnection, session: &Session) -> Result<()> {
-    let report =
-        embedded::migrations::runner().run_async(&mut Migrator { connection, session }).await.map_err(refused)?;
-    for migration in report.applied_migrations() {
+    let outcome = embedded::migrations::runner().run_async(&mut Migrator::new(connection, session)).await;
+    // Those before one that failed have been committed.
+    let report = outcome.as_ref().map_or_else(refinery::Error::report, Some);
+    for migration in report.map(refinery::Report::applied_migrations).into_iter().flatten() {
         tracing::info!(%migration, "migrated");
     }
+    outcome.map_err(refused)?;
     CrashPoint::Migrated.passed();
     Ok(())
 }
@@ -123,26 +158,60 @@ async fn is_up_to_date(db: &Db) -> Result<bool> {
     if !exists {
         return Ok(false);
     }
-    let applied = sqlx::query("select version, name, checksum from refinery_schema_history order by version");
-    let applied = applied.fetch_all(db).await.map_err(|error| {
+    let known = known();
+    let (older, newer): (Vec<_>, Vec<_>) =
+        history(db, 0).await?.into_iter().partition(|it| it.version <= latest(&known));
+    check_newer(&newer, latest(&known))?;
+    for Applied { version, name, checksum } in &older {
+        let is_it =
+            |it: &Migration| it.version() == *version && it.name() == name && it.checksum().to_string() == *checksum;
+        if !known.iter().any(is_it) {
+            return Err(SchemaError::Different { version: *version, name: name.clone() }.into());
+        }
+    }
+    if let Some(last) = newer.last() {
+        tracing::info!(schema = last.version, known = latest(&known), "the schema is newer, and supports this version");
+    }
+    Ok(older.len() == known.len())
+}
+
+/// Checks that a schema that other processes may have migrated since this one started still supports it.
+///
+/// # Errors
+/// [`SchemaError::Newer`] if it does not, or if the history cannot be read.
+pub async fn check_still_supported(db: &Db) -> Result<()> {
+    let known = latest(&known());
+    Ok(check_newer(&history(db, known).await?, known)?)
+}
+
+/// Checks that these migrations, in order, support programs that know migrations up to `known` only.
+fn check_newer(newer: &[Applied], known: i32) -> Result<(), SchemaError> {
+    let needed = newer.iter().map(|it| Effect::of(&it.name).oldest_program(it.version)).max().unwrap_or_default();
+    match newer.last() {
+        Some(last) if needed > known => Err(SchemaError::Newer { found: last.version, needed, known }),
+        _ => Ok(()),
+    }
+}
+
+/// A row of refinery's history table.
+struct Applied {
+    version: i32,
+    name: String,
+    checksum: String,
+}
+
+/// The applied migrations with a higher number, in order.
+async fn history(db: &Db, after: i32) -> Result<Vec<Applied>> {
+    let applied =
+        sqlx::query("select version, name, checksum from refinery_schema_history where version > $1 order by version");
+    let applied = applied.bind(after).fetch_all(db).await.map_err(|error| {
         let is_denied = errors::code(&error).is_some_and(|it| it == INSUFFICIENT_PRIVILEGE);
         if is_denied { SchemaError::Hidden(error).into() } else { Error::from(error) }
     })?;
-    let known = known();
-    let latest = latest(&known);
-    for row in &applied {
-        let (version, name, checksum): (i32, String, String) =
-            (row.try_get("version")?, row.try_get("name")?, row.try_get("checksum")?);
-        if version > latest {
-            return Err(SchemaError::Newer { found: version, known: latest }.into());
-        }
-        let is_ours =
-            |it: &Migration| it.version() == version && it.name() == name && it.checksum().to_string() == checksum;
-        if !known.iter().any(is_ours) {
-            return Err(SchemaError::Different { version, name }.into());
-        }
-    }
-    Ok(applied.len() == known.len())
+    let read = |row: sqlx::postgres::PgRow| {
+        Ok(Applied { version: row.try_get("version")?, name: row.try_get("name")?, checksum: row.try_get("checksum")? })
+    };
+    applied.into_iter().map(read).collect()
 }
 
 /// SQLSTATE `insufficient_privilege`.
@@ -160,70 +229,11 @@ fn latest(known: &[Migration]) -> i32 {
 
 /// Converts an error from refinery; a lack of privileges becomes [`SchemaError::MayNotMigrate`].
 fn refused(error: refinery::Error) -> Error {
-    let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
-    while let Some(it) = cause {
-        if let Some(MigratorError::Sqlx(refused)) = it.downcast_ref()
-            && let Some(code) = errors::code(refused)
-            && code == INSUFFICIENT_PRIVILEGE
-        {
-            return SchemaError::MayNotMigrate { known: latest(&known()), reason: refused.to_string() }.into();
-        }
-        cause = it.source();
+    if migrator::code(&error).is_some_and(|it| it == INSUFFICIENT_PRIVILEGE) {
+        return SchemaError::MayNotMigrate { known: latest(&known()), reason: migrator::reason(&error) }.into();
     }
     Error::Migration(Box::new(error))
 }
-
-/// Implements refinery's database traits for a sqlx connection.
-struct Migrator<'c> {
-    connection: &'c mut PgConnection,
-    session: &'c Session,
-}
-
-/// An error of [`Migrator`]: a statement failed, or the schema history cannot be parsed.
-#[derive(Debug, thiserror::Error)]
-enum MigratorError {
-    #[error(transparent)]
-    Sqlx(#[from] sqlx::Error),
-    #[error("invalid date in the schema history: {0}")]
-    Date(#[from] time::error::Parse),
-    #[error("invalid checksum in the schema history: {0}")]
-    Checksum(#[from] std::num::ParseIntError),
-}
-
-impl AsyncTransaction for Migrator<'_> {
-    type Error = MigratorError;
-
-    async fn execute<'a, T: Iterator<Item = &'a str> + Send + 'a>(
-        &'a mut self,
-        queries: T,
-    ) -> std::result::Result<usize, MigratorError> {
-        let mut tx = self.connection.begin_with("begin isolation level read committed").await?;
-        tx.execute(sqlx::raw_sql(self.session.migrate.clone())).await?;
-        let mut executed = 0;
-        for query in queries {
-            tx.execute(sqlx::raw_sql(AssertSqlSafe(query.to_owned()))).await?;
-            executed += 1;
-        }
-        CrashPoint::MigrationWritten.passed();
-        tx.commit().await?;
-        Ok(executed)
-    }
-}
-
-impl AsyncQuery<Vec<Migration>> for Migrator<'_> {
-    async fn query<'a>(&'a mut self, query: &'a str) -> std::result::Result<Vec<Migration>, MigratorError> {
-        let rows = self.connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(query.to_owned()))).await?;
-        rows.iter()
-            .map(|row| {
-                let applied_on = OffsetDateTime::parse(&row.try_get::<String, _>("applied_on")?, &Rfc3339)?;
-                let checksum = row.try_get::<String, _>("checksum")?.parse()?;
-                Ok(Migration::applied(row.try_get("version")?, row.try_get("name")?, applied_on, checksum))
-            })
-            .collect()
-    }
-}
-
-impl AsyncMigrate for Migrator<'_> {}
 
 /// The name and SQL of each migration, in order, for tests that stop between two of them.
 pub fn all() -> Vec<(String, String)> {

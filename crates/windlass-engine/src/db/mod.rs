@@ -1,5 +1,6 @@
 //! Access to Postgres: connections, errors, and one module per table. No other module uses sqlx.
 
+pub mod compatibility;
 mod endpoint;
 mod errors;
 mod executor;
@@ -9,6 +10,7 @@ pub mod keys;
 pub mod locks;
 pub mod md5_states;
 pub mod migrate;
+mod migrator;
 pub mod parts;
 mod pool;
 mod pooler;

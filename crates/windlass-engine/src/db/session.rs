@@ -16,8 +16,9 @@ const IDLE_MARGIN: Duration = Duration::from_secs(5);
 /// The statement timeout of migrations, which may rewrite whole tables.
 const MIGRATION_TIMEOUT: Duration = Duration::from_hours(12);
 
-/// The lock timeout of migrations: later statements on the table queue up behind a waiting one.
-const MIGRATION_LOCK_TIMEOUT: Duration = Duration::from_mins(1);
+/// The lock timeout of migrations, which are retried. Later statements on the table queue up behind a waiting one, and in
+/// a deadlock the migration has to give up first: Postgres cancels a statement after `deadlock_timeout`, 1 s.
+const MIGRATION_LOCK_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The statements that set up a session, each sent as one message of the simple query protocol.
 #[derive(Debug, Clone)]

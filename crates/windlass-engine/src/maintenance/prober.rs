@@ -10,7 +10,8 @@ use tokio::time::{sleep, timeout};
 use windlass_types::{ErrorChain, StoreId};
 
 use super::background::BackgroundTask;
-use crate::db::stores;
+use crate::db::migrate::SchemaError;
+use crate::db::{self, migrate, stores};
 use crate::error::{Error, NotReady, Result};
 use crate::maintenance::store_link;
 use crate::resources::disk_space::approximate;
@@ -95,10 +96,11 @@ impl Service {
         let ledger = async {
             // The ping also fails if the database is read-only.
             self.db.ping().await?;
+            migrate::check_still_supported(&self.db).await?;
             stores::find(&self.db).await
         };
         let row = timeout(PROBE_TIMEOUT, ledger).await.map_err(|_| (NotReady::Database, None))?;
-        let row = row.map_err(|error| (NotReady::Database, Some(error.into())))?;
+        let row = row.map_err(|error| (not_ready(&error), Some(error.into())))?;
         // The row existed at startup, and relinking replaces it in one transaction: it was deleted manually.
         row.map(|it| it.id).ok_or((NotReady::Database, None))
     }
@@ -112,4 +114,9 @@ impl Service {
             Err(_) => Err((NotReady::Store, None)),
         }
     }
+}
+
+/// Which cause an error of the ledger is.
+fn not_ready(error: &db::Error) -> NotReady {
+    if let db::Error::Schema(SchemaError::Newer { .. }) = error { NotReady::Schema } else { NotReady::Database }
 }

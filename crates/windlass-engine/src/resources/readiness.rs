@@ -35,7 +35,7 @@ impl Readiness {
         let state = self.0.borrow();
         let mismatch = state.failures.iter().find_map(|it| match it {
             NotReady::StoreMismatch(it) => Some(it.clone()),
-            NotReady::Database | NotReady::Store | NotReady::ShuttingDown => None,
+            NotReady::Database | NotReady::Schema | NotReady::Store | NotReady::ShuttingDown => None,
         });
         mismatch.map_or(Ok(()), |it| Err(it.into()))
     }
