@@ -250,6 +250,7 @@ def main():
     parser.add_argument("--pgbouncer", action="store_true", help="PgBouncer in transaction mode before Postgres")
     parser.add_argument("--keep", action="store_true", help="keep the directory with all logs")
     arguments = parser.parse_args()
+    arguments.program = arguments.program.resolve()
     folder = Path(tempfile.mkdtemp(prefix="windlass-replicas-"))
     # PostgreSQL and PgBouncer run as another user if this is root.
     folder.chmod(0o755)
