@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use windlass_types::ByteCount;
 
-use super::{JsonlCheck, MimePolicy};
+use super::{FileExpiry, JsonlCheck, MimePolicy, ProjectLimits};
 
 /// The limits that an operator can configure, and tests can lower.
 #[derive(Debug, Clone)]
@@ -20,6 +20,10 @@ pub struct Limits {
     pub file_bytes: ByteCount,
     /// The maximum size of a file with the purpose `batch` sent to `POST /v1/files`: 200 MiB.
     pub batch_file_bytes: ByteCount,
+    /// How much a project may use, unless it has limits of its own.
+    pub project: ProjectLimits,
+    /// How long Files live, unless their project has rules of its own.
+    pub file_expiry: FileExpiry,
     /// How long an Upload stays pending.
     pub upload_lifetime: Duration,
     /// Which MIME types are accepted for a purpose.
@@ -93,6 +97,8 @@ impl Default for Limits {
             upload_bytes: ByteCount::of(1024 * 1024 * 1024).times(8),
             file_bytes: ByteCount::of(512 * 1024 * 1024),
             batch_file_bytes: ByteCount::of(200 * 1024 * 1024),
+            project: ProjectLimits::default(),
+            file_expiry: FileExpiry::default(),
             upload_lifetime: Duration::from_hours(1),
             mime_policy: MimePolicy::Contract,
             jsonl_check: JsonlCheck::Name,
