@@ -3,6 +3,7 @@
 use std::future::{Ready, ready};
 use std::rc::Rc;
 use std::str::FromStr;
+use std::time::Instant;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
@@ -13,14 +14,15 @@ use actix_web::http::header::{
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest, ResponseError as _};
-use windlass_engine::Service;
+use windlass_engine::{self as engine, Service};
 use windlass_engine::model::{ApiKey, Caller, Scope};
 use windlass_types::{AnyPurpose, ProjectId, Purpose};
 
 use super::access_log::record_field;
 use super::connection::activity::Activity;
 use super::error::ApiError;
-use super::signed_urls;
+use super::wrong_keys::WrongKeys;
+use super::{rates, signed_urls};
 
 /// The caller that [`authenticate`] has found.
 fn authenticated(request: &HttpRequest) -> Result<Caller, ApiError> {
@@ -138,6 +140,9 @@ pub async fn authenticate<B: MessageBody>(
             if let Some(activity) = request.conn_data::<Rc<Activity>>() {
                 activity.trust();
             }
+            if let Err(error) = rates::admit(request.request(), caller.key, caller.rates) {
+                return Ok(request.into_response(error.error_response()).map_into_right_body());
+            }
             Ok(next.call(request).await?.map_into_left_body())
         }
         Err(error) => Ok(request.into_response(error.error_response()).map_into_right_body()),
@@ -153,7 +158,17 @@ async fn caller(request: &ServiceRequest) -> Result<Caller, ApiError> {
     let named = [OPENAI_PROJECT].into_iter().chain(additional).flat_map(|it| headers.get_all(it));
     // A value that is not text names no project, but must not be ignored.
     let projects: Vec<_> = named.map(|it| it.to_str().map(str::trim).unwrap_or_default()).collect();
-    Ok(service.authenticate(&key(headers)?, scope, &projects).await?)
+    let key = key(headers)?;
+    let (hash, address) = (key.hash(), request.peer_addr().map(|it| it.ip()));
+    let wrong_keys = request.app_data::<Data<WrongKeys>>();
+    if let Some(Err(wait)) = wrong_keys.map(|it| it.check(address, &hash, Instant::now())) {
+        return Err(ApiError::too_many_wrong_keys(wait));
+    }
+    let found = service.authenticate(&key, scope, &projects).await;
+    if let (Some(wrong_keys), Ok(_) | Err(engine::Error::UnknownKey)) = (wrong_keys, &found) {
+        wrong_keys.record(address, &hash, found.is_ok(), Instant::now());
+    }
+    Ok(found?)
 }
 
 /// Extracts the key of a request. Several headers may carry it, but they must agree: otherwise a proxy in front of this

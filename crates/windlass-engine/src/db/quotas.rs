@@ -78,7 +78,8 @@ pub async fn list_usage(
 
 /// Changes the limits of a project. Returns false if there is no such project.
 pub async fn update_project(db: impl PgExecutor<'_>, name: &ProjectName, change: &ProjectChange) -> Result<bool> {
-    let lifetimes = |it: &Option<PurposeLifetimes>| it.as_ref().map(PurposeLifetimes::to_ledger);
+    let [default, longest] =
+        [&change.default_lifetimes, &change.longest_lifetimes].map(|it| it.as_ref().map(PurposeLifetimes::to_ledger));
     let [bytes, uploads, files] = [change.bytes, change.pending_uploads, change.files];
     let outcome = sqlx::query!(
         "update project
@@ -95,8 +96,8 @@ pub async fn update_project(db: impl PgExecutor<'_>, name: &ProjectName, change:
         uploads.and_then(LimitSetting::to_ledger),
         files.is_some(),
         files.and_then(LimitSetting::to_ledger),
-        lifetimes(&change.default_lifetimes).as_deref(),
-        lifetimes(&change.longest_lifetimes).as_deref(),
+        default.as_deref(),
+        longest.as_deref(),
     )
     .execute(db)
     .await?;
