@@ -67,5 +67,6 @@ pub mod health;
 pub mod http;
 pub mod keys_command;
 pub mod memory;
+pub mod projects_command;
 pub mod signals;
 pub mod telemetry;
