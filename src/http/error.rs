@@ -218,6 +218,13 @@ impl From<engine::Error> for ApiError {
                 let message = format!("Upload '{upload}' already has {max} parts, the maximum for an upload.");
                 bad(C::TooManyParts, "upload_id", message)
             }
+            E::TooManyBytes(upload) => {
+                let message = format!(
+                    "The parts of upload '{upload}' have many more bytes than the upload was created with; complete it, \
+                     or cancel it and create a new one."
+                );
+                bad(C::QuotaExceeded, "upload_id", message)
+            }
             E::PartTooLarge(limit) => {
                 let message = format!(
                     "A part can have at most {limit} bytes, but this one is larger; split it into several parts."

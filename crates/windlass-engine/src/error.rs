@@ -46,6 +46,9 @@ pub enum Error {
     /// The Upload has the maximum number of Parts.
     #[error("upload {0} has the maximum number of parts")]
     TooManyParts(UploadId),
+    /// The Upload's Parts have many more bytes than it has declared.
+    #[error("upload {0} has many more bytes than declared")]
+    TooManyBytes(UploadId),
     /// The body exceeds the maximum size of a Part. Contains that size.
     #[error("the part exceeds {0} bytes")]
     PartTooLarge(ByteCount),

@@ -71,6 +71,12 @@ impl Limits {
     /// The maximum time that the store may take for the last bytes of a body, including retries.
     pub const STORE_PATIENCE: Duration = Duration::from_mins(10);
 
+    /// In a project with a limit of bytes, an Upload accepts no further Parts while its stored ones have more than twice
+    /// its declared size plus this: enough for Parts that are sent again, but not for storing more than is counted.
+    pub fn excess_bytes(&self) -> u64 {
+        self.part_bytes.get().saturating_mul(8)
+    }
+
     /// The part of `buffer_bytes` for bodies. The remaining fifth is for everything else, such as waiting connections.
     pub fn bodies_bytes(&self) -> u64 {
         self.buffer_bytes.get() / 5 * 4
