@@ -205,6 +205,7 @@ fn render(new: &NewKey, key: &ApiKey, json: bool) -> serde_json::Result<String> 
     if !json {
         return Ok(key.reveal().to_owned());
     }
-    let created = KeyJson { key: Some(key.reveal()), ..KeyJson::of(new.id, &new.name, &new.grant, &new.scopes, new.rates) };
+    let created =
+        KeyJson { key: Some(key.reveal()), ..KeyJson::of(new.id, &new.name, &new.grant, &new.scopes, new.rates) };
     serde_json::to_string_pretty(&created)
 }

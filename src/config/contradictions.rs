@@ -117,7 +117,9 @@ fn quota(limits: &Limits) -> Contradiction {
         holds: upload > project,
         name: "WINDLASS_MAX_UPLOAD_BYTES",
         other: Some("WINDLASS_PROJECT_MAX_BYTES"),
-        reason: format!("an upload may have {upload} bytes, but a project at most {project} (WINDLASS_PROJECT_MAX_BYTES)"),
+        reason: format!(
+            "an upload may have {upload} bytes, but a project at most {project} (WINDLASS_PROJECT_MAX_BYTES)"
+        ),
     }
 }
 

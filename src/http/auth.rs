@@ -14,8 +14,8 @@ use actix_web::http::header::{
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest, ResponseError as _};
-use windlass_engine::{self as engine, Service};
 use windlass_engine::model::{ApiKey, Caller, Scope};
+use windlass_engine::{self as engine, Service};
 use windlass_types::{AnyPurpose, ProjectId, Purpose};
 
 use super::access_log::record_field;

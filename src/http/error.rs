@@ -190,9 +190,12 @@ impl From<engine::Error> for ApiError {
             E::NoSuchFile(id) => Self::no_such("File", "id", &id.to_string()),
             E::NoSuchKey(_) => Self::new(StatusCode::NOT_FOUND, None, Some("id"), sentence(&error)),
             E::NoSuchProject(_) => Self::new(StatusCode::NOT_FOUND, None, None, sentence(&error)),
-            E::Quota(exceeded) => {
-                Self::new(StatusCode::BAD_REQUEST, Some(C::QuotaExceeded), quota_param(exceeded.quota), quota(&exceeded))
-            }
+            E::Quota(exceeded) => Self::new(
+                StatusCode::BAD_REQUEST,
+                Some(C::QuotaExceeded),
+                quota_param(exceeded.quota),
+                quota(&exceeded),
+            ),
             E::Lifetime(error) => bad(C::InvalidValue, "expires_after", sentence(&error)),
             E::NoSuchCursor(id) => {
                 let message = format!(

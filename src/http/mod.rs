@@ -99,8 +99,7 @@ fn routes(config: &mut ServiceConfig, settings: &Settings) {
             .wrap(from_fn(rates::report));
         config.service(scope.configure(operations).default_service(web::to(no_such_path)));
     }
-    let signed =
-        web::scope(signed_urls::PREFIX).wrap(from_fn(content_coding::refuse)).wrap(from_fn(rates::report));
+    let signed = web::scope(signed_urls::PREFIX).wrap(from_fn(content_coding::refuse)).wrap(from_fn(rates::report));
     let paths = ["/{token}", "/{token}/{name}"];
     let signed = paths
         .into_iter()

@@ -228,8 +228,10 @@ pub fn admit(request: &HttpRequest, key: KeyId, rates: KeyRates) -> Result<(), A
         if let Some(bytes_per_second) = admission.limits.bytes {
             let meter = || Meter { bytes_per_second, buckets: Arc::clone(&admission.buckets) };
             let extensions = request.extensions();
-            let counters =
-                [extensions.get::<BytesIn>().map(|it| it.0.clone()), extensions.get::<BytesOut>().map(|it| it.0.clone())];
+            let counters = [
+                extensions.get::<BytesIn>().map(|it| it.0.clone()),
+                extensions.get::<BytesOut>().map(|it| it.0.clone()),
+            ];
             counters.into_iter().flatten().for_each(|it| it.set_meter(meter()));
         }
         request.extensions_mut().insert(admission);
@@ -329,7 +331,8 @@ mod tests {
         assert_eq!(header("x-ratelimit-reset-requests"), "100ms");
         assert_eq!(header("x-ratelimit-remaining-bytes"), "1048576");
         assert_eq!(header("x-ratelimit-reset-bytes"), "0s");
-        for (ms, text) in [(1, "1ms"), (999, "999ms"), (1000, "1s"), (1001, "2s"), (60_000, "1m0s"), (366_000, "6m6s")] {
+        for (ms, text) in [(1, "1ms"), (999, "999ms"), (1000, "1s"), (1001, "2s"), (60_000, "1m0s"), (366_000, "6m6s")]
+        {
             assert_eq!(reset_time(Duration::from_millis(ms)), text);
         }
     }

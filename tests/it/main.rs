@@ -13,6 +13,7 @@ mod faults;
 mod form_cases;
 mod model;
 mod process;
+mod quotas;
 mod races;
 mod sdk;
 mod sql;
