@@ -118,9 +118,8 @@ pub async fn list_projects(db: impl PgExecutor<'_>) -> Result<Vec<ProjectEntry>>
 }
 
 pub(super) fn file_expiry(project: ProjectId, default: &[String], longest: &[String]) -> Result<FileExpiry> {
-    let parsed = |items| {
-        PurposeLifetimes::from_ledger(items).map_err(|e| Error::inconsistent("project", project.uuid(), e))
-    };
+    let parsed =
+        |items| PurposeLifetimes::from_ledger(items).map_err(|e| Error::inconsistent("project", project.uuid(), e));
     Ok(FileExpiry { default: parsed(default)?, longest: parsed(longest)? })
 }
 

@@ -204,7 +204,10 @@ pub async fn insert(
     rows.into_iter()
         .map(|row| {
             let (Some(created_at), Some(expires_at)) = (row.created_at, row.expires_at) else {
-                return Ok(Inserted { id: row.id, outcome: Err(quotas::exceeded(row.quota, row.used, row.most, row.id)?) });
+                return Ok(Inserted {
+                    id: row.id,
+                    outcome: Err(quotas::exceeded(row.quota, row.used, row.most, row.id)?),
+                });
             };
             Ok(Inserted { id: row.id, outcome: Ok(Created { created_at, expires_at }) })
         })

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
 use windlass_types::{KeyId, ProjectId};
 
-use super::{FileExpiry, KeyRates, LimitSetting, FoundGrant, NewGrant, Scope};
+use super::{FileExpiry, FoundGrant, KeyRates, LimitSetting, NewGrant, Scope};
 
 /// The key itself. `Debug` does not show it.
 #[derive(Debug, Clone)]

@@ -148,7 +148,10 @@ mod tests {
     fn the_project_takes_precedence_and_the_longest_bounds_the_default() {
         let lifetime = |project: &FileExpiry, settings: &FileExpiry, purpose, given: Option<i64>| {
             let given = given.map(|it| FileLifetime::try_from(it).unwrap());
-            project.lifetime(settings, purpose, given).map(|it| it.map(FileLifetime::seconds)).map_err(|e| e.to_string())
+            project
+                .lifetime(settings, purpose, given)
+                .map(|it| it.map(FileLifetime::seconds))
+                .map_err(|e| e.to_string())
         };
         let (none, batch, data) = (FileExpiry::default(), AnyPurpose::Batch, AnyPurpose::UserData);
         assert_eq!(lifetime(&none, &none, data, None), Ok(None));

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use windlass_types::{AnyPurpose, ByteCount, ErrorChain, PartId, PartOrder, ProjectId, UploadId};
 
-use crate::db::uploads::Origin;
 use crate::db::forms::{self, Change};
+use crate::db::uploads::Origin;
 use crate::db::{self, files, signed_urls, uploads};
 use crate::error::{Error, Result};
 use crate::failpoints::CrashPoint;
