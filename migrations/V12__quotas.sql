@@ -120,6 +120,10 @@ from (select project_id, sum(bytes) as bytes, sum(pending_uploads)::bigint as pe
       group by project_id) difference
 where bytes <> 0 or pending_uploads <> 0 or pending_forms <> 0 or files <> 0;
 
+-- Whether a limit of a project, or else its default, limits anything.
+create function is_limited(most bigint, default_most bigint) returns boolean immutable language sql
+return nullif(coalesce(most, default_most), 9223372036854775807) is not null;
+
 -- Of uploads that are about to be inserted (`ids`, with their projects and sizes), those that exceed a quota of their
 -- project. The rest fits, and nothing else can use its space before the caller's transaction ends: the row of every
 -- project with a limit is locked, in the order of ids. With `uploads_each` and `files_each` zero, only bytes are added.
@@ -140,9 +144,8 @@ begin
                nullif(coalesce(max_files, default_files), unlimited) as files
         from project
         where project.id = any(projects)
-          and num_nonnulls(nullif(coalesce(max_bytes, default_bytes), unlimited),
-                           nullif(coalesce(max_pending_uploads, default_pending_uploads), unlimited),
-                           nullif(coalesce(max_files, default_files), unlimited)) > 0
+          and (is_limited(max_bytes, default_bytes) or is_limited(max_pending_uploads, default_pending_uploads)
+               or is_limited(max_files, default_files))
         order by project.id
         for no key update
     loop

@@ -21,7 +21,7 @@ use windlass_types::{AnyPurpose, ProjectId, Purpose};
 use super::access_log::record_field;
 use super::connection::activity::Activity;
 use super::error::ApiError;
-use super::wrong_keys::WrongKeys;
+use super::wrong_keys::{TOO_MANY_WRONG_KEYS, WrongKeys};
 use super::{rates, signed_urls};
 
 /// The caller that [`authenticate`] has found.
@@ -162,7 +162,7 @@ async fn caller(request: &ServiceRequest) -> Result<Caller, ApiError> {
     let (hash, address) = (key.hash(), request.peer_addr().map(|it| it.ip()));
     let wrong_keys = request.app_data::<Data<WrongKeys>>();
     if let Some(Err(wait)) = wrong_keys.map(|it| it.check(address, &hash, Instant::now())) {
-        return Err(ApiError::too_many_wrong_keys(wait));
+        return Err(ApiError::rate_limited(wait, TOO_MANY_WRONG_KEYS));
     }
     let found = service.authenticate(&key, scope, &projects).await;
     if let (Some(wrong_keys), Ok(_) | Err(engine::Error::UnknownKey)) = (wrong_keys, &found) {

@@ -11,8 +11,10 @@ use actix_web::http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use windlass_engine as engine;
 use windlass_engine::db;
-use windlass_engine::model::{BadUploadSpec, Quota, QuotaExceeded};
+use windlass_engine::model::BadUploadSpec;
 use windlass_types::{ErrorChain, ErrorCode, ErrorObject, ErrorResponse, PartOrder, Shown};
+
+use super::usage;
 
 /// The maximum of `retry-after`, in seconds: SDKs ignore longer ones.
 const MAX_RETRY_AFTER_SECONDS: u64 = 60;
@@ -122,19 +124,8 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, Some(ErrorCode::InvalidApiKey), None, message)
     }
 
-    /// 429: the rate of the key is exceeded for this long.
-    pub fn too_many_requests(wait: Duration) -> Self {
-        let message = "Rate limit reached for this API key. The headers x-ratelimit-* show the limits; `windlass keys \
-                       set`, run on the server, changes them.";
-        Self::rate_limited(wait, message)
-    }
-
-    /// 429: too many wrong keys were sent from the client's address. The key was not looked up.
-    pub fn too_many_wrong_keys(wait: Duration) -> Self {
-        Self::rate_limited(wait, "Too many incorrect API keys were sent from this address. Retry later.")
-    }
-
-    fn rate_limited(wait: Duration, message: &str) -> Self {
+    /// 429: a rate is exceeded for this long.
+    pub fn rate_limited(wait: Duration, message: &str) -> Self {
         let seconds = wait.as_millis().div_ceil(1000).clamp(1, MAX_RETRY_AFTER_SECONDS.into());
         let retry_after = u16::try_from(seconds).ok();
         let code = Some(ErrorCode::RateLimitExceeded);
@@ -190,12 +181,10 @@ impl From<engine::Error> for ApiError {
             E::NoSuchFile(id) => Self::no_such("File", "id", &id.to_string()),
             E::NoSuchKey(_) => Self::new(StatusCode::NOT_FOUND, None, Some("id"), sentence(&error)),
             E::NoSuchProject(_) => Self::new(StatusCode::NOT_FOUND, None, None, sentence(&error)),
-            E::Quota(exceeded) => Self::new(
-                StatusCode::BAD_REQUEST,
-                Some(C::QuotaExceeded),
-                quota_param(exceeded.quota),
-                quota(&exceeded),
-            ),
+            E::Quota(exceeded) => {
+                let (param, message) = usage::explain(&exceeded);
+                Self::new(StatusCode::BAD_REQUEST, Some(C::QuotaExceeded), param, message)
+            }
             E::Lifetime(error) => bad(C::InvalidValue, "expires_after", sentence(&error)),
             E::NoSuchCursor(id) => {
                 let message = format!(
@@ -339,20 +328,6 @@ impl From<engine::Error> for ApiError {
             }
         }
     }
-}
-
-fn quota_param(quota: Quota) -> Option<&'static str> {
-    (quota == Quota::Bytes).then_some("bytes")
-}
-
-fn quota(exceeded: &QuotaExceeded) -> String {
-    let QuotaExceeded { quota, used, limit } = exceeded;
-    let (what, remedy) = match quota {
-        Quota::Bytes => ("bytes of files and pending uploads", "Delete files or cancel uploads"),
-        Quota::PendingUploads => ("pending uploads", "Complete or cancel some"),
-        Quota::Files => ("files and pending uploads", "Delete files or cancel uploads"),
-    };
-    format!("This exceeds a quota of the project: {used} of {limit} {what} are in use. {remedy} to free space.")
 }
 
 /// Error code and field name for a rejected upload declaration.

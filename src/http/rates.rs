@@ -20,6 +20,9 @@ use windlass_types::KeyId;
 use super::access_log::{BytesIn, BytesOut};
 use super::error::ApiError;
 
+const RATE_EXCEEDED: &str = "Rate limit reached for this API key. The headers x-ratelimit-* show the limits; `windlass \
+    keys set`, run on the server, changes them.";
+
 /// The maximum number of keys with buckets. When it is reached, those of keys that have used nothing lately are dropped.
 const MAX_KEYS: usize = 10_000;
 
@@ -236,7 +239,7 @@ pub fn admit(request: &HttpRequest, key: KeyId, rates: KeyRates) -> Result<(), A
         }
         request.extensions_mut().insert(admission);
     }
-    outcome.map_err(ApiError::too_many_requests)
+    outcome.map_err(|wait| ApiError::rate_limited(wait, RATE_EXCEEDED))
 }
 
 /// Middleware that adds the headers with the rates of the request's key.

@@ -10,6 +10,9 @@ use windlass_engine::model::KeyHash;
 
 use super::rates::Bucket;
 
+/// The message for a client whose key is not looked up.
+pub const TOO_MANY_WRONG_KEYS: &str = "Too many incorrect API keys were sent from this address. Retry later.";
+
 /// The time over which wrong keys are counted.
 const MINUTE: Duration = Duration::from_mins(1);
 

@@ -21,7 +21,7 @@ pub struct Amount {
 }
 
 /// The quotas of both projects.
-pub const QUOTAS: Amount = Amount { bytes: 1500, uploads: 5, files: 10 };
+pub const QUOTAS: Amount = Amount { bytes: 700, uploads: 4, files: 6 };
 
 /// More than what a form adds to the bytes of its file.
 const FORM_BYTES: usize = 700;

@@ -10,7 +10,7 @@ use crate::support::{Answer, Client, TestApp, eventually};
 
 crate::on_a_directory_and_s3! {
     a_file_without_a_lifetime_gets_the_default_of_its_purpose
-        (WINDLASS_PROJECT_FILE_LIFETIMES = "user_data=2h,*=3h", WINDLASS_PROJECT_MAX_FILE_LIFETIMES = "vision=1h");
+        (WINDLASS_PROJECT_FILE_LIFETIMES = "user_data=2h,batch=3h,evals=3h", WINDLASS_PROJECT_MAX_FILE_LIFETIMES = "vision=1h");
     a_lifetime_beyond_the_longest_is_refused (WINDLASS_PROJECT_MAX_FILE_LIFETIMES = "*=1d");
     the_rules_of_a_project_take_precedence (WINDLASS_PROJECT_FILE_LIFETIMES = "user_data=2h");
 }

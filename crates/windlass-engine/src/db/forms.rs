@@ -32,8 +32,13 @@ pub async fn insert(
 ) -> Result<Change> {
     let [most_bytes, most_uploads, most_files] = quotas::columns(limits);
     let refused = sqlx::query!(
-        r#"with refused as materialized (
-             select * from quota_refusals(array[$1::uuid], array[$2::uuid], array[$3::bigint], 0, 1, $5, $6, $7)
+        r#"with limited as materialized (
+             select from project
+             where id = $2 and (is_limited(max_bytes, $5) or is_limited(max_files, $7))
+         ), refused as materialized (
+             select refusal.*
+             from limited,
+                  quota_refusals(array[$1::uuid], array[$2::uuid], array[$3::bigint], 0, 1, $5, $6, $7) refusal
          ), inserted as (
              insert into upload (id, project_id, origin, bytes, expires_at)
              select $1::uuid, $2::uuid, 'form', $3::bigint, now() + make_interval(secs => $4)
@@ -58,8 +63,7 @@ pub async fn insert(
 pub async fn has_limited_bytes(db: impl PgExecutor<'_>, project: ProjectId, limits: ProjectLimits) -> Result<bool> {
     let [most_bytes, ..] = quotas::columns(limits);
     let row = sqlx::query!(
-        r#"select nullif(coalesce(max_bytes, $2), 9223372036854775807) is not null as "limited!"
-           from project where id = $1"#,
+        r#"select is_limited(max_bytes, $2) as "limited!" from project where id = $1"#,
         project as ProjectId,
         most_bytes,
     )

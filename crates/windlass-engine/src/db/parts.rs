@@ -95,8 +95,7 @@ pub async fn insert_if_pending(
          from pending_upload as upload
          where upload.id = $2 and upload.project_id = $3
            and (select count(*) from part where part.upload_id = $2) < $4
-           and (exists (select from project
-                        where id = $3 and nullif(coalesce(max_bytes, $9), 9223372036854775807) is null)
+           and (exists (select from project where id = $3 and not is_limited(max_bytes, $9))
                 or (select coalesce(sum(bytes), 0) from part where part.upload_id = $2 and state = 'stored')
                    <= 2 * coalesce(upload.bytes, 0)::numeric + $10::bigint)
          for share of upload

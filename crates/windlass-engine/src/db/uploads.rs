@@ -169,8 +169,13 @@ pub async fn insert(
     }
     let [most_bytes, most_uploads, most_files] = quotas::columns(limits);
     let rows = sqlx::query!(
-        r#"with refused as materialized (
-             select * from quota_refusals($1, $2, $6, 1, 1, $9, $10, $11)
+        r#"with limited as materialized (
+             select from project
+             where id = any($2) and (is_limited(max_bytes, $9) or is_limited(max_pending_uploads, $10)
+                                     or is_limited(max_files, $11))
+             limit 1
+         ), refused as materialized (
+             select refusal.* from limited, quota_refusals($1, $2, $6, 1, 1, $9, $10, $11) refusal
          ), inserted as (
              insert into upload (id, project_id, origin, filename, purpose, mime_type, bytes, file_lifetime_seconds,
                                  expires_at)
