@@ -51,11 +51,15 @@ $$;
 -- order of their ids, so that two statements do not wait for each other.
 create function count_uploads() returns trigger language plpgsql as $$
 begin
-    perform add_usage(project_id, bytes, uploads, forms, 0)
-    from (select project_id, coalesce(sum(bytes), 0) as bytes,
-                 count(*) filter (where origin = 'client') as uploads,
-                 count(*) filter (where origin = 'form') as forms
-          from changed group by project_id order by project_id) inserted;
+    -- As in `add_usage`, but with one statement for all projects: creations are the most frequent changes.
+    insert into usage_counter as counter (project_id, shard, bytes, pending_uploads, pending_forms, files)
+    select project_id, pg_backend_pid() % 16, coalesce(sum(bytes), 0), count(*) filter (where origin = 'client'),
+           count(*) filter (where origin = 'form'), 0
+    from changed group by project_id order by project_id
+    on conflict (project_id, shard) do update
+    set bytes = counter.bytes + excluded.bytes,
+        pending_uploads = counter.pending_uploads + excluded.pending_uploads,
+        pending_forms = counter.pending_forms + excluded.pending_forms;
     return null;
 end
 $$;

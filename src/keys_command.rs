@@ -169,10 +169,8 @@ fn line(entry: &KeyEntry) -> String {
 /// The rates that are set for a key.
 fn rates(rates: KeyRates) -> String {
     let set = [(rates.requests, "requests/s"), (rates.bytes, "bytes/s")];
-    set.into_iter()
-        .filter(|(rate, _)| *rate != LimitSetting::Default)
-        .map(|(rate, unit)| format!("{rate} {unit}  "))
-        .collect()
+    let set = set.into_iter().filter(|(rate, _)| *rate != LimitSetting::Default);
+    set.map(|(rate, unit)| format!("{rate} {unit}  ")).collect::<Vec<_>>().concat()
 }
 
 async fn create(arguments: CreateKey, keys: &Keys) -> Result<(), Box<dyn Error>> {

@@ -131,11 +131,8 @@ fn limits(settings: &ProjectSettings) -> String {
         ("file lifetimes", file_expiry.default.to_string(), ""),
         ("max file lifetimes", file_expiry.longest.to_string(), ""),
     ];
-    values
-        .into_iter()
-        .filter(|(_, value, unset)| value != unset)
-        .map(|(name, value, _)| format!("  {name} {value}"))
-        .collect()
+    let set = values.into_iter().filter(|(_, value, unset)| value != unset);
+    set.map(|(name, value, _)| format!("  {name} {value}")).collect::<Vec<_>>().concat()
 }
 
 /// Runs the command `usage`. `defaults` are the limits of projects that have none of their own.

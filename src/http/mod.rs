@@ -76,7 +76,27 @@ use self::wrong_keys::WrongKeys;
 /// parameter is ignored. The first matching prefix wins, so `/openai/v1` comes before `/openai`.
 pub const PREFIXES: [&str; 3] = ["/v1", "/openai/v1", "/openai"];
 
-fn routes(config: &mut ServiceConfig, settings: &Settings) {
+/// State that all workers share.
+#[derive(Clone)]
+struct Shared {
+    document: Data<openapi::Rendered>,
+    rates: Data<Rates>,
+    wrong_keys: Data<WrongKeys>,
+}
+
+impl Shared {
+    fn of(service: &Service, settings: &Settings) -> serde_json::Result<Self> {
+        Ok(Self {
+            document: Data::new(openapi::Rendered::of(service.limits())?),
+            rates: Data::new(Rates::new(settings.rates)),
+            wrong_keys: Data::new(WrongKeys::new(settings.wrong_keys_per_minute)),
+        })
+    }
+}
+
+fn routes(config: &mut ServiceConfig, settings: &Settings, shared: &Shared) {
+    let Shared { document, rates, wrong_keys } = shared.clone();
+    config.app_data(document).app_data(rates).app_data(wrong_keys);
     let Settings { cors_origins, project_header, public_url, .. } = settings.clone();
     if let Some(origins) = cors_origins {
         config.app_data(Data::new(origins));
@@ -157,23 +177,18 @@ pub async fn serve(
     let workers = limits.workers(std::thread::available_parallelism().map_or(2, usize::from));
     let limits = limits.for_worker(workers);
     let accepted = limits.accepted();
-    let document = Data::new(openapi::Rendered::of(service.limits())?);
-    let rates = Data::new(Rates::new(settings.rates));
-    let wrong_keys = Data::new(WrongKeys::new(settings.wrong_keys_per_minute));
+    let shared = Shared::of(&service, &settings)?;
     let connections = move || {
         let (service, stopping, limits, settings) =
             (service.clone(), stopping.clone(), limits.clone(), settings.clone());
         let app = App::new()
             .app_data(Data::new(service))
-            .app_data(document.clone())
-            .app_data(rates.clone())
-            .app_data(wrong_keys.clone())
             .wrap(from_fn(cors::preflight))
             .wrap_fn(|request, next| next.call(trailing_slash::removed(request)))
             // actix calls the middleware that was added last first.
             .wrap(from_fn(access_log::record))
             .wrap(from_fn(connection::exchange::follow))
-            .configure(|config| routes(config, &settings));
+            .configure(|config| routes(config, &settings, &shared));
         let http = HttpService::build()
             .graceful_shutdown_signal(move || {
                 let stopping = stopping.clone();

@@ -199,7 +199,9 @@ impl Service {
         if correct && !differences.is_empty() {
             quotas::correct_counters(&self.db).await?;
         }
-        differences.into_iter().for_each(|it| record(report, &Finding::Usage(it), correct));
+        for difference in differences {
+            record(report, &Finding::Usage(difference), correct);
+        }
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use windlass_types::{AnyPurpose, FileLifetime, KeyId, ProjectId, ProjectName};
 use crate::db::quotas::ProjectUsage;
 use crate::db::{keys, quotas};
 use crate::error::{Error, Result};
-use crate::model::{KeyChange, ProjectChange, ProjectLimits, Usage};
+use crate::model::{FileExpiry, KeyChange, ProjectChange, ProjectLimits, Usage};
 use crate::operations::keys::Keys;
 use crate::service::Service;
 
@@ -36,17 +36,19 @@ impl Service {
         purpose: AnyPurpose,
         given: Option<FileLifetime>,
     ) -> Result<Option<FileLifetime>> {
-        let rules = match self.file_expiry_cache.find(&project) {
-            Some(rules) => rules,
-            None => {
-                let queried_at = Instant::now();
-                let find = move |it: Self| async move { Ok(quotas::find_file_expiry(&it.db, project).await?) };
-                let rules = Arc::new(self.run(find).await?);
-                self.file_expiry_cache.insert(project, Arc::clone(&rules), queried_at);
-                rules
-            }
-        };
+        let rules = self.file_expiry(project).await?;
         Ok(rules.lifetime(&self.limits.file_expiry, purpose, given)?)
+    }
+
+    async fn file_expiry(&self, project: ProjectId) -> Result<Arc<FileExpiry>> {
+        if let Some(rules) = self.file_expiry_cache.find(&project) {
+            return Ok(rules);
+        }
+        let queried_at = Instant::now();
+        let find = move |it: Self| async move { Ok(quotas::find_file_expiry(&it.db, project).await?) };
+        let rules = Arc::new(self.run(find).await?);
+        self.file_expiry_cache.insert(project, Arc::clone(&rules), queried_at);
+        Ok(rules)
     }
 }
 
