@@ -210,11 +210,8 @@ async fn fsck(arguments: Fsck, service: Service) -> Result<ExitCode, Box<dyn Err
     let Fsck { deep, repair, older_than, max_deleted_share } = arguments;
     let options = FsckOptions { deep, repair, older_than, max_deleted_share };
     let print = |finding: &Finding, repaired: bool| {
-        let outcome = match finding {
-            _ if !repaired => "",
-            Finding::Usage(_) => "; corrected",
-            _ => "; deleted",
-        };
+        let repair = if matches!(finding, Finding::Usage(_)) { "; corrected" } else { "; deleted" };
+        let outcome = if repaired { repair } else { "" };
         // An output error is reported by the summary below.
         stdout::print(format_args!("{finding}{outcome}")).ok();
     };
