@@ -200,8 +200,8 @@ pub async fn serve(config: Config, database_url: &SecretString, stop: Cancellati
     let intervals =
         Intervals { sweep: config.sweep_interval, delay: config.shutdown_delay, patience: config.shutdown_patience };
     let connections = descriptors::bound(&config.connections);
-    let Config { cors_origins, project_header, public_url, .. } = config;
-    let settings = http::Settings { cors_origins, project_header, public_url };
+    let Config { cors_origins, project_header, public_url, rates, wrong_keys_per_minute, .. } = config;
+    let settings = http::Settings { cors_origins, project_header, public_url, rates, wrong_keys_per_minute };
     run(service, listener, settings, intervals, connections, stop).await
 }
 

@@ -1,14 +1,14 @@
-//! The commands `keys` and `projects`: their arguments to the engine's types, and their output as text or JSON.
+//! The commands `keys`: their arguments to the engine's types, and their output as text or JSON.
 
 use std::error::Error;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use windlass_engine::Keys;
-use windlass_engine::model::{ApiKey, Grant, KeyEntry, NewGrant, NewKey, Scope};
+use windlass_engine::model::{ApiKey, Grant, KeyChange, KeyEntry, KeyRates, LimitSetting, NewGrant, NewKey, Scope};
 use windlass_types::KeyId;
 
-use crate::config::{CreateKey, KeyKind, KeysCommand, ProjectsCommand};
+use crate::config::{CreateKey, KeyKind, KeysCommand, SetKey};
 use crate::telemetry::{self, stdout};
 
 /// A new key was created but could not be printed.
@@ -36,6 +36,8 @@ struct KeyJson<'k> {
     #[serde(skip_serializing_if = "Option::is_none")]
     creates_projects: Option<bool>,
     scopes: Vec<&'static str>,
+    max_requests_per_second: String,
+    max_bytes_per_second: String,
     #[serde(flatten)]
     times: Option<KeyTimes>,
 }
@@ -50,16 +52,8 @@ struct KeyTimes {
     revoked_at: Option<String>,
 }
 
-/// A project in JSON output.
-#[derive(Serialize)]
-struct ProjectJson<'p> {
-    id: String,
-    name: &'p str,
-    created_at: String,
-}
-
 impl<'k> KeyJson<'k> {
-    fn of(id: KeyId, name: &'k str, grant: &'k NewGrant, scopes: &[Scope]) -> Self {
+    fn of(id: KeyId, name: &'k str, grant: &'k NewGrant, scopes: &[Scope], rates: KeyRates) -> Self {
         let (kind, project, acts_for, creates_projects) = match grant {
             Grant::Project(project) => ("project", Some(project.as_str()), None, None),
             Grant::Service { acts_for, creates_projects } => {
@@ -68,7 +62,19 @@ impl<'k> KeyJson<'k> {
             }
         };
         let scopes = scopes.iter().map(|it| it.as_str()).collect();
-        Self { id, key: None, name, kind, project, acts_for, creates_projects, scopes, times: None }
+        Self {
+            id,
+            key: None,
+            name,
+            kind,
+            project,
+            acts_for,
+            creates_projects,
+            scopes,
+            max_requests_per_second: rates.requests.to_string(),
+            max_bytes_per_second: rates.bytes.to_string(),
+            times: None,
+        }
     }
 
     fn of_entry(entry: &'k KeyEntry) -> Self {
@@ -79,12 +85,12 @@ impl<'k> KeyJson<'k> {
             last_used_at: entry.last_used_at.as_ref().map(time),
             revoked_at: entry.revoked_at.as_ref().map(time),
         };
-        Self { times: Some(times), ..Self::of(entry.id, &entry.name, &entry.grant, &entry.scopes) }
+        Self { times: Some(times), ..Self::of(entry.id, &entry.name, &entry.grant, &entry.scopes, entry.rates) }
     }
 }
 
 /// RFC 3339, in seconds.
-fn time(it: &DateTime<Utc>) -> String {
+pub(crate) fn time(it: &DateTime<Utc>) -> String {
     it.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
@@ -103,6 +109,16 @@ fn state(entry: &KeyEntry) -> &'static str {
 pub async fn keys(command: KeysCommand, keys: &Keys) -> Result<(), Box<dyn Error>> {
     match command {
         KeysCommand::Create(arguments) => create(arguments, keys).await,
+        KeysCommand::Set(SetKey { id, requests, bytes, json }) => {
+            keys.change_key(id, KeyChange { requests, bytes }).await?;
+            if json {
+                let listed = keys.list().await?;
+                let entry = listed.iter().find(|it| it.id == id).map(KeyJson::of_entry);
+                return Ok(stdout::print(serde_json::to_string_pretty(&entry)?)?);
+            }
+            telemetry::say(&format!("changed {id}"));
+            Ok(())
+        }
         KeysCommand::List { json } => {
             let entries = keys.list().await?;
             if json {
@@ -146,11 +162,20 @@ fn line(entry: &KeyEntry) -> String {
     } else {
         format!("{} only  ", entry.scopes.iter().map(|it| it.as_str()).collect::<Vec<_>>().join(","))
     };
-    format!("{}  {whom}  created {}  {used}  {state}  {scopes}{}", entry.id, day(&entry.created_at), entry.name)
+    let rates = rates(entry.rates);
+    format!("{}  {whom}  created {}  {used}  {state}  {scopes}{rates}{}", entry.id, day(&entry.created_at), entry.name)
+}
+
+/// The rates that are set for a key.
+fn rates(rates: KeyRates) -> String {
+    let set = [(rates.requests, "requests/s"), (rates.bytes, "bytes/s")];
+    let set = set.into_iter().filter(|(rate, _)| *rate != LimitSetting::Default);
+    set.map(|(rate, unit)| format!("{rate} {unit}  ")).collect::<Vec<_>>().concat()
 }
 
 async fn create(arguments: CreateKey, keys: &Keys) -> Result<(), Box<dyn Error>> {
-    let CreateKey { kind, project, acts_for, creates_projects, name, expires_in, scope, json } = arguments;
+    let rates = KeyRates { requests: arguments.max_requests_per_second, bytes: arguments.max_bytes_per_second };
+    let CreateKey { kind, project, acts_for, creates_projects, name, expires_in, scope, json, .. } = arguments;
     if kind == KeyKind::Project && !acts_for.is_empty() {
         return Err("--acts-for is for service keys: add --kind service, or name one project with --project".into());
     }
@@ -161,7 +186,7 @@ async fn create(arguments: CreateKey, keys: &Keys) -> Result<(), Box<dyn Error>>
     let mut scopes = scope;
     scopes.sort_by_key(|it| it.as_str());
     scopes.dedup();
-    let new = NewKey { id: KeyId::generate(), name, grant, scopes, expires_in };
+    let new = NewKey { id: KeyId::generate(), name, grant, scopes, expires_in, rates };
     let key = keys.create(&new).await?;
     if !json {
         telemetry::say(&format!("created {}; the key is shown only once:", new.id));
@@ -178,38 +203,7 @@ fn render(new: &NewKey, key: &ApiKey, json: bool) -> serde_json::Result<String> 
     if !json {
         return Ok(key.reveal().to_owned());
     }
-    let created = KeyJson { key: Some(key.reveal()), ..KeyJson::of(new.id, &new.name, &new.grant, &new.scopes) };
+    let created =
+        KeyJson { key: Some(key.reveal()), ..KeyJson::of(new.id, &new.name, &new.grant, &new.scopes, new.rates) };
     serde_json::to_string_pretty(&created)
-}
-
-/// Runs a command of `projects`.
-///
-/// # Errors
-/// When the ledger fails, or the output cannot be written.
-pub async fn projects(command: ProjectsCommand, keys: &Keys) -> Result<(), Box<dyn Error>> {
-    match command {
-        ProjectsCommand::Create { name, json } => {
-            let is_new = keys.create_project(&name).await?;
-            if json {
-                let created = serde_json::json!({ "name": name, "created": is_new });
-                return Ok(stdout::print(serde_json::to_string_pretty(&created)?)?);
-            }
-            telemetry::say(&if is_new { format!("created {name}") } else { format!("{name} exists already") });
-        }
-        ProjectsCommand::List { json } => {
-            let projects = keys.list_projects().await?;
-            if json {
-                let projects: Vec<_> = projects
-                    .iter()
-                    .map(|it| ProjectJson { id: it.id.to_string(), name: &it.name, created_at: time(&it.created_at) })
-                    .collect();
-                return Ok(stdout::print(serde_json::to_string_pretty(&projects)?)?);
-            }
-            for project in projects {
-                let created = project.created_at.format("%Y-%m-%d");
-                stdout::print(format_args!("{}  {}  created {created}", project.id, project.name))?;
-            }
-        }
-    }
-    Ok(())
 }

@@ -20,10 +20,11 @@
 //! [`windlass_engine`] documents the data flow, the ledger and the invariants of the engine. Modules of this crate:
 //!
 //! ```text
-//! main ────► app, config, embedded, health, http, keys_command, signals, telemetry
+//! main ────► app, config, embedded, health, http, keys_command, projects_command, signals, telemetry
 //! app ─────► config, descriptors, http, listener, telemetry
 //! health ──► config
 //! keys_command ──► config, telemetry
+//! projects_command ──► config, keys_command, telemetry
 //! config ──► embedded, http, memory
 //! http ────► telemetry
 //! ```
@@ -68,5 +69,6 @@ pub mod http;
 pub mod keys_command;
 pub mod listener;
 pub mod memory;
+pub mod projects_command;
 pub mod signals;
 pub mod telemetry;

@@ -13,7 +13,7 @@ use windlass::config::{
 use windlass::embedded::{Postgres, Upgrade, exec_wrapper, upgrade};
 use windlass::health::Probe;
 use windlass::telemetry::stdout;
-use windlass::{app, health, http, keys_command, signals, telemetry};
+use windlass::{app, health, http, keys_command, projects_command, signals, telemetry};
 use windlass_engine::store::IfMissing;
 use windlass_engine::{Finding, FsckOptions, FsckReport, Keys, Service, StoreLink, rotate_url_secret};
 use windlass_types::StoreId;
@@ -195,7 +195,11 @@ async fn run(
             stdout::print(format_args!("rotated: {outcome}"))?;
         }
         Command::Projects(command) => {
-            keys_command::projects(command, &Keys::new(app::open_db(&config, url, 2).await?)).await?;
+            projects_command::projects(command, &Keys::new(app::open_db(&config, url, 2).await?)).await?;
+        }
+        Command::Usage(command) => {
+            let keys = Keys::new(app::open_db(&config, url, 2).await?);
+            projects_command::usage(command, &keys, config.limits.project).await?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -206,7 +210,8 @@ async fn fsck(arguments: Fsck, service: Service) -> Result<ExitCode, Box<dyn Err
     let Fsck { deep, repair, older_than, max_deleted_share } = arguments;
     let options = FsckOptions { deep, repair, older_than, max_deleted_share };
     let print = |finding: &Finding, repaired: bool| {
-        let outcome = if repaired { "; deleted" } else { "" };
+        let repair = if matches!(finding, Finding::Usage(_)) { "; corrected" } else { "; deleted" };
+        let outcome = if repaired { repair } else { "" };
         // An output error is reported by the summary below.
         stdout::print(format_args!("{finding}{outcome}")).ok();
     };

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
-use windlass_engine::model::{ProjectPattern, Scope};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use windlass_engine::model::{LimitSetting, ProjectPattern, PurposeLifetimes, Scope};
 use windlass_types::{KeyId, ProjectName};
 
-use super::values::{self, duration};
+use super::values::{self, MOST_BYTES, count, duration, limit, size};
 
 /// The command to run.
 #[derive(Debug, Subcommand)]
@@ -42,10 +42,12 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Create, list and revoke API keys.
+    /// Show what projects use, and their limits.
+    Usage(UsageCommand),
+    /// Create, change, list and revoke API keys.
     #[command(subcommand)]
     Keys(KeysCommand),
-    /// Create and list projects.
+    /// Create, change and list projects.
     #[command(subcommand)]
     Projects(ProjectsCommand),
     /// Manage signed URLs.
@@ -65,6 +67,7 @@ impl Command {
             | Self::UpgradePostgres(_)
             | Self::Openapi
             | Self::Health(_)
+            | Self::Usage(_)
             | Self::Keys(_)
             | Self::Projects(_)
             | Self::SignedUrls(_) => false,
@@ -138,6 +141,8 @@ pub enum SignedUrlsCommand {
 pub enum KeysCommand {
     /// Create a key and print it; it is never shown again.
     Create(CreateKey),
+    /// Change the rates of a key. A running service may apply the previous ones for a few more seconds.
+    Set(SetKey),
     /// List the keys, without their secrets.
     List {
         /// Print JSON.
@@ -179,7 +184,74 @@ pub struct CreateKey {
     /// What the key may do: `read`, `write` or both, separated by commas. `read` is to retrieve, list and download.
     #[arg(long, value_delimiter = ',', default_value = "read,write")]
     pub scope: Vec<Scope>,
+    /// The maximum number of requests per second, in each process: a number, `unlimited`, or `default` for that of the
+    /// settings.
+    #[arg(long, default_value_t = LimitSetting::Default, value_parser = limit(count(1)))]
+    pub max_requests_per_second: LimitSetting,
+    /// The maximum number of bytes per second that its requests may send and receive, in each process.
+    #[arg(long, default_value_t = LimitSetting::Default, value_parser = limit(size(1..=MOST_BYTES)))]
+    pub max_bytes_per_second: LimitSetting,
     /// Print JSON, including the key.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `keys set`.
+#[derive(Debug, Args)]
+#[group(id = "key_changes")]
+#[command(group = ArgGroup::new("rates").args(["requests", "bytes"]).required(true).multiple(true))]
+pub struct SetKey {
+    /// The key's id, as shown by `keys list`.
+    pub id: KeyId,
+    /// The maximum number of requests per second, in each process: a number, `unlimited`, or `default` for that of the
+    /// settings.
+    #[arg(id = "requests", long = "max-requests-per-second", value_parser = limit(count(1)))]
+    pub requests: Option<LimitSetting>,
+    /// The maximum number of bytes per second that its requests may send and receive, in each process.
+    #[arg(id = "bytes", long = "max-bytes-per-second", value_parser = limit(size(1..=MOST_BYTES)))]
+    pub bytes: Option<LimitSetting>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `projects set`.
+#[derive(Debug, Args)]
+#[group(id = "project_changes")]
+#[command(group = ArgGroup::new("limits")
+    .args(["bytes", "pending_uploads", "files", "lifetimes", "longest_lifetimes"]).required(true).multiple(true))]
+pub struct SetProject {
+    /// The project's name.
+    pub name: ProjectName,
+    /// The maximum size of its files and pending uploads together: a size, `unlimited`, or `default` for that of the
+    /// settings.
+    #[arg(id = "bytes", long = "max-bytes", value_parser = limit(size(0..=MOST_BYTES)))]
+    pub bytes: Option<LimitSetting>,
+    /// The maximum number of its pending uploads.
+    #[arg(id = "pending_uploads", long = "max-pending-uploads", value_parser = limit(count(0)))]
+    pub pending_uploads: Option<LimitSetting>,
+    /// The maximum number of its files and pending uploads together.
+    #[arg(id = "files", long = "max-files", value_parser = limit(count(0)))]
+    pub files: Option<LimitSetting>,
+    /// How long its files live that are created without `expires_after`, by purpose: `batch=7d,*=30d`. They take
+    /// precedence over the settings; an empty text removes them.
+    #[arg(id = "lifetimes", long = "file-lifetimes")]
+    pub lifetimes: Option<PurposeLifetimes>,
+    /// The longest lifetime of its files, by purpose.
+    #[arg(id = "longest_lifetimes", long = "max-file-lifetimes")]
+    pub longest_lifetimes: Option<PurposeLifetimes>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `usage`.
+#[derive(Debug, Args)]
+pub struct UsageCommand {
+    /// Show only this project.
+    #[arg(long)]
+    pub project: Option<ProjectName>,
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
 }
@@ -204,6 +276,8 @@ pub enum ProjectsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Change the limits of a project, and how long its files live.
+    Set(SetProject),
     /// List the projects.
     List {
         /// Print JSON.

@@ -2,7 +2,7 @@
 //! another one.
 
 use windlass_engine::model::Limits;
-use windlass_types::PartOrder;
+use windlass_types::{AnyPurpose, PartOrder};
 
 use super::{Config, Database, Location};
 
@@ -20,7 +20,12 @@ pub(super) struct Contradiction {
 
 /// All contradictions of settings that were set. A default never is one: whatever limits it further takes effect.
 pub(super) fn find(config: &Config, is_set: impl Fn(&str) -> bool) -> Vec<Contradiction> {
-    let all = sizes(&config.limits).into_iter().chain(times(&config.limits)).chain([memory(config), place(config)]);
+    let all = sizes(&config.limits).into_iter().chain(times(&config.limits)).chain([
+        memory(config),
+        place(config),
+        lifetimes(&config.limits),
+        quota(&config.limits),
+    ]);
     all.filter(|it| it.holds && is_set(it.name)).collect()
 }
 
@@ -88,6 +93,34 @@ fn times(limits: &Limits) -> [Contradiction; 2] {
             ),
         },
     ]
+}
+
+fn lifetimes(limits: &Limits) -> Contradiction {
+    let expiry = &limits.file_expiry;
+    let of = |purpose| Some((purpose, expiry.default.of(purpose)?.seconds(), expiry.longest.of(purpose)?.seconds()));
+    let wrong = AnyPurpose::ALL.into_iter().filter_map(of).find(|(_, default, longest)| default > longest);
+    let (purpose, default, longest) = wrong.unwrap_or((AnyPurpose::Batch, 0, 0));
+    Contradiction {
+        holds: wrong.is_some(),
+        name: "WINDLASS_PROJECT_FILE_LIFETIMES",
+        other: Some("WINDLASS_PROJECT_MAX_FILE_LIFETIMES"),
+        reason: format!(
+            "a file for {purpose} lives for {default} seconds by default, but at most {longest} \
+             (WINDLASS_PROJECT_MAX_FILE_LIFETIMES)"
+        ),
+    }
+}
+
+fn quota(limits: &Limits) -> Contradiction {
+    let (upload, project) = (limits.upload_bytes.get(), limits.project.bytes.unwrap_or(u64::MAX));
+    Contradiction {
+        holds: upload > project,
+        name: "WINDLASS_MAX_UPLOAD_BYTES",
+        other: Some("WINDLASS_PROJECT_MAX_BYTES"),
+        reason: format!(
+            "an upload may have {upload} bytes, but a project at most {project} (WINDLASS_PROJECT_MAX_BYTES)"
+        ),
+    }
 }
 
 fn place(config: &Config) -> Contradiction {

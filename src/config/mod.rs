@@ -13,6 +13,7 @@ mod listen;
 mod policies;
 mod postgres_variables;
 mod problems;
+mod quotas;
 mod secret_files;
 mod typed_secrets;
 mod unknown;
@@ -29,18 +30,19 @@ use windlass_engine::store::{Location, Variables};
 use windlass_types::ByteCount;
 
 pub use self::commands::{
-    Command, CreateKey, Fsck, Health, KeyKind, KeysCommand, ProjectsCommand, SignedUrlsCommand, StoreCommand,
-    UpgradePostgres,
+    Command, CreateKey, Fsck, Health, KeyKind, KeysCommand, ProjectsCommand, SetKey, SetProject, SignedUrlsCommand,
+    StoreCommand, UpgradePostgres, UsageCommand,
 };
 use self::connections::ConnectionOptions;
 pub use self::in_force::InForce;
 pub use self::listen::{Listen, NotAnAddress};
 use self::policies::{JsonlCheckOption, MimePolicyOption};
 pub use self::problems::{BadSetting, UnknownVariable, Unusable};
+use self::quotas::QuotaOptions;
 use self::values::{MOST_BYTES, duration, positive_duration, size};
 use crate::embedded;
 use crate::http::ConnectionLimits;
-use crate::http::{CorsOrigins, ProjectHeader, PublicUrl};
+use crate::http::{CorsOrigins, ProjectHeader, PublicUrl, RateLimits};
 use crate::memory;
 
 /// A self-hosted upload service: OpenAI's Uploads and Files API on your own Postgres and S3-compatible storage.
@@ -187,6 +189,8 @@ pub struct Options {
     body_deadline: Duration,
     #[command(flatten)]
     connections: ConnectionOptions,
+    #[command(flatten)]
+    quotas: QuotaOptions,
     /// The memory that the process may use while bodies are in transit; bodies that exceed it wait, then get 503.
     /// Responses that clients have not read yet may use up to a third as much in addition. If not set, 256 MiB or a
     /// quarter of the machine's or container's memory, whichever is less.
@@ -247,6 +251,10 @@ pub struct Config {
     pub project_header: Option<ProjectHeader>,
     /// See [`http::Settings::public_url`](crate::http::Settings::public_url).
     pub public_url: Option<PublicUrl>,
+    /// The rates of keys that have none of their own.
+    pub rates: RateLimits,
+    /// How many wrong keys an address may send per minute; `None` is unlimited.
+    pub wrong_keys_per_minute: Option<u64>,
     /// The data directory, as an absolute path.
     pub data_dir: PathBuf,
     /// An API key to be created if it does not exist.
@@ -312,6 +320,8 @@ impl TryFrom<Options> for Config {
             deletion_grace: typed.deletion_grace,
             mime_policy: typed.mime_policy.into(),
             jsonl_check: typed.jsonl_check.into(),
+            project: typed.quotas.project_limits(),
+            file_expiry: typed.quotas.file_expiry(),
             ..Limits::default()
         };
         let connections = typed.connections.limits(limits.buffer_bytes);
@@ -326,6 +336,8 @@ impl TryFrom<Options> for Config {
             cors_origins: typed.cors_origins,
             project_header: typed.project_header,
             public_url: typed.public_url,
+            rates: typed.quotas.rates(),
+            wrong_keys_per_minute: typed.quotas.wrong_keys_per_minute(),
             data_dir,
             api_key: typed.api_key,
             memory,

@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use windlass_engine::db;
-use windlass_engine::model::{ApiKey, NotANewKey};
+use windlass_engine::model::{ApiKey, LimitSetting, NotANewKey};
 use windlass_types::{ByteCount, is_invisible};
 
 /// The largest number of bytes that the ledger can represent.
@@ -31,6 +31,27 @@ pub fn size(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<ByteCount, St
             Ok(_) | Err(_) if *most == MOST_BYTES => Err(format!("must be at least {least} bytes and below 8 EiB")),
             Ok(_) | Err(_) => Err(format!("must be {least} to {most} bytes")),
         }
+    }
+}
+
+/// Returns a parser for whole numbers of at least `least`.
+pub fn count(least: u64) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
+    move |text| match text.parse::<u64>() {
+        Ok(count) if (least..=MOST_BYTES).contains(&count) => Ok(count),
+        Ok(_) | Err(_) => Err(format!("must be a whole number of at least {least}")),
+    }
+}
+
+/// Parses a limit of a project or a key: an amount as `parse` reads it, or `default` or `unlimited`.
+pub fn limit<T: Into<u64>>(
+    parse: impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static,
+) -> impl Fn(&str) -> Result<LimitSetting, String> + Clone + Send + Sync + 'static {
+    move |text| match text {
+        "default" => Ok(LimitSetting::Default),
+        "unlimited" => Ok(LimitSetting::Unlimited),
+        amount => parse(amount)
+            .map(|it| LimitSetting::Most(it.into()))
+            .map_err(|error| format!("{error}; or write `unlimited`, or `default` for that of the settings")),
     }
 }
 

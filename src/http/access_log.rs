@@ -4,7 +4,7 @@
 //! The ids of the objects that a request refers to are fields of its span, so every line logged for it has them,
 //! including those of the engine (docs/logging.md).
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -28,6 +28,7 @@ use windlass_types::Shown;
 
 use super::cors::Cors;
 use super::error::ApiError;
+use super::rates::Meter;
 use super::request_metrics::{InFlight, Operation};
 use super::signed_urls;
 
@@ -37,12 +38,30 @@ const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms"
 
 /// A byte counter of a request.
 #[derive(Debug, Clone, Default)]
-pub struct ByteCounter(Rc<Cell<u64>>);
+pub struct ByteCounter(Rc<Counted>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    bytes: Cell<u64>,
+    meter: OnceCell<Meter>,
+}
 
 impl ByteCounter {
     /// Adds to the counter, saturating.
     pub fn add(&self, bytes: u64) {
-        self.0.set(self.0.get().saturating_add(bytes));
+        self.0.bytes.set(self.get().saturating_add(bytes));
+        if let Some(meter) = self.0.meter.get() {
+            meter.take(bytes);
+        }
+    }
+
+    fn get(&self) -> u64 {
+        self.0.bytes.get()
+    }
+
+    /// Takes the bytes that are added from now on from the rate of a key.
+    pub fn set_meter(&self, meter: Meter) {
+        self.0.meter.set(meter).ok();
     }
 }
 
@@ -185,7 +204,7 @@ impl<B: MessageBody> MessageBody for Recorded<B> {
             Poll::Ready(Some(Ok(bytes))) => {
                 let out = &this.line.bytes_out.0;
                 out.add(bytes.len() as u64);
-                this.line.is_sent |= matches!(declared, BodySize::Sized(size) if out.0.get() >= size);
+                this.line.is_sent |= matches!(declared, BodySize::Sized(size) if out.get() >= size);
             }
             Poll::Ready(None) => this.line.is_sent = true,
             Poll::Ready(Some(Err(_))) | Poll::Pending => {}
@@ -213,7 +232,7 @@ impl Drop for Line {
     fn drop(&mut self) {
         let _entered = self.span.enter();
         let duration_ms = self.record.duration_ms();
-        let (bytes_in, bytes_out) = (self.bytes_in.0.0.get(), self.bytes_out.0.0.get());
+        let (bytes_in, bytes_out) = (self.bytes_in.0.get(), self.bytes_out.0.get());
         if let Some(operation) = self.operation.take() {
             let sent = self.status.as_ref().filter(|_| self.is_sent);
             operation.record(

@@ -3,6 +3,7 @@
 use std::future::{Ready, ready};
 use std::rc::Rc;
 use std::str::FromStr;
+use std::time::Instant;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
@@ -11,15 +12,16 @@ use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST,
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest, ResponseError as _};
-use windlass_engine::Service;
 use windlass_engine::model::{Caller, Scope};
+use windlass_engine::{self as engine, Service};
 use windlass_types::{AnyPurpose, ProjectId, Purpose};
 
 use super::access_log::record_field;
 use super::api_key::{self, API_KEY};
 use super::connection::activity::Activity;
 use super::error::ApiError;
-use super::signed_urls;
+use super::wrong_keys::{TOO_MANY_WRONG_KEYS, WrongKeys};
+use super::{rates, signed_urls};
 
 /// The caller that [`authenticate`] has found.
 fn authenticated(request: &HttpRequest) -> Result<Caller, ApiError> {
@@ -134,6 +136,9 @@ pub async fn authenticate<B: MessageBody>(
             if let Some(activity) = request.conn_data::<Rc<Activity>>() {
                 activity.trust();
             }
+            if let Err(error) = rates::admit(request.request(), caller.key, caller.rates) {
+                return Ok(request.into_response(error.error_response()).map_into_right_body());
+            }
             Ok(next.call(request).await?.map_into_left_body())
         }
         Err(error) => Ok(request.into_response(error.error_response()).map_into_right_body()),
@@ -149,5 +154,15 @@ async fn caller(request: &ServiceRequest) -> Result<Caller, ApiError> {
     let named = [OPENAI_PROJECT].into_iter().chain(additional).flat_map(|it| headers.get_all(it));
     // A value that is not text names no project, but must not be ignored.
     let projects: Vec<_> = named.map(|it| it.to_str().map(str::trim).unwrap_or_default()).collect();
-    Ok(service.authenticate(&api_key::of(headers)?, scope, &projects).await?)
+    let key = api_key::of(headers)?;
+    let (hash, address) = (key.hash(), request.peer_addr().map(|it| it.ip()));
+    let wrong_keys = request.app_data::<Data<WrongKeys>>();
+    if let Some(Err(wait)) = wrong_keys.map(|it| it.check(address, &hash, Instant::now())) {
+        return Err(ApiError::rate_limited(wait, TOO_MANY_WRONG_KEYS));
+    }
+    let found = service.authenticate(&key, scope, &projects).await;
+    if let (Some(wrong_keys), Ok(_) | Err(engine::Error::UnknownKey)) = (wrong_keys, &found) {
+        wrong_keys.record(address, &hash, found.is_ok(), Instant::now());
+    }
+    Ok(found?)
 }

@@ -14,6 +14,11 @@ use windlass_engine::db;
 use windlass_engine::model::BadUploadSpec;
 use windlass_types::{ErrorChain, ErrorCode, ErrorObject, ErrorResponse, PartOrder, Shown};
 
+use super::usage;
+
+/// The maximum of `retry-after`, in seconds: SDKs ignore longer ones.
+const MAX_RETRY_AFTER_SECONDS: u64 = 60;
+
 /// Value of `retry-after` in a 503 response, in seconds. SDKs ignore values above 60.
 pub const RETRY_AFTER_SECONDS: u16 = 1;
 
@@ -42,14 +47,21 @@ pub struct ApiError {
     kind: &'static str,
     param: Option<String>,
     code: Option<ErrorCode>,
+    /// Value of `retry-after`, in seconds.
+    retry_after: Option<u16>,
 }
 
 impl ApiError {
     fn new(status: StatusCode, code: Option<ErrorCode>, param: Option<&str>, message: impl fmt::Display) -> Self {
-        let kind = if status.is_server_error() { "server_error" } else { "invalid_request_error" };
+        let kind = match status {
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            _ if status.is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        };
+        let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_SECONDS);
         let message = shortened(message.to_string(), MAX_MESSAGE_BYTES);
         let param = param.map(|it| shortened(it.to_owned(), MAX_PARAM_BYTES));
-        Self { status, message, kind, param, code }
+        Self { status, message, kind, param, code, retry_after }
     }
 
     /// 400: the value of `param` is invalid.
@@ -112,6 +124,14 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, Some(ErrorCode::InvalidApiKey), None, message)
     }
 
+    /// 429: a rate is exceeded for this long.
+    pub fn rate_limited(wait: Duration, message: &str) -> Self {
+        let seconds = wait.as_millis().div_ceil(1000).clamp(1, MAX_RETRY_AFTER_SECONDS.into());
+        let retry_after = u16::try_from(seconds).ok();
+        let code = Some(ErrorCode::RateLimitExceeded);
+        Self { retry_after, ..Self::new(StatusCode::TOO_MANY_REQUESTS, code, None, message) }
+    }
+
     /// 431: the request line and headers are too large.
     pub fn head_too_large(max_bytes: usize) -> Self {
         let message =
@@ -160,6 +180,12 @@ impl From<engine::Error> for ApiError {
             E::NoSuchUpload(id) => Self::no_such("Upload", "upload_id", &id.to_string()),
             E::NoSuchFile(id) => Self::no_such("File", "id", &id.to_string()),
             E::NoSuchKey(_) => Self::new(StatusCode::NOT_FOUND, None, Some("id"), sentence(&error)),
+            E::NoSuchProject(_) => Self::new(StatusCode::NOT_FOUND, None, None, sentence(&error)),
+            E::Quota(exceeded) => {
+                let (param, message) = usage::explain(&exceeded);
+                Self::new(StatusCode::BAD_REQUEST, Some(C::QuotaExceeded), param, message)
+            }
+            E::Lifetime(error) => bad(C::InvalidValue, "expires_after", sentence(&error)),
             E::NoSuchCursor(id) => {
                 let message = format!(
                     "'{id}' is not in this list; 'after' takes the id of the last object of the previous page."
@@ -183,6 +209,13 @@ impl From<engine::Error> for ApiError {
                 let max = PartOrder::MAX_PARTS;
                 let message = format!("Upload '{upload}' already has {max} parts, the maximum for an upload.");
                 bad(C::TooManyParts, "upload_id", message)
+            }
+            E::TooManyBytes(upload) => {
+                let message = format!(
+                    "The parts of upload '{upload}' have many more bytes than the upload was created with; complete it, \
+                     or cancel it and create a new one."
+                );
+                bad(C::QuotaExceeded, "upload_id", message)
             }
             E::PartTooLarge(limit) => {
                 let message = format!(
@@ -344,13 +377,14 @@ impl ResponseError for ApiError {
 
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status);
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.insert_header((RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS)));
+        if let Some(seconds) = self.retry_after {
+            response.insert_header((RETRY_AFTER, HeaderValue::from(seconds)));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             response.insert_header((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
         }
-        if self.status.is_client_error() && self.status != StatusCode::REQUEST_TIMEOUT {
+        let is_temporary = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&self.status);
+        if self.status.is_client_error() && !is_temporary {
             response.insert_header(("x-should-retry", "false"));
         }
         response.json(ErrorResponse {

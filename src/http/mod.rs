@@ -4,11 +4,12 @@
 //!
 //! ```text
 //! uploads, files, lists, download, signed_urls,      the operations
-//! health, openapi
+//! usage, health, openapi
 //! requests, responses, json, query, number, range,   parsing of requests, rendering of responses
 //! multipart_form, body, attachment, error
-//! auth, api_key, cors, origins, content_coding,               what applies to several operations
-//! resource, trailing_slash, access_log, request_metrics
+//! auth, api_key, rates, wrong_keys, cors, origins,   what applies to several operations
+//! content_coding, resource, trailing_slash,
+//! access_log, request_metrics
 //! connection                                         client connections, below the HTTP parser
 //! ```
 
@@ -33,6 +34,7 @@ mod origins;
 mod public_url;
 mod query;
 pub mod range; // Public for the fuzz target.
+mod rates;
 mod request_metrics;
 mod requests;
 mod resource;
@@ -40,6 +42,8 @@ mod responses;
 mod signed_urls;
 mod trailing_slash;
 mod uploads;
+mod usage;
+mod wrong_keys;
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -66,14 +70,37 @@ use self::error::ApiError;
 pub use self::openapi::document;
 pub use self::origins::{BadCorsOrigins, CorsOrigins};
 pub use self::public_url::{BadPublicUrl, PublicUrl};
+pub use self::rates::RateLimits;
+use self::rates::Rates;
 use self::resource::at;
+use self::wrong_keys::WrongKeys;
 
 /// Path prefixes of the operations: OpenAI's, then the current and the older one of Azure OpenAI, whose `api-version`
 /// parameter is ignored. The first matching prefix wins, so `/openai/v1` comes before `/openai`.
 pub const PREFIXES: [&str; 3] = ["/v1", "/openai/v1", "/openai"];
 
-fn routes(config: &mut ServiceConfig, settings: &Settings) {
-    let Settings { cors_origins, project_header, public_url } = settings.clone();
+/// State that all workers share.
+#[derive(Clone)]
+struct Shared {
+    document: Data<openapi::Rendered>,
+    rates: Data<Rates>,
+    wrong_keys: Data<WrongKeys>,
+}
+
+impl Shared {
+    fn of(service: &Service, settings: &Settings) -> serde_json::Result<Self> {
+        Ok(Self {
+            document: Data::new(openapi::Rendered::of(service.limits())?),
+            rates: Data::new(Rates::new(settings.rates)),
+            wrong_keys: Data::new(WrongKeys::new(settings.wrong_keys_per_minute)),
+        })
+    }
+}
+
+fn routes(config: &mut ServiceConfig, settings: &Settings, shared: &Shared) {
+    let Shared { document, rates, wrong_keys } = shared.clone();
+    config.app_data(document).app_data(rates).app_data(wrong_keys);
+    let Settings { cors_origins, project_header, public_url, .. } = settings.clone();
     if let Some(origins) = cors_origins {
         config.app_data(Data::new(origins));
     }
@@ -89,10 +116,13 @@ fn routes(config: &mut ServiceConfig, settings: &Settings) {
         .service(at("/metrics").get(health::metrics))
         .service(at("/openapi.json").get(openapi::serve));
     for prefix in PREFIXES {
-        let scope = web::scope(prefix).wrap(from_fn(content_coding::refuse)).wrap(from_fn(auth::authenticate));
+        let scope = web::scope(prefix)
+            .wrap(from_fn(content_coding::refuse))
+            .wrap(from_fn(auth::authenticate))
+            .wrap(from_fn(rates::report));
         config.service(scope.configure(operations).default_service(web::to(no_such_path)));
     }
-    let signed = web::scope(signed_urls::PREFIX).wrap(from_fn(content_coding::refuse));
+    let signed = web::scope(signed_urls::PREFIX).wrap(from_fn(content_coding::refuse)).wrap(from_fn(rates::report));
     let paths = ["/{token}", "/{token}/{name}"];
     let signed = paths
         .into_iter()
@@ -112,7 +142,8 @@ fn operations(config: &mut ServiceConfig) {
         .service(at("/files/signed_url").post(signed_urls::create_upload_url))
         .service(at("/files/{id}/signed_url").post(signed_urls::create_download_url))
         .service(at("/files/{id}").get(files::retrieve_file).delete(files::delete_file))
-        .service(at("/files/{id}/content").get(download::download_file));
+        .service(at("/files/{id}/content").get(download::download_file))
+        .service(at("/usage").get(usage::retrieve_usage));
 }
 
 /// Settings of the API.
@@ -124,6 +155,10 @@ pub struct Settings {
     pub project_header: Option<ProjectHeader>,
     /// Where clients reach the service, for signed URLs; `None` to use the address of the request.
     pub public_url: Option<PublicUrl>,
+    /// The rates of keys that have none of their own.
+    pub rates: RateLimits,
+    /// How many wrong keys an address may send per minute; `None` is unlimited.
+    pub wrong_keys_per_minute: Option<u64>,
 }
 
 /// Serves HTTP on `listener` until `stop` is cancelled, then stops accepting connections and waits up to `patience` for
@@ -145,19 +180,18 @@ pub async fn serve(
     let workers = limits.workers(std::thread::available_parallelism().map_or(2, usize::from));
     let limits = limits.for_worker(workers);
     let accepted = limits.accepted();
-    let document = Data::new(openapi::Rendered::of(service.limits())?);
+    let shared = Shared::of(&service, &settings)?;
     let connections = move || {
         let (service, stopping, limits, settings) =
             (service.clone(), stopping.clone(), limits.clone(), settings.clone());
         let app = App::new()
             .app_data(Data::new(service))
-            .app_data(document.clone())
             .wrap(from_fn(cors::preflight))
             .wrap_fn(|request, next| next.call(trailing_slash::removed(request)))
             // actix calls the middleware that was added last first.
             .wrap(from_fn(access_log::record))
             .wrap(from_fn(connection::exchange::follow))
-            .configure(|config| routes(config, &settings));
+            .configure(|config| routes(config, &settings, &shared));
         let http = HttpService::build()
             .graceful_shutdown_signal(move || {
                 let stopping = stopping.clone();

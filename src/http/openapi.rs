@@ -15,7 +15,7 @@ use utoipa::openapi::{
 use windlass_engine::model::Limits;
 use windlass_types::{AnyPurpose, Order};
 
-use super::{download, files, signed_urls, uploads};
+use super::{download, files, signed_urls, uploads, usage};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -30,13 +30,14 @@ use super::{download, files, signed_urls, uploads};
         (url = "/openai", description = "The same API for older clients of Azure OpenAI; `api-version` is ignored."),
     ),
     security(("ApiKeyAuth" = []), ("AzureApiKeyAuth" = [])),
-    tags((name = "Uploads", description = "Large files, in parts."), (name = "Files", description = "The finished files.")),
+    tags((name = "Uploads", description = "Large files, in parts."), (name = "Files", description = "The finished files."),
+        (name = "Usage", description = "What a project uses.")),
     components(schemas(Order, AnyPurpose)),
     paths(
         uploads::create_upload, uploads::list_uploads, uploads::retrieve_upload, uploads::add_upload_part,
         uploads::list_upload_parts, uploads::complete_upload, uploads::cancel_upload,
         files::create_file, files::list_files, files::retrieve_file, files::delete_file, download::download_file,
-        signed_urls::create_download_url, signed_urls::create_upload_url,
+        signed_urls::create_download_url, signed_urls::create_upload_url, usage::retrieve_usage,
     ),
 )]
 struct Document;
@@ -50,7 +51,7 @@ struct Common {
     header: Option<(&'static str, &'static str)>,
 }
 
-const COMMON: [Common; 6] = [
+const COMMON: [Common; 7] = [
     Common { status: "400", name: "BadRequest", description: "The request is invalid.", header: None },
     Common {
         status: "401",
@@ -63,6 +64,12 @@ const COMMON: [Common; 6] = [
         name: "Forbidden",
         description: "The key lacks the scope for the operation, or may not act for the project.",
         header: None,
+    },
+    Common {
+        status: "429",
+        name: "TooManyRequests",
+        description: "The key has sent too many requests or bytes, or the address too many wrong keys. Retry the request.",
+        header: Some(("retry-after", "Seconds until the request should be retried.")),
     },
     Common {
         status: "431",

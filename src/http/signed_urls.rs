@@ -25,7 +25,7 @@ use super::public_url::PublicUrl;
 use super::query::Query;
 use super::requests::file_id;
 use super::responses::ToObject as _;
-use super::{download, json};
+use super::{download, json, rates};
 
 /// Path prefix of signed URLs.
 pub const PREFIX: &str = "/signed";
@@ -165,12 +165,13 @@ pub async fn upload(service: Data<Service>, request: HttpRequest, body: Payload)
 }
 
 async fn verify(service: &Service, request: &HttpRequest) -> Result<UrlClaims, ApiError> {
-    let claims = service.verify_url(request.match_info().get("token").unwrap_or_default()).await?;
+    let (claims, rates) = service.verify_url(request.match_info().get("token").unwrap_or_default()).await?;
     record_field("project.id", claims.project);
     record_field("key.id", claims.key);
     if let Some(activity) = request.conn_data::<Rc<Activity>>() {
         activity.trust();
     }
+    rates::admit(request, claims.key, rates)?;
     Ok(claims)
 }
 

@@ -15,6 +15,7 @@ mod header_cases;
 mod json_cases;
 mod model;
 mod process;
+mod quotas;
 mod races;
 mod sdk;
 mod sql;

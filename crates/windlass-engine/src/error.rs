@@ -3,10 +3,12 @@
 use std::io;
 
 use tokio::task::JoinError;
-use windlass_types::{AnyPurpose, ByteCount, FileId, KeyId, Md5, PartId, StoreId, UploadId};
+use windlass_types::{AnyPurpose, ByteCount, FileId, KeyId, Md5, PartId, ProjectName, StoreId, UploadId};
 
 use crate::db;
-use crate::model::{BadUploadSpec, NotJsonl, NotPending, PartsDoNotFit, Scope, UploadState};
+use crate::model::{
+    BadUploadSpec, LifetimeTooLong, NotJsonl, NotPending, PartsDoNotFit, QuotaExceeded, Scope, UploadState,
+};
 use crate::store;
 
 /// An error of the engine. The messages are for operators and logs; `src/http/error.rs` has those for clients.
@@ -35,9 +37,18 @@ pub enum Error {
     /// The declared file exceeds a limit or violates a policy.
     #[error(transparent)]
     Spec(#[from] BadUploadSpec),
+    /// The project would exceed a quota.
+    #[error(transparent)]
+    Quota(#[from] QuotaExceeded),
+    /// The File would live longer than its project permits.
+    #[error(transparent)]
+    Lifetime(#[from] LifetimeTooLong),
     /// The Upload has the maximum number of Parts.
     #[error("upload {0} has the maximum number of parts")]
     TooManyParts(UploadId),
+    /// The Upload's Parts have many more bytes than it has declared.
+    #[error("upload {0} has many more bytes than declared")]
+    TooManyBytes(UploadId),
     /// The body exceeds the maximum size of a Part. Contains that size.
     #[error("the part exceeds {0} bytes")]
     PartTooLarge(ByteCount),
@@ -104,6 +115,9 @@ pub enum Error {
     /// No key has this id.
     #[error("there is no key '{0}'; `windlass keys list` shows them")]
     NoSuchKey(KeyId),
+    /// No project has this name.
+    #[error("there is no project '{0}'; `windlass projects list` shows them")]
+    NoSuchProject(ProjectName),
     /// No memory or permit became available in time, or too many tasks are running or waiting.
     #[error("the service is overloaded")]
     Busy,

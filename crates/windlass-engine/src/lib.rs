@@ -77,8 +77,9 @@
 //! # The ledger
 //!
 //! Postgres is the source of truth; the store holds bytes under names that only the ledger records. The tables are
-//! `store`, `project`, `api_key`, `upload`, `part`, `file`, `unfinished_discard`, `url_secret` and `used_url`; the rules
-//! between them are checks and triggers in `migrations/`, and `tests/it/sql/` tests each of them.
+//! `store`, `project`, `api_key`, `upload`, `part`, `file`, `unfinished_discard`, `url_secret`, `used_url` and
+//! `usage_counter`; the rules between them are checks and triggers in `migrations/`, and `tests/it/sql/` tests each of
+//! them.
 //!
 //! - A row of `part` either belongs to an object in the store, or has the Part's bytes in `content`; the row alone
 //!   decides, not the current settings. An object's row is `receiving` (committed before the first byte), `stored`
@@ -121,6 +122,9 @@
 //! **Invariant: an unknown outcome is determined, not guessed.** A commit whose outcome is reported to a client is
 //! idempotent, and is retried until the ledger returns its outcome or the timeout has passed (`retry.rs`).
 //!
+//! **Invariant: no project exceeds its quotas.** The statement or transaction that reserves space for an Upload checks
+//! them under a lock of the project's row; triggers count whatever changes an Upload or a File (`db/quotas.rs`).
+//!
 //! **Invariant: expiry is decided by the database's clock.** Statements compare with `now()`, so replicas agree, and an
 //! Upload past its lifetime is expired for all of them at once, swept or not.
 //!
@@ -141,6 +145,7 @@ mod service;
 mod spawn;
 pub mod store;
 
+pub use self::db::quotas::ProjectUsage;
 pub use self::error::{Error, NotReady, Result, StoreMismatch};
 pub use self::ingest::part_ingest::PartIngest;
 pub use self::maintenance::fsck::{Finding, FsckOptions, FsckReport};

@@ -13,7 +13,7 @@ use windlass_types::{ProjectId, ProjectName};
 
 use crate::db::{self, Db, Tx};
 use crate::error::{Error, NotReady, Result};
-use crate::model::{KeyHash, KeyRecord, Limits, UrlSecrets};
+use crate::model::{FileExpiry, KeyHash, KeyRecord, Limits, UrlSecrets};
 use crate::resources::create_queue::CreateQueue;
 use crate::resources::disk_space::{DiskSpace, Volume};
 use crate::resources::fair_queue::{FairQueue, FairQueues, Permit};
@@ -60,6 +60,7 @@ pub struct Service {
     pub(crate) list_readers: Arc<Semaphore>,
     pub(crate) key_cache: ShortCache<KeyHash, Arc<KeyRecord>>,
     pub(crate) project_cache: ShortCache<ProjectName, ProjectId>,
+    pub(crate) file_expiry_cache: ShortCache<ProjectId, Arc<FileExpiry>>,
     pub(crate) url_secret_cache: ShortCache<(), Arc<UrlSecrets>>,
     pub(crate) create_queue: CreateQueue,
     pub(crate) md5_uploads: Md5Uploads,
@@ -99,6 +100,7 @@ impl Service {
             list_readers: Arc::new(Semaphore::new(LISTS_AT_ONCE)),
             key_cache: ShortCache::default(),
             project_cache: ShortCache::default(),
+            file_expiry_cache: ShortCache::default(),
             url_secret_cache: ShortCache::default(),
             create_queue: CreateQueue::default(),
             md5_uploads: Md5Uploads::default(),

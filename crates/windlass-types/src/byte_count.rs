@@ -37,6 +37,12 @@ impl ByteCount {
     }
 }
 
+impl From<ByteCount> for u64 {
+    fn from(count: ByteCount) -> Self {
+        count.get()
+    }
+}
+
 impl TryFrom<u64> for ByteCount {
     type Error = NotAByteCount;
 

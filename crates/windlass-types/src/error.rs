@@ -16,7 +16,7 @@ pub struct ErrorResponse {
 pub struct ErrorObject {
     /// Message for humans: the problem, and what is expected instead.
     pub message: String,
-    /// `invalid_request_error` or `server_error`.
+    /// `invalid_request_error`, `rate_limit_error` or `server_error`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The parameter or field that caused the error, if there is one.
@@ -63,8 +63,12 @@ pub enum ErrorCode {
     PartsDoNotFit,
     /// The service key may not act for the named project, or none is named.
     ProjectNotAllowed,
+    /// The project would exceed one of its quotas.
+    QuotaExceeded,
     /// The range is outside the file.
     RangeNotSatisfiable,
+    /// Too many requests or bytes, or too many wrong keys: retry after the time in `retry-after`.
+    RateLimitExceeded,
     /// An internal error.
     ServerError,
     /// The signed URL has expired.

@@ -34,6 +34,7 @@ mod requests;
 mod shown;
 mod signed_url;
 mod url_lifetime;
+mod usage;
 
 pub use self::byte_count::*;
 pub use self::crc64::*;
@@ -54,3 +55,4 @@ pub use self::requests::*;
 pub use self::shown::*;
 pub use self::signed_url::*;
 pub use self::url_lifetime::*;
+pub use self::usage::*;

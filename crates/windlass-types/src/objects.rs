@@ -24,6 +24,9 @@ pub enum ObjectKind {
     /// A [`SignedUrlObject`](super::SignedUrlObject).
     #[serde(rename = "signed_url")]
     SignedUrl,
+    /// A [`UsageObject`](super::UsageObject).
+    #[serde(rename = "usage")]
+    Usage,
 }
 
 /// State of an Upload. All but `pending` are final.

@@ -31,6 +31,7 @@ const PATHS: &[(&str, &str)] = &[
     ("/v1/files/{file}/content", "GET, HEAD, OPTIONS"),
     ("/v1/files/{file}/signed_url", "POST, OPTIONS"),
     ("/v1/files/signed_url", "POST, OPTIONS"),
+    ("/v1/usage", "GET, HEAD, OPTIONS"),
     ("/signed/{token}", "GET, HEAD, PUT, OPTIONS"),
     ("/signed/{token}/name", "GET, HEAD, PUT, OPTIONS"),
 ];

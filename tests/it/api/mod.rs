@@ -21,6 +21,7 @@ mod md5;
 mod openapi;
 mod parts;
 mod prefixes;
+mod rates;
 mod secrets;
 mod service_keys;
 mod signed_uploads;

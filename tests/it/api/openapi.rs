@@ -25,10 +25,11 @@ const OPERATIONS: &[Operation] = &[
         &["200", "206", "304", "404", "416"]),
     ("post", "/files/{file_id}/signed_url", "createDownloadUrl", true, &["file_id"], &["200", "404", "408"]),
     ("post", "/files/signed_url", "createUploadUrl", true, &[], &["200", "408"]),
+    ("get", "/usage", "retrieveUsage", true, &[], &["200"]),
 ];
 
 /// The statuses that every operation has.
-const COMMON: [&str; 6] = ["400", "401", "403", "431", "500", "503"];
+const COMMON: [&str; 7] = ["400", "401", "403", "429", "431", "500", "503"];
 
 /// Every schema: its name and its fields with their types. `?`: may be absent or null; `+`: extension.
 #[rustfmt::skip]
@@ -48,6 +49,8 @@ const SCHEMAS: &[(&str, &[(&str, &str)])] = &[
     ("CreateUploadUrlRequest", &[("method", "string+"), ("filename", "string+"), ("purpose", "FilePurpose+"), ("mime_type", "string?+"), ("max_bytes", "integer?+"),
         ("expires_in", "integer?+"), ("expires_after", "FileExpirationAfter?")]),
     ("SignedUrl", &[("object", "string"), ("url", "string+"), ("method", "string+"), ("expires_at", "integer+")]),
+    ("Usage", &[("object", "string"), ("bytes", "integer+"), ("pending_uploads", "integer+"), ("files", "integer+"), ("limits", "UsageLimits+")]),
+    ("UsageLimits", &[("bytes", "integer?+"), ("pending_uploads", "integer?+"), ("files", "integer?+")]),
     ("ErrorResponse", &[("error", "Error")]),
     ("Error", &[("message", "string"), ("type", "string"), ("param", "string?"), ("code", "string?")]),
 ];
@@ -110,7 +113,7 @@ fn every_response_documents_its_headers() {
             assert!(headers.contains(&"x-request-id"), "{id} {status}: {response}");
             let own = match status.as_str() {
                 "401" => "www-authenticate",
-                "503" => "retry-after",
+                "429" | "503" => "retry-after",
                 "206" | "416" => "content-range",
                 "304" => "etag",
                 _ => continue,

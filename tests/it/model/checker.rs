@@ -35,7 +35,7 @@ pub type Worlds = BTreeSet<World>;
 pub fn after(before: &Worlds, exchanges: &[Exchange], ages: &[Name]) -> Worlds {
     // The possible states, indexed by the set of requests (as bits) that have taken effect.
     let mut reached = vec![Worlds::new(); 1 << exchanges.len()];
-    reached[0].clone_from(before);
+    reached[0] = before.iter().cloned().map(|it| it.in_round(exchanges)).collect();
     for done in 0..reached.len() - 1 {
         for world in std::mem::take(&mut reached[done]) {
             for (number, it) in exchanges.iter().enumerate().filter(|(number, _)| done & (1 << number) == 0) {
@@ -43,7 +43,7 @@ pub fn after(before: &Worlds, exchanges: &[Exchange], ages: &[Name]) -> Worlds {
             }
         }
     }
-    reached.pop().unwrap()
+    reached.pop().unwrap().into_iter().map(|it| it.after_round(exchanges)).collect()
 }
 
 /// The possible states after one request.

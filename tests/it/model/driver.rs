@@ -10,6 +10,7 @@ use futures_util::future::{join, join_all};
 
 use super::checker::{self, Exchange, Worlds};
 use super::operations::{Answer, Ask, Case, Event, Minutes, Name, Paging, Project, Request, Round};
+use super::quotas::QUOTAS;
 use super::reference::{FILE_BYTES, PART_BYTES, UPLOAD_BYTES, World};
 use super::wire::{self, IdMap};
 use crate::support::{self, Client, StoreKind, TestApp, eventually, in_the_end, program};
@@ -65,11 +66,15 @@ impl Driver {
     /// Starts a program; `None` if the store's server is not installed.
     pub async fn start(setup: Setup) -> Option<Self> {
         let limits = [PART_BYTES, UPLOAD_BYTES, FILE_BYTES, setup.ledger_part_bytes].map(|it| it.to_string());
+        let quotas = [QUOTAS.bytes, QUOTAS.uploads, QUOTAS.files].map(|it| it.to_string());
         let settings = [
             ("WINDLASS_MAX_PART_BYTES", limits[0].as_str()),
             ("WINDLASS_MAX_UPLOAD_BYTES", &limits[1]),
             ("WINDLASS_MAX_FILE_BYTES", &limits[2]),
             ("WINDLASS_LEDGER_PART_BYTES", &limits[3]),
+            ("WINDLASS_PROJECT_MAX_BYTES", &quotas[0]),
+            ("WINDLASS_PROJECT_MAX_PENDING_UPLOADS", &quotas[1]),
+            ("WINDLASS_PROJECT_MAX_FILES", &quotas[2]),
             ("WINDLASS_SWEEP_INTERVAL", if setup.sweeps { "50ms" } else { "1h" }),
         ];
         let app = TestApp::start(setup.store, &settings).await?;
@@ -257,6 +262,7 @@ impl Run<'_> {
     /// Checks that every stored row has its object and every object a row.
     async fn ledger_and_store_agree(&self) -> Checked {
         let app = &self.driver.app;
+        self.usage_is_counted_exactly().await?;
         let agree = async || {
             let (stored, rows) =
                 (app.objects_in_the_ledger("state = 'stored'").await, app.objects_in_the_ledger("true").await);
@@ -268,8 +274,18 @@ impl Run<'_> {
         if in_the_end(agree, PATIENCE).await { Ok(()) } else { Err("the store and the ledger do not agree".to_owned()) }
     }
 
+    /// Checks that a recount of uploads and files finds what was counted.
+    async fn usage_is_counted_exactly(&self) -> Checked {
+        let differences: Vec<String> = sqlx::query_scalar("select it::text from usage_difference it")
+            .fetch_all(&self.driver.app.pool)
+            .await
+            .unwrap();
+        if differences.is_empty() { Ok(()) } else { Err(format!("a recount finds differences: {differences:?}")) }
+    }
+
     async fn nothing_is_left(&self) -> Checked {
         let app = &self.driver.app;
+        self.usage_is_counted_exactly().await?;
         let rows = "select (select count(*) from upload) + (select count(*) from file) + (select count(*) from part)";
         let nothing = async || {
             let rows: i64 = sqlx::query_scalar(rows).fetch_one(&app.pool).await.unwrap();

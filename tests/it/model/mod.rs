@@ -8,6 +8,8 @@ mod cases;
 mod checker;
 mod driver;
 mod operations;
+mod paging;
+mod quotas;
 mod reference;
 mod shrink;
 mod wire;

@@ -138,6 +138,7 @@ pub enum Refusal {
     WrongMd5,
     Empty,
     TooLarge,
+    Quota,
     OutsideTheFile,
 }
 

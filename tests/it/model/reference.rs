@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::operations::{
-    Answer, Ask, Claim, Declared, FileView, Minutes, Name, Page, Paging, PartView, Project, Purpose, Refusal, Request,
+    Answer, Ask, Claim, Declared, FileView, Minutes, Name, Paging, PartView, Project, Purpose, Refusal, Request,
     UploadView, content, crc64, md5,
 };
+use super::paging::page;
+use super::quotas::{Amount, Assumed, Forms};
 
 /// The limits of the program under test, in bytes.
 pub const PART_BYTES: usize = 100;
@@ -23,18 +25,22 @@ const RETENTION: Minutes = 7 * 24 * 60;
 /// The state of the system.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct World {
-    now: Minutes,
-    uploads: BTreeMap<Name, Upload>,
+    pub(super) now: Minutes,
+    pub(super) uploads: BTreeMap<Name, Upload>,
+    /// What forms use that are not files.
+    pub(super) forms: Forms,
+    /// What is assumed about usage that is not known exactly, during one request.
+    pub(super) assumed: Assumed,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Upload {
-    project: Project,
+pub(super) struct Upload {
+    pub(super) project: Project,
     /// False for the internal Upload of a file that was sent in one request.
     visible: bool,
     created: Minutes,
-    declared: Declared,
-    state: State,
+    pub(super) declared: Declared,
+    pub(super) state: State,
     /// The stored Parts that are listed, with their sizes.
     parts: BTreeMap<Name, usize>,
     /// The Parts that were stored and are now garbage.
@@ -42,18 +48,18 @@ struct Upload {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum State {
+pub(super) enum State {
     Pending,
     Completed(File),
     Cancelled { at: Minutes },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct File {
+pub(super) struct File {
     parts: Vec<Name>,
     content: Bytes,
     md5: Option<String>,
-    deleted: Option<Minutes>,
+    pub(super) deleted: Option<Minutes>,
 }
 
 use Refusal as R;
@@ -78,6 +84,9 @@ impl World {
                 Vec::new()
             }
         };
+        if let Ask::CreateUpload(_) | Ask::CreateFile(_) = request.ask {
+            return [Assumed::Least, Assumed::Most].map(|assumed| Self { assumed, ..self.clone() }).into();
+        }
         let mut worlds = vec![self.clone()];
         for name in seen {
             let Some(it) = self.uploads.get(&name).filter(|it| it.project == request.by) else { continue };
@@ -125,8 +134,12 @@ impl World {
     }
 
     fn create_upload(&mut self, name: Name, project: Project, declared: Declared) -> Vec<Answer> {
+        let exceeds = self.exceeds_a_quota(project, Amount::of_upload(declared.bytes));
         if declared.bytes > UPLOAD_BYTES {
             return refused(&[R::TooLarge]);
+        }
+        if exceeds {
+            return refused(&[R::Quota]);
         }
         let upload = Upload::new(project, self.now, declared);
         let answer = Answer::Upload(upload.view(name, self.now));
@@ -202,8 +215,13 @@ impl World {
     }
 
     fn create_file(&mut self, name: Name, project: Project, declared: Declared) -> Vec<Answer> {
+        let exceeds = self.exceeds_a_quota(project, Amount::of_file(declared.bytes));
         if declared.bytes > FILE_BYTES {
-            return refused(&[R::TooLarge]);
+            let why_not = [Some(R::TooLarge), exceeds.then_some(R::Quota)];
+            return refused(&why_not.into_iter().flatten().collect::<Vec<_>>());
+        }
+        if exceeds {
+            return refused(&[R::Quota]);
         }
         let content = content(name, declared.bytes).into();
         let file = File { parts: vec![name], content, md5: None, deleted: None };
@@ -310,7 +328,7 @@ impl Upload {
     }
 
     /// When the Upload or its File ended and its Parts became garbage.
-    fn ended(&self, now: Minutes) -> Option<Minutes> {
+    pub(super) fn ended(&self, now: Minutes) -> Option<Minutes> {
         match &self.state {
             State::Cancelled { at } => Some(*at),
             State::Pending => Some(self.created + UPLOAD_LIFETIME).filter(|at| now >= *at),
@@ -365,31 +383,4 @@ fn lifetime(declared: Declared) -> Option<Minutes> {
 /// A request that is wrong in several ways may be refused for any of them.
 fn refused(why: &[Refusal]) -> Vec<Answer> {
     why.iter().map(|it| Answer::Refused(*it)).collect()
-}
-
-/// A page of a list that is ordered by age.
-fn page(names: impl Iterator<Item = Name>, paging: &Paging, ages: &[Name]) -> Page<Name> {
-    let age = |name: Name| ages.iter().position(|it| *it == name).unwrap_or(usize::MAX);
-    let mut items: Vec<_> = names
-        .filter(|it| {
-            paging.after.is_none_or(
-                |after| {
-                    if paging.descending { age(*it) < age(after) } else { age(*it) > age(after) }
-                },
-            )
-        })
-        .collect();
-    items.sort_by_key(|it| age(*it));
-    if paging.descending {
-        items.reverse();
-    }
-    let more = items.len() > paging.limit;
-    items.truncate(paging.limit);
-    Page { items, more }
-}
-
-impl Page<Name> {
-    fn of<T>(self, view: impl Fn(Name) -> T) -> Page<T> {
-        Page { items: self.items.into_iter().map(view).collect(), more: self.more }
-    }
 }

@@ -248,6 +248,9 @@ fn file_form(name: Name, declared: &Declared) -> Form {
 fn refusal(answer: &support::Answer) -> Option<Refusal> {
     let value: Value = serde_json::from_slice(&answer.body).ok()?;
     let (code, param) = (value["error"]["code"].as_str(), value["error"]["param"].as_str());
+    if (answer.status.as_u16(), code) == (400, Some("quota_exceeded")) {
+        return Some(Refusal::Quota);
+    }
     Some(match (answer.status.as_u16(), code, param?) {
         (404, None, "upload_id") => Refusal::NoSuchUpload,
         (404, None, "id") => Refusal::NoSuchFile,

@@ -118,6 +118,12 @@ fn migrations_are_embedded_in_the_order_of_their_numbers() {
 async fn rows_of_every_version_survive_the_later_migrations() {
     let (database, steps) = grown().await;
     let now = ids(&database.pool).await;
+    let miscounted: i64 =
+        sqlx::query_scalar("select count(*) from usage_difference").fetch_one(&database.pool).await.unwrap();
+    assert_eq!(miscounted, 0, "projects whose usage was not counted");
+    let counted: i64 =
+        sqlx::query_scalar("select sum(files)::bigint from usage_counter").fetch_one(&database.pool).await.unwrap();
+    assert!(counted > 0, "no file of an earlier version was counted");
     for then in steps {
         for (table, ids) in then {
             assert!(!ids.is_empty(), "there are no rows in {table}");

@@ -8,7 +8,7 @@ use windlass_engine::db::locks::{self, Lock};
 use windlass_engine::db::parts::{NewPart, PartContent};
 use windlass_engine::db::uploads::{Creation, Origin};
 use windlass_engine::db::{self, Db, Tx, files, keys, parts, uploads};
-use windlass_engine::model::{ApiKey, Limits, NewUpload, Part, UploadSpec, UploadState};
+use windlass_engine::model::{ApiKey, Limits, NewUpload, Part, ProjectLimits, UploadSpec, UploadState};
 use windlass_types::{ByteCount, Crc64, KeyId, PartId, PartOrder, ProjectId, UploadId};
 
 use crate::support::cluster;
@@ -57,7 +57,7 @@ impl Ledger {
         let new = NewUpload::new(spec, &Limits::default()).unwrap();
         let upload = UploadId::generate();
         let creation = Creation { id: upload, project: self.project, new };
-        uploads::insert(self.pool(), &[creation], Duration::from_hours(1)).await.unwrap();
+        uploads::insert(self.pool(), &[creation], Duration::from_hours(1), ProjectLimits::default()).await.unwrap();
         let mut begun = Vec::new();
         for _ in 0..=receiving {
             begun.push(self.begin_part(upload).await.unwrap());
@@ -70,8 +70,14 @@ impl Ledger {
     /// Inserts a Part that is being received; `None` if the Upload has ended.
     async fn begin_part(&self, upload: UploadId) -> Option<Part> {
         let id = PartId::generate();
-        let begun =
-            parts::insert_if_pending(self.pool(), self.project, &NewPart { id, upload, content: None }).await.unwrap();
+        let begun = parts::insert_if_pending(
+            self.pool(),
+            self.project,
+            &NewPart { id, upload, content: None },
+            &Limits::default(),
+        )
+        .await
+        .unwrap();
         begun.map(|it| Part {
             id,
             upload,
@@ -86,7 +92,7 @@ impl Ledger {
     async fn keep_part(&self, db: impl sqlx::PgExecutor<'_>, part: PartId, upload: UploadId) -> bool {
         let content = PartContent { bytes: b"ten bytes.".to_vec(), crc64: Crc64::EMPTY, md5: None };
         let new = NewPart { id: part, upload, content: Some(content) };
-        parts::insert_if_pending(db, self.project, &new).await.unwrap().is_some()
+        parts::insert_if_pending(db, self.project, &new, &Limits::default()).await.unwrap().is_some()
     }
 
     /// Ends an Upload as the service does, without the commit.

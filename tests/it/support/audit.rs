@@ -39,6 +39,7 @@ impl TestApp {
     /// Like [`Self::nothing_is_lost_and_nothing_is_left`], but without waiting: rows that a killed writer has left in
     /// the state `receiving` do not change until they are swept.
     pub async fn ledger_and_store_agree_in_the_end(&self) {
+        self.usage_is_counted_exactly().await;
         let kept = self.downloads().await;
         // Several rounds: discarded parts have a grace period, and rows of ended uploads are kept for a while.
         for _ in 0..3 {
@@ -65,6 +66,14 @@ impl TestApp {
         assert_eq!(stray, 0, "uploads without a file");
         let left: Vec<_> = self.downloads().await;
         assert!(left.iter().all(|it| kept.contains(it)), "a file has changed");
+        self.usage_is_counted_exactly().await;
+    }
+
+    /// Checks that a recount of every project's uploads and files finds what was counted.
+    pub async fn usage_is_counted_exactly(&self) {
+        let differences: Vec<String> =
+            sqlx::query_scalar("select it::text from usage_difference it").fetch_all(&self.pool).await.unwrap();
+        assert!(differences.is_empty(), "a recount finds differences: {differences:?}");
     }
 
     /// Expires every pending upload, including those whose creation was not acknowledged.

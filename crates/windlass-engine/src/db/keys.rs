@@ -8,7 +8,8 @@ use windlass_types::{KeyId, ProjectId, ProjectName};
 
 use super::{Error, Result, seconds};
 use crate::model::{
-    FoundGrant, Grant, KeyEntry, KeyHash, KeyRecord, NewGrant, NewKey, ProjectEntry, ProjectPattern, Scope,
+    FileExpiry, FoundGrant, Grant, KeyChange, KeyEntry, KeyHash, KeyRates, KeyRecord, LimitSetting, NewGrant, NewKey,
+    ProjectEntry, ProjectPattern, ProjectSettings, PurposeLifetimes, Scope,
 };
 
 /// A key that was found by its hash.
@@ -27,6 +28,7 @@ const USE_INTERVAL: Duration = Duration::from_mins(10);
 pub async fn find(db: impl PgExecutor<'_>, hash: &KeyHash) -> Result<Option<FoundKey>> {
     let row = sqlx::query!(
         r#"select id, project_id as "project_id: ProjectId", acts_for, creates_projects, scopes,
+                  max_requests_per_second, max_bytes_per_second,
                   coalesce(last_used_at < now() - make_interval(secs => $2), true) as "is_use_due!"
            from api_key where hash = $1 and revoked_at is null and (expires_at is null or expires_at > now())"#,
         hash.as_ref(),
@@ -41,7 +43,8 @@ pub async fn find(db: impl PgExecutor<'_>, hash: &KeyHash) -> Result<Option<Foun
                 Grant::Service { acts_for: parsed_patterns(row.id, patterns)?, creates_projects: row.creates_projects }
             }
         };
-        let record = KeyRecord { id: row.id, grant, scopes: parsed_scopes(row.id, &row.scopes)? };
+        let rates = rates(row.max_requests_per_second, row.max_bytes_per_second);
+        let record = KeyRecord { id: row.id, grant, scopes: parsed_scopes(row.id, &row.scopes)?, rates };
         Ok(FoundKey { record, is_use_due: row.is_use_due })
     })
     .transpose()
@@ -62,6 +65,10 @@ fn parsed_scopes(key: KeyId, scopes: &[String]) -> Result<Vec<Scope>> {
         .map(|it| it.parse())
         .collect::<Result<_, _>>()
         .map_err(|e| Error::inconsistent("api_key", key.uuid(), e))
+}
+
+pub(super) fn rates(requests: Option<i64>, bytes: Option<i64>) -> KeyRates {
+    KeyRates { requests: LimitSetting::from_ledger(requests), bytes: LimitSetting::from_ledger(bytes) }
 }
 
 /// Records that a key is in use.
@@ -90,16 +97,39 @@ pub async fn insert_project_if_missing(db: impl PgExecutor<'_>, name: &ProjectNa
 
 /// All projects, in the order of their names.
 pub async fn list_projects(db: impl PgExecutor<'_>) -> Result<Vec<ProjectEntry>> {
-    let rows = sqlx::query!("select id, name, created_at from project order by name").fetch_all(db).await?;
-    Ok(rows.into_iter().map(|row| ProjectEntry { id: row.id, name: row.name, created_at: row.created_at }).collect())
+    let rows = sqlx::query!(
+        "select id, name, created_at, max_bytes, max_pending_uploads, max_files, default_file_lifetimes,
+                longest_file_lifetimes
+         from project order by name",
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let limits = ProjectSettings {
+                bytes: LimitSetting::from_ledger(row.max_bytes),
+                pending_uploads: LimitSetting::from_ledger(row.max_pending_uploads),
+                files: LimitSetting::from_ledger(row.max_files),
+                file_expiry: file_expiry(row.id, &row.default_file_lifetimes, &row.longest_file_lifetimes)?,
+            };
+            Ok(ProjectEntry { id: row.id, name: row.name, created_at: row.created_at, limits })
+        })
+        .collect()
+}
+
+pub(super) fn file_expiry(project: ProjectId, default: &[String], longest: &[String]) -> Result<FileExpiry> {
+    let parsed =
+        |items| PurposeLifetimes::from_ledger(items).map_err(|e| Error::inconsistent("project", project.uuid(), e));
+    Ok(FileExpiry { default: parsed(default)?, longest: parsed(longest)? })
 }
 
 /// Adds a key. Returns false if the same key exists, revoked or not, or its project does not.
 pub async fn insert(db: impl PgExecutor<'_>, key: &NewKey, hash: &KeyHash) -> Result<bool> {
     let (project, acts_for, creates_projects) = columns(&key.grant);
     let outcome = sqlx::query!(
-        "insert into api_key (id, project_id, name, hash, acts_for, creates_projects, scopes, expires_at)
-         select $1, project.id, $2, $3, $4, $5, $6, now() + make_interval(secs => $7)
+        "insert into api_key (id, project_id, name, hash, acts_for, creates_projects, scopes, expires_at,
+                              max_requests_per_second, max_bytes_per_second)
+         select $1, project.id, $2, $3, $4, $5, $6, now() + make_interval(secs => $7), $9, $10
          from (select $8::text as name) wanted left join project using (name)
          where project.id is not null or $4::text[] is not null
          on conflict (hash) do nothing",
@@ -111,6 +141,8 @@ pub async fn insert(db: impl PgExecutor<'_>, key: &NewKey, hash: &KeyHash) -> Re
         &key.scopes.iter().map(|it| it.as_str().to_owned()).collect::<Vec<_>>(),
         key.expires_in.map(seconds),
         project,
+        key.rates.requests.to_ledger(),
+        key.rates.bytes.to_ledger(),
     )
     .execute(db)
     .await?;
@@ -159,6 +191,7 @@ pub async fn list(db: impl PgExecutor<'_>) -> Result<Vec<KeyEntry>> {
     let rows = sqlx::query!(
         r#"select api_key.id, project.name as "project?", api_key.name, api_key.acts_for, api_key.creates_projects,
                   api_key.scopes, api_key.created_at, api_key.expires_at, api_key.last_used_at, api_key.revoked_at,
+                  api_key.max_requests_per_second, api_key.max_bytes_per_second,
                   coalesce(api_key.expires_at <= now(), false) as "is_expired!"
            from api_key left join project on project.id = api_key.project_id
            order by api_key.created_at, api_key.id"#,
@@ -186,6 +219,7 @@ pub async fn list(db: impl PgExecutor<'_>) -> Result<Vec<KeyEntry>> {
                 is_expired: row.is_expired,
                 last_used_at: row.last_used_at,
                 revoked_at: row.revoked_at,
+                rates: rates(row.max_requests_per_second, row.max_bytes_per_second),
             })
         })
         .collect()
@@ -200,4 +234,21 @@ pub async fn revoke(db: impl PgExecutor<'_>, key: KeyId) -> Result<Option<DateTi
     .fetch_optional(db)
     .await?;
     Ok(row.map(|row| row.revoked_at))
+}
+
+/// Changes the rates of a key. Returns false if there is no such key.
+pub async fn update_rates(db: impl PgExecutor<'_>, key: KeyId, change: KeyChange) -> Result<bool> {
+    let outcome = sqlx::query!(
+        "update api_key set max_requests_per_second = case when $2 then $3 else max_requests_per_second end,
+                            max_bytes_per_second = case when $4 then $5 else max_bytes_per_second end
+         where id = $1",
+        key as KeyId,
+        change.requests.is_some(),
+        change.requests.and_then(LimitSetting::to_ledger),
+        change.bytes.is_some(),
+        change.bytes.and_then(LimitSetting::to_ledger),
+    )
+    .execute(db)
+    .await?;
+    Ok(outcome.rows_affected() == 1)
 }

@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 use windlass_types::{ByteCount, Crc64, FileId, PartId, PartOrder, ProjectId, UploadId};
 
-use super::{Error, Position, Result, seconds};
-use crate::model::{Md5Link, Part};
+use super::{Error, Position, Result, quotas, seconds};
+use crate::model::{Limits, Md5Link, Part, ledger_limit};
 
 /// A stored Part and its position in the file.
 #[derive(Debug, Clone, Copy)]
@@ -75,13 +75,15 @@ pub struct InsertedPart {
 }
 
 /// Inserts a Part: as `stored` together with its bytes, or as `receiving`, before its object is written. Returns `None`
-/// if the project has no such pending Upload, the Upload has the maximum number of Parts, or the Part was inserted
-/// already.
+/// if the project has no such pending Upload, the Upload has the maximum number of Parts or too many bytes
+/// ([`Limits::excess_bytes`]), or the Part was inserted already.
 pub async fn insert_if_pending(
     db: impl PgExecutor<'_>,
     project: ProjectId,
     part: &NewPart,
+    limits: &Limits,
 ) -> Result<Option<InsertedPart>> {
+    let [most_bytes, ..] = quotas::columns(limits.project);
     let most = i64::try_from(PartOrder::MAX_PARTS).unwrap_or(i64::MAX);
     let content = part.content.as_ref();
     let md5 = content.and_then(|it| it.md5.as_ref());
@@ -93,6 +95,9 @@ pub async fn insert_if_pending(
          from pending_upload as upload
          where upload.id = $2 and upload.project_id = $3
            and (select count(*) from part where part.upload_id = $2) < $4
+           and (exists (select from project where id = $3 and not is_limited(max_bytes, $9))
+                or (select coalesce(sum(bytes), 0) from part where part.upload_id = $2 and state = 'stored')
+                   <= 2 * coalesce(upload.bytes, 0)::numeric + $10::bigint)
          for share of upload
          on conflict (id) do nothing
          returning created_at, (select completes_with_md5 from project where project.id = $3) as "wants_md5!""#,
@@ -104,10 +109,25 @@ pub async fn insert_if_pending(
         content.map(|it| it.crc64.to_ledger()),
         md5.map(|it| it.state.as_ref()),
         md5.and_then(|it| it.follows) as Option<PartId>,
+        most_bytes,
+        ledger_limit(limits.excess_bytes()),
     )
     .fetch_optional(db)
     .await?;
     Ok(inserted)
+}
+
+/// Whether an Upload has fewer Parts than the maximum, in any state.
+pub async fn may_have_more(db: impl PgExecutor<'_>, upload: UploadId) -> Result<bool> {
+    let most = i64::try_from(PartOrder::MAX_PARTS).unwrap_or(i64::MAX);
+    let row = sqlx::query!(
+        r#"select (select count(*) from part where part.upload_id = $1) < $2 as "may_have_more!""#,
+        upload as UploadId,
+        most,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(row.may_have_more)
 }
 
 /// Records the store's id of the multipart upload for this object, so that another process can abort it if this one

@@ -6,8 +6,8 @@ use sqlx::PgExecutor;
 use uuid::Uuid;
 use windlass_types::UrlLifetime;
 
-use super::{Result, seconds};
-use crate::model::{UrlClaims, UrlSecret, UrlSecrets};
+use super::{Result, keys, seconds};
+use crate::model::{KeyRates, UrlClaims, UrlSecret, UrlSecrets};
 
 /// All secrets, the newest first.
 pub async fn list_secrets(db: impl PgExecutor<'_>) -> Result<UrlSecrets> {
@@ -57,8 +57,8 @@ pub async fn expiry(db: impl PgExecutor<'_>, lifetime: UrlLifetime) -> Result<i6
 pub struct UrlStatus {
     /// Whether it has expired.
     pub is_expired: bool,
-    /// Whether the key that created it is valid.
-    pub is_key_valid: bool,
+    /// The rates of the key that created it, if the key is valid.
+    pub rates: Option<KeyRates>,
     /// Whether it can be used once and was used.
     pub is_used: bool,
 }
@@ -66,17 +66,21 @@ pub struct UrlStatus {
 /// Checks a URL.
 pub async fn status(db: impl PgExecutor<'_>, claims: &UrlClaims) -> Result<UrlStatus> {
     let row = sqlx::query!(
-        r#"select extract(epoch from now()) >= $1::bigint as "is_expired!",
-                  exists (select from api_key where id = $2 and revoked_at is null
-                                                and (expires_at is null or expires_at > now())) as "is_key_valid!",
-                  exists (select from used_url where id = $3) as "is_used!""#,
+        r#"select extract(epoch from now()) >= $1::bigint as "is_expired!", key.id is not null as "is_key_valid!",
+                  exists (select from used_url where id = $3) as "is_used!",
+                  key.max_requests_per_second as "max_requests_per_second?",
+                  key.max_bytes_per_second as "max_bytes_per_second?"
+           from (select) one
+           left join api_key key on key.id = $2 and key.revoked_at is null
+                                and (key.expires_at is null or key.expires_at > now())"#,
         claims.expires_at,
         claims.key.uuid(),
         claims.once,
     )
     .fetch_one(db)
     .await?;
-    Ok(UrlStatus { is_expired: row.is_expired, is_key_valid: row.is_key_valid, is_used: row.is_used })
+    let rates = keys::rates(row.max_requests_per_second, row.max_bytes_per_second);
+    Ok(UrlStatus { is_expired: row.is_expired, rates: row.is_key_valid.then_some(rates), is_used: row.is_used })
 }
 
 /// Records that the request `used_by` used a URL that can be used once. Returns false if another request used it before.

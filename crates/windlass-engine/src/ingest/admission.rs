@@ -5,6 +5,7 @@
 
 use windlass_types::{ProjectId, UploadId};
 
+use crate::db::parts;
 use crate::db::uploads::{self, Origin};
 use crate::error::{Error, Result};
 use crate::resources::part_buffers::{ChunkSize, PartBuffer};
@@ -19,9 +20,17 @@ pub(crate) struct Target {
 }
 
 impl Service {
-    /// Why a Part was rejected: its Upload is unknown, has ended, or has the maximum number of Parts.
+    /// Why a Part was rejected: its Upload is unknown, has ended, or has the maximum number of Parts or too many
+    /// bytes.
     pub(crate) async fn admission_error(&self, target: Target) -> Error {
-        self.check_pending(target).await.err().unwrap_or(Error::TooManyParts(target.upload))
+        if let Err(error) = self.check_pending(target).await {
+            return error;
+        }
+        match parts::may_have_more(&self.db, target.upload).await {
+            Ok(true) => Error::TooManyBytes(target.upload),
+            Ok(false) => Error::TooManyParts(target.upload),
+            Err(error) => error.into(),
+        }
     }
 
     /// Fails unless the Upload is pending.

@@ -67,7 +67,7 @@ impl Service {
         let size = self.chunk_size(expected);
         let (id, upload) = (PartId::generate(), target.upload);
         let new = NewPart { id, upload, content: None };
-        let Some(inserted) = parts::insert_if_pending(&self.db, target.project, &new).await? else {
+        let Some(inserted) = parts::insert_if_pending(&self.db, target.project, &new, &self.limits).await? else {
             return Err(self.admission_error(target).await);
         };
         CrashPoint::PartWritten.passed();

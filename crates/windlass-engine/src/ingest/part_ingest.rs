@@ -114,7 +114,7 @@ impl Service {
 
     /// Returns when the Part was inserted, by this attempt or by an earlier one whose response was lost.
     async fn try_store_in_ledger(&self, project: ProjectId, new: &NewPart) -> Result<Option<DateTime<Utc>>> {
-        let Some(inserted) = parts::insert_if_pending(&self.db, project, new).await? else {
+        let Some(inserted) = parts::insert_if_pending(&self.db, project, new, &self.limits).await? else {
             return Ok(parts::find_stored(&self.db, new.id).await?.map(|it| it.created_at));
         };
         self.md5_uploads.set_wanted(project, inserted.wants_md5);

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use windlass_types::PartId;
 
 use crate::db::parts;
+use crate::db::quotas::{self, UsageDifference};
 use crate::error::{Error, Result};
 use crate::model::Part;
 use crate::service::Service;
@@ -93,6 +94,8 @@ pub enum Finding {
     Incomplete(IncompleteUpload),
     /// An object below the prefix has a name that this service does not generate.
     NotOurs(ListedObject),
+    /// The counters of what a project uses differ from its rows.
+    Usage(UsageDifference),
     /// The store could not list its incomplete multipart uploads, so they were not checked. Not counted as a finding.
     NotListed(store::Error),
 }
@@ -145,6 +148,11 @@ impl fmt::Display for Finding {
             Self::Unknown(object) => write!(f, "unknown: {}, {} bytes", object.name, object.bytes),
             Self::Incomplete(it) => write!(f, "incomplete: {}, multipart upload {}", it.name, it.multipart),
             Self::NotOurs(object) => write!(f, "not ours: {}, {} bytes; left alone", object.name, object.bytes),
+            Self::Usage(it) => write!(
+                f,
+                "usage: the counters of project {} lack {} bytes, {} pending uploads, {} forms and {} files",
+                it.project, it.bytes, it.pending_uploads, it.pending_forms, it.files
+            ),
             Self::NotListed(error) => write!(f, "not checked: {error}"),
         }
     }
@@ -162,6 +170,7 @@ impl Service {
         mut report_finding: impl FnMut(&Finding, bool),
     ) -> Result<FsckReport> {
         let mut report = FsckReport::default();
+        let corrects_counters = options.repair;
         if options.repair {
             let deletable = self.count_deletable(options.older_than).await?;
             report.refused = (deletable.share() > options.max_deleted_share).then_some(deletable);
@@ -175,7 +184,25 @@ impl Service {
         self.check_store_objects(options, &mut report, &mut record).await?;
         self.check_multiparts(options, &mut report, &mut record).await?;
         self.check_ledger(options, &mut report, &mut record).await?;
+        self.check_usage(corrects_counters, &mut report, &mut record).await?;
         Ok(report)
+    }
+
+    /// Compares the counters of what each project uses with its rows, in one snapshot. Correcting them deletes nothing.
+    async fn check_usage(
+        &self,
+        correct: bool,
+        report: &mut FsckReport,
+        record: &mut impl FnMut(&mut FsckReport, &Finding, bool),
+    ) -> Result<()> {
+        let differences = quotas::list_differences(&self.db).await?;
+        if correct && !differences.is_empty() {
+            quotas::correct_counters(&self.db).await?;
+        }
+        for difference in differences {
+            record(report, &Finding::Usage(difference), correct);
+        }
+        Ok(())
     }
 
     /// Store → ledger: checks that every object has a row.

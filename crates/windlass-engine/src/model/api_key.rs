@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
 use windlass_types::{KeyId, ProjectId};
 
-use super::{FoundGrant, NewGrant, Scope};
+use super::{FileExpiry, FoundGrant, KeyRates, LimitSetting, NewGrant, Scope};
 
 /// The key itself. `Debug` does not show it.
 #[derive(Debug, Clone)]
@@ -43,6 +43,8 @@ pub struct Caller {
     pub key: KeyId,
     /// Whether it is a service key.
     pub is_service: bool,
+    /// The rates of the key.
+    pub rates: KeyRates,
 }
 
 /// What a key permits.
@@ -54,6 +56,8 @@ pub struct KeyRecord {
     pub grant: FoundGrant,
     /// What it may do; at least one.
     pub scopes: Vec<Scope>,
+    /// Its rates.
+    pub rates: KeyRates,
 }
 
 /// A key to be created.
@@ -69,6 +73,8 @@ pub struct NewKey {
     pub scopes: Vec<Scope>,
     /// After which time it expires; `None` for never.
     pub expires_in: Option<Duration>,
+    /// Its rates.
+    pub rates: KeyRates,
 }
 
 /// A key as it is listed, without the secret.
@@ -92,6 +98,8 @@ pub struct KeyEntry {
     pub last_used_at: Option<DateTime<Utc>>,
     /// When it was revoked, if it was.
     pub revoked_at: Option<DateTime<Utc>>,
+    /// Its rates.
+    pub rates: KeyRates,
 }
 
 /// A project as it is listed.
@@ -103,6 +111,21 @@ pub struct ProjectEntry {
     pub name: String,
     /// When it was created.
     pub created_at: DateTime<Utc>,
+    /// Its own limits.
+    pub limits: ProjectSettings,
+}
+
+/// What is set for a project; the settings of the service are the defaults.
+#[derive(Debug, Clone, Default)]
+pub struct ProjectSettings {
+    /// The limit on bytes.
+    pub bytes: LimitSetting,
+    /// The limit on pending Uploads.
+    pub pending_uploads: LimitSetting,
+    /// The limit on Files.
+    pub files: LimitSetting,
+    /// How long its Files live.
+    pub file_expiry: FileExpiry,
 }
 
 impl ApiKey {

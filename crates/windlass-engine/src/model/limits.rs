@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use windlass_types::ByteCount;
 
-use super::{JsonlCheck, MimePolicy};
+use super::{FileExpiry, JsonlCheck, MimePolicy, ProjectLimits};
 
 /// The limits that an operator can configure, and tests can lower.
 #[derive(Debug, Clone)]
@@ -20,6 +20,10 @@ pub struct Limits {
     pub file_bytes: ByteCount,
     /// The maximum size of a file with the purpose `batch` sent to `POST /v1/files`: 200 MiB.
     pub batch_file_bytes: ByteCount,
+    /// How much a project may use, unless it has limits of its own.
+    pub project: ProjectLimits,
+    /// How long Files live, unless their project has rules of its own.
+    pub file_expiry: FileExpiry,
     /// How long an Upload stays pending.
     pub upload_lifetime: Duration,
     /// Which MIME types are accepted for a purpose.
@@ -67,6 +71,12 @@ impl Limits {
     /// The maximum time that the store may take for the last bytes of a body, including retries.
     pub const STORE_PATIENCE: Duration = Duration::from_mins(10);
 
+    /// In a project with a limit of bytes, an Upload accepts no further Parts while its stored ones have more than twice
+    /// its declared size plus this: enough for Parts that are sent again, but not for storing more than is counted.
+    pub fn excess_bytes(&self) -> u64 {
+        self.part_bytes.get().saturating_mul(8)
+    }
+
     /// The part of `buffer_bytes` for bodies. The remaining fifth is for everything else, such as waiting connections.
     pub fn bodies_bytes(&self) -> u64 {
         self.buffer_bytes.get() / 5 * 4
@@ -93,6 +103,8 @@ impl Default for Limits {
             upload_bytes: ByteCount::of(1024 * 1024 * 1024).times(8),
             file_bytes: ByteCount::of(512 * 1024 * 1024),
             batch_file_bytes: ByteCount::of(200 * 1024 * 1024),
+            project: ProjectLimits::default(),
+            file_expiry: FileExpiry::default(),
             upload_lifetime: Duration::from_hours(1),
             mime_policy: MimePolicy::Contract,
             jsonl_check: JsonlCheck::Name,

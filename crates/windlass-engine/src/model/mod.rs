@@ -2,6 +2,7 @@
 
 mod api_key;
 mod file;
+mod file_expiry;
 mod grant;
 mod json_lines;
 mod jsonl;
@@ -9,11 +10,13 @@ mod limits;
 mod md5_link;
 mod mime_policy;
 mod part;
+mod quota;
 mod signed_url;
 mod upload;
 
 pub use self::api_key::*;
 pub use self::file::*;
+pub use self::file_expiry::*;
 pub use self::grant::*;
 pub use self::json_lines::*;
 pub use self::jsonl::*;
@@ -21,5 +24,6 @@ pub use self::limits::*;
 pub use self::md5_link::*;
 pub use self::mime_policy::*;
 pub use self::part::*;
+pub use self::quota::*;
 pub use self::signed_url::*;
 pub use self::upload::*;

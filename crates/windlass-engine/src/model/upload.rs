@@ -60,6 +60,12 @@ impl NewUpload {
         Ok(Self(spec))
     }
 
+    /// The same declaration with another lifetime of the File.
+    #[must_use]
+    pub fn with_file_lifetime(self, file_lifetime: Option<FileLifetime>) -> Self {
+        Self(UploadSpec { file_lifetime, ..self.0 })
+    }
+
     /// The declaration.
     pub fn spec(&self) -> &UploadSpec {
         &self.0

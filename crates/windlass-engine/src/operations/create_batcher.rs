@@ -6,10 +6,10 @@ use std::slice;
 use tokio::sync::oneshot;
 use windlass_types::{ErrorChain, ProjectId, UploadId};
 
-use crate::db::uploads::{self, Created, Creation};
+use crate::db::uploads::{self, Created, Creation, Inserted};
 use crate::error::{Error, Result};
 use crate::failpoints::CrashPoint;
-use crate::model::{NewUpload, Upload, UploadState};
+use crate::model::{NewUpload, QuotaExceeded, Upload, UploadState};
 use crate::resources::create_queue::Waiting;
 use crate::retry::retry;
 use crate::service::Service;
@@ -18,18 +18,21 @@ impl Service {
     /// Creates an Upload.
     ///
     /// # Errors
-    /// When the ledger fails or the store does not belong to it, too many Uploads wait to be inserted, or the disk is
-    /// full.
+    /// [`Error::Quota`], or [`Error::Lifetime`] if its File would live too long; when the ledger fails or the store does
+    /// not belong to it, too many Uploads wait to be inserted, or the disk is full.
     pub async fn create_upload(&self, project: ProjectId, new: NewUpload) -> Result<Upload> {
         self.readiness.check_store()?;
         self.space.admit(0)?;
-        let creation = Creation { id: UploadId::generate(), project, new };
+        let lifetime = self.file_lifetime(project, new.spec().purpose, new.spec().file_lifetime).await?;
+        let creation = Creation { id: UploadId::generate(), project, new: new.with_file_lifetime(lifetime) };
         // One timeout for the batch in progress, the batch with this Upload, and a retry of this Upload alone.
         let inserted = self.insert_in_batch(creation.clone())?;
         let wait = async {
-            let Ok(Created { id, created_at, expires_at }) = inserted.await else {
+            let id = creation.id;
+            let Ok(outcome) = inserted.await else {
                 return self.run(|it| it.insert_alone(creation)).await;
             };
+            let Created { created_at, expires_at } = outcome?;
             let spec = creation.new.into_spec();
             Ok::<_, Error>(Upload { id, spec, state: UploadState::Pending, created_at, expires_at })
         };
@@ -37,7 +40,7 @@ impl Service {
     }
 
     /// Adds an Upload to the next batch. The channel is closed without a value if the batch failed.
-    fn insert_in_batch(&self, creation: Creation) -> Result<oneshot::Receiver<Created>> {
+    fn insert_in_batch(&self, creation: Creation) -> Result<oneshot::Receiver<Result<Created, QuotaExceeded>>> {
         let (reply, inserted) = oneshot::channel();
         let waiting = Waiting { creation, reply };
         if let Some(mut guard) = self.create_queue.add(waiting)? {
@@ -55,14 +58,14 @@ impl Service {
 
     async fn insert_batch(&self, batch: Vec<Waiting>) {
         let (creations, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|it| (it.creation, it.reply)).unzip();
-        let inserted = uploads::insert(&self.db, &creations, self.limits.upload_lifetime);
+        let inserted = uploads::insert(&self.db, &creations, self.limits.upload_lifetime, self.limits.project);
         match self.with_db_timeout(inserted).await {
-            Ok(created) => {
+            Ok(inserted) => {
                 CrashPoint::UploadWritten.passed();
                 for (creation, reply) in creations.iter().zip(replies) {
-                    if let Some(created) = created.iter().find(|it| it.id == creation.id) {
+                    if let Some(Inserted { outcome, .. }) = inserted.iter().find(|it| it.id == creation.id) {
                         // Fails if the client has disconnected, which drops the receiver.
-                        reply.send(*created).ok();
+                        reply.send(*outcome).ok();
                     }
                 }
             }
@@ -75,9 +78,16 @@ impl Service {
 
     async fn insert_alone(self, creation: Creation) -> Result<Upload> {
         let insert = async || {
-            Ok::<_, Error>(uploads::insert(&self.db, slice::from_ref(&creation), self.limits.upload_lifetime).await?)
+            let (lifetime, limits) = (self.limits.upload_lifetime, self.limits.project);
+            Ok::<_, Error>(uploads::insert(&self.db, slice::from_ref(&creation), lifetime, limits).await?)
         };
-        retry!(self, insert())?;
-        self.find_upload(creation.project, creation.id).await
+        let inserted = retry!(self, insert())?;
+        // If an earlier attempt has inserted it, it counts, and may be what exceeds the quota now.
+        match self.find_upload(creation.project, creation.id).await {
+            Err(Error::NoSuchUpload(id)) => {
+                Err(inserted.first().and_then(|it| it.outcome.err()).map_or(Error::NoSuchUpload(id), Error::Quota))
+            }
+            found => found,
+        }
     }
 }

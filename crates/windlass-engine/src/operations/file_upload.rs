@@ -6,13 +6,14 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use windlass_types::{AnyPurpose, ByteCount, ErrorChain, PartId, PartOrder, ProjectId, UploadId};
 
+use crate::db::forms::{self, Change};
 use crate::db::uploads::Origin;
 use crate::db::{self, files, signed_urls, uploads};
 use crate::error::{Error, Result};
 use crate::failpoints::CrashPoint;
 use crate::ingest::admission::Target;
 use crate::ingest::part_ingest::PartIngest;
-use crate::model::{File, UploadSpec, UploadState};
+use crate::model::{File, Limits, Quota, QuotaExceeded, UploadSpec, UploadState};
 use crate::operations::jsonl_check::JsonlValidation;
 use crate::operations::signed_urls::UploadUrl;
 use crate::resources::part_buffers::PartBuffers;
@@ -32,19 +33,32 @@ pub struct FileUpload {
     buffers: Option<Arc<PartBuffers>>,
     stored: Vec<PartId>,
     taken: u64,
+    reserved: Reserved,
     /// The signed URL that permits it, if it was not sent with a key.
     url: Option<UploadUrl>,
     /// Stops the task that otherwise cancels the Upload when this is dropped.
     done: oneshot::Sender<()>,
 }
 
+/// The bytes that are reserved of the project's quota.
+#[derive(Clone, Copy)]
+enum Reserved {
+    /// The project has no limit.
+    NotNeeded,
+    /// This many.
+    Bytes(u64),
+}
+
+/// How much is reserved at once for a body of unknown length.
+const RESERVED_AHEAD: u64 = 8 * 1024 * 1024;
+
 impl Service {
     /// Begins a File whose name, purpose and size are not known yet. `expected` is the declared length of the body, if
     /// any.
     ///
     /// # Errors
-    /// When the ledger fails or the store does not belong to it, or the disk does not have enough free space for the
-    /// body.
+    /// [`Error::Quota`]; when the ledger fails or the store does not belong to it, or the disk does not have enough free
+    /// space for the body.
     pub async fn begin_file(
         &self,
         project: ProjectId,
@@ -55,7 +69,7 @@ impl Service {
         self.space.admit(expected.unwrap_or(0))?;
         let begin = move |it: Self| async move {
             let upload = UploadId::generate();
-            uploads::insert_form(&it.db, project, upload, it.limits.upload_lifetime).await?;
+            let reserved = it.insert_form(project, upload, expected).await?;
             CrashPoint::FormWritten.passed();
             let (done, dropped) = oneshot::channel();
             let watcher = it.clone();
@@ -66,9 +80,64 @@ impl Service {
             });
             let (part, buffers, stored) = (None, None, Vec::new());
             let (taken, url) = (0, None);
-            Ok(FileUpload { service: it, project, upload, expected, jsonl, part, buffers, stored, taken, url, done })
+            Ok(FileUpload {
+                service: it,
+                project,
+                upload,
+                expected,
+                jsonl,
+                part,
+                buffers,
+                stored,
+                taken,
+                reserved,
+                url,
+                done,
+            })
         };
         self.run(begin).await
+    }
+
+    /// Inserts the Upload, and reserves the declared length of its body.
+    async fn insert_form(&self, project: ProjectId, upload: UploadId, expected: Option<u64>) -> Result<Reserved> {
+        let (lifetime, limits) = (self.limits.upload_lifetime, self.limits.project);
+        let insert = async |bytes: u64| {
+            let reserved = ByteCount::try_from(bytes).map_err(|_| Error::FileTooLarge(self.limits.file_bytes))?;
+            Ok::<_, Error>((forms::insert(&self.db, project, upload, reserved, lifetime, limits).await?, bytes))
+        };
+        let declared = expected.unwrap_or(0);
+        let inserted = match insert(declared).await? {
+            // The length includes the form around the file: perhaps the file itself fits.
+            (Change::Refused(QuotaExceeded { quota: Quota::Bytes, .. }), _) if declared > 0 => {
+                insert(declared.saturating_sub(Limits::FORM_OVERHEAD_BYTES)).await?
+            }
+            inserted => inserted,
+        };
+        match inserted {
+            (Change::Refused(exceeded), _) => Err(exceeded.into()),
+            (Change::Done | Change::NotPending, bytes) if expected == Some(bytes) => Ok(Reserved::Bytes(bytes)),
+            (Change::Done | Change::NotPending, bytes) => {
+                let is_limited = forms::has_limited_bytes(&self.db, project, limits).await?;
+                Ok(if is_limited { Reserved::Bytes(bytes) } else { Reserved::NotNeeded })
+            }
+        }
+    }
+
+    /// Reserves more bytes for a body: if possible, more than have arrived.
+    async fn reserve_more(self, project: ProjectId, upload: UploadId, taken: u64) -> Result<Reserved> {
+        let too_large = |_| Error::FileTooLarge(self.limits.file_bytes);
+        let ahead = taken.saturating_add(RESERVED_AHEAD).min(self.limits.file_bytes.get()).max(taken);
+        for (bytes, is_last) in [(ahead, false), (taken, true)] {
+            let count = ByteCount::try_from(bytes).map_err(too_large)?;
+            let reserve = async || Ok(forms::reserve(&self.db, project, upload, count, self.limits.project).await?);
+            match retry!(self, reserve())? {
+                Change::Done => return Ok(Reserved::Bytes(bytes)),
+                Change::NotPending => return Err(Error::Expired(upload)),
+                Change::Refused(exceeded) if is_last => return Err(exceeded.into()),
+                Change::Refused(_) => {}
+            }
+        }
+        Err(Error::Bug("a reservation was neither made nor refused"))
     }
 
     /// Cancels the Upload of an abandoned form, unless it has already ended: a client may disconnect while its form is
@@ -110,9 +179,13 @@ impl Service {
         commit_sent: &mut bool,
     ) -> Result<File> {
         let (_permit, mut tx) = self.begin(project).await?;
-        if !uploads::declare_form(&mut tx, project, upload, spec).await? {
-            let made = if *commit_sent { files::find(&mut tx, project, upload.file()).await? } else { None };
-            return made.ok_or(Error::Expired(upload));
+        match forms::declare(&mut tx, project, upload, spec, self.limits.project).await? {
+            Change::Done => {}
+            Change::Refused(exceeded) => return Err(exceeded.into()),
+            Change::NotPending => {
+                let made = if *commit_sent { files::find(&mut tx, project, upload.file()).await? } else { None };
+                return made.ok_or(Error::Expired(upload));
+            }
         }
         CrashPoint::FormDeclared.passed();
         let pending = uploads::lock(&mut tx, project, upload, Origin::Form)
@@ -145,7 +218,7 @@ impl FileUpload {
     /// Receives the next bytes of the File. Not cancel-safe: after a cancelled write, the File must be dropped.
     ///
     /// # Errors
-    /// [`Error::FileTooLarge`], [`Error::FileNotJsonl`], those of [`Service::begin_part`], [`PartIngest::write`] and
+    /// [`Error::FileTooLarge`], [`Error::FileNotJsonl`], [`Error::Quota`], those of [`Service::begin_part`], [`PartIngest::write`] and
     /// [`PartIngest::finish`].
     pub async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         let limits = self.service.limits();
@@ -158,6 +231,10 @@ impl FileUpload {
             return Err(Error::FileTooLarge(file_bytes));
         }
         self.jsonl.take(bytes)?;
+        if matches!(self.reserved, Reserved::Bytes(reserved) if self.taken > reserved) {
+            let (project, upload, taken) = (self.project, self.upload, self.taken);
+            self.reserved = self.service.run(move |it| it.reserve_more(project, upload, taken)).await?;
+        }
         while !bytes.is_empty() {
             let mut part = match self.part.take() {
                 Some(part) if part.taken() < part_bytes => part,
@@ -186,6 +263,8 @@ impl FileUpload {
         let bytes =
             ByteCount::try_from(self.taken).map_err(|_| Error::FileTooLarge(self.service.limits().file_bytes))?;
         let spec = about(bytes);
+        let file_lifetime = self.service.file_lifetime(self.project, spec.purpose, spec.file_lifetime).await?;
+        let spec = UploadSpec { file_lifetime, ..spec };
         let limit = self.service.limits().batch_file_bytes;
         if spec.purpose == AnyPurpose::Batch && bytes > limit {
             return Err(Error::PurposeTooLarge { purpose: spec.purpose, limit, bytes });
@@ -195,7 +274,10 @@ impl FileUpload {
         let order = PartOrder::try_from(self.stored).map_err(|_| Error::TooManyParts(self.upload))?;
         let (project, upload, url) = (self.project, self.upload, self.url);
         let file = self.service.run(move |it| it.complete_form(project, upload, spec, order, url)).await?;
-        self.done.send(()).ok();
+        // Unless the file is an earlier one, from the first use of a signed URL: then this one is abandoned.
+        if file.id == upload.file() {
+            self.done.send(()).ok();
+        }
         Ok(file)
     }
 

@@ -9,7 +9,7 @@ use windlass_types::{ErrorChain, KeyId, ProjectId, ProjectName};
 use crate::db::locks::{self, Lock};
 use crate::db::{self, Db, Tx, keys};
 use crate::error::{Error, Result};
-use crate::model::{ApiKey, Caller, Grant, KeyEntry, KeyRecord, NewKey, ProjectEntry, Scope};
+use crate::model::{ApiKey, Caller, Grant, KeyEntry, KeyRates, KeyRecord, NewKey, ProjectEntry, Scope};
 use crate::retry::retry;
 use crate::service::Service;
 
@@ -59,7 +59,7 @@ impl Service {
                 (self.find_project(name, *creates_projects).await?, true)
             }
         };
-        Ok(Caller { project, key: record.id, is_service })
+        Ok(Caller { project, key: record.id, is_service, rates: record.rates })
     }
 
     async fn find_key(&self, key: &ApiKey) -> Result<Arc<KeyRecord>> {
@@ -128,6 +128,7 @@ impl Service {
             grant: Grant::Project(default),
             scopes: Scope::ALL.to_vec(),
             expires_in: None,
+            rates: KeyRates::default(),
         };
         keys::insert(&self.db, &new, &key.hash()).await?;
         Ok(keys::find(&self.db, &key.hash()).await?.is_some())
@@ -168,7 +169,7 @@ fn named_project(projects: &[&str]) -> Result<ProjectName> {
 
 /// Management of keys and projects. It needs only the ledger, not the store.
 #[derive(Debug)]
-pub struct Keys(Db);
+pub struct Keys(pub(crate) Db);
 
 impl Keys {
     /// Manages the keys of this ledger.

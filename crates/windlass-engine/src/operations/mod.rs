@@ -7,5 +7,6 @@ pub(crate) mod files;
 pub(crate) mod jsonl_check;
 pub(crate) mod keys;
 pub(crate) mod lists;
+pub(crate) mod quotas;
 pub(crate) mod signed_urls;
 pub(crate) mod uploads;

@@ -9,7 +9,7 @@ use windlass_types::{ByteCount, FileId, ProjectId, UrlLifetime};
 use crate::db::{Db, Tx, files, signed_urls};
 use crate::error::{Error, Result};
 use crate::model::{
-    Caller, File, FileTerms, NewUpload, URL_SECRET_BYTES, UploadSpec, UrlAccess, UrlClaims, UrlSecrets,
+    Caller, File, FileTerms, KeyRates, NewUpload, URL_SECRET_BYTES, UploadSpec, UrlAccess, UrlClaims, UrlSecrets,
 };
 use crate::operations::file_upload::FileUpload;
 use crate::retry::retry;
@@ -63,6 +63,7 @@ impl Service {
     /// [`Error::Spec`] if the name or the MIME type is not accepted for the purpose, or when the ledger fails.
     pub async fn sign_upload(&self, caller: Caller, lifetime: UrlLifetime, terms: FileTerms) -> Result<NewUrl> {
         NewUpload::new(terms.clone().spec(ByteCount::ZERO), &self.limits)?;
+        self.file_lifetime(caller.project, terms.purpose, terms.file_lifetime).await?;
         self.sign(caller, lifetime, true, UrlAccess::Upload(terms)).await
     }
 
@@ -75,11 +76,11 @@ impl Service {
         Ok(NewUrl { token, expires_at })
     }
 
-    /// Verifies the token of a URL. An uploading URL that was used is not rejected here, but by [`FileUpload::finish`].
+    /// Verifies the token of a URL. Also returns the rates of the key that created it. An uploading URL that was used is not rejected here, but by [`FileUpload::finish`].
     ///
     /// # Errors
     /// [`Error::BadUrl`], [`Error::UrlExpired`], [`Error::UrlUsed`], or when the ledger fails.
-    pub async fn verify_url(&self, token: &str) -> Result<UrlClaims> {
+    pub async fn verify_url(&self, token: &str) -> Result<(UrlClaims, KeyRates)> {
         let claims = self.url_secrets().await?.verify(token).ok_or(Error::BadUrl)?;
         let check = |it: Self| async move {
             let status = signed_urls::status(&it.db, &claims).await?;
@@ -89,13 +90,11 @@ impl Service {
         if status.is_expired {
             return Err(Error::UrlExpired);
         }
-        if !status.is_key_valid {
-            return Err(Error::BadUrl);
-        }
+        let rates = status.rates.ok_or(Error::BadUrl)?;
         if status.is_used && matches!(claims.access, UrlAccess::Download(_)) {
             return Err(Error::UrlUsed);
         }
-        Ok(claims)
+        Ok((claims, rates))
     }
 
     /// Records a download with this URL, if it can be used once.

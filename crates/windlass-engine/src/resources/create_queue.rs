@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::db::uploads::{Created, Creation};
 use crate::error::{Error, Result};
+use crate::model::QuotaExceeded;
 
 /// The maximum length of the queue. It includes Uploads whose clients have disconnected while the ledger does not
 /// respond.
@@ -23,10 +24,10 @@ struct Queue {
     is_draining: bool,
 }
 
-/// An Upload in the queue. The reply channel is closed without a value if the Upload was not inserted.
+/// An Upload in the queue. The reply channel is closed without a value if the outcome is unknown.
 pub(crate) struct Waiting {
     pub(crate) creation: Creation,
-    pub(crate) reply: oneshot::Sender<Created>,
+    pub(crate) reply: oneshot::Sender<Result<Created, QuotaExceeded>>,
 }
 
 /// Held by the only task that drains the queue. If that task is aborted, all reply channels are closed.

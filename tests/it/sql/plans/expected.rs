@@ -5,14 +5,14 @@ pub(super) struct Expected {
     pub fragment: &'static str,
     /// The indexes that the plan uses. `a|b` means one of the two.
     pub indexes: &'static [&'static str],
-    /// An index that may be read completely.
-    pub whole: Option<&'static str>,
+    /// Indexes and tables that may be read completely.
+    pub whole: &'static [&'static str],
     /// Parameter values to plan for in addition to the generic plan: a first page, a later one, a full batch.
     pub values: &'static [&'static str],
 }
 
 const fn generic(fragment: &'static str, indexes: &'static [&'static str]) -> Expected {
-    Expected { fragment, indexes, whole: None, values: &[] }
+    Expected { fragment, indexes, whole: &[], values: &[] }
 }
 
 const fn with_values(
@@ -20,7 +20,7 @@ const fn with_values(
     indexes: &'static [&'static str],
     values: &'static [&'static str],
 ) -> Expected {
-    Expected { fragment, indexes, whole: None, values }
+    Expected { fragment, indexes, whole: &[], values }
 }
 
 pub(super) const EXPECTED: &[Expected] = &[
@@ -36,7 +36,8 @@ pub(super) const EXPECTED: &[Expected] = &[
     generic("from api_key left join project", &[]),
     generic("update api_key set last_used_at", &["api_key_pkey"]),
     generic("select id from project where name", &[]),
-    generic("select id, name, created_at from project", &[]),
+    generic("select id, name, created_at, max_bytes", &[]),
+    generic("update api_key set max_requests_per_second", &["api_key_pkey"]),
     generic("update api_key set revoked_at", &["api_key_pkey"]),
     generic("select id, linked_at from store", &[]),
     generic("insert into store", &[]),
@@ -47,7 +48,7 @@ pub(super) const EXPECTED: &[Expected] = &[
     generic("delete from url_secret", &[]),
     generic("select extract(epoch from now())::bigint", &[]),
     // Signed URLs.
-    generic(r#"as "is_expired!", exists (select from api_key where id"#, &["api_key_pkey", "used_url_pkey"]),
+    generic(r#"key.id is not null as "is_key_valid!""#, &["api_key_pkey", "used_url_pkey"]),
     generic("insert into used_url", &[]),
     generic("select used_by from used_url", &["used_url_pkey"]),
     with_values("delete from used_url", &["used_url_by_expiry"], &["604800, 100"]),
@@ -56,6 +57,7 @@ pub(super) const EXPECTED: &[Expected] = &[
     // Uploads.
     generic("insert into upload (", &[]),
     generic("update pending_upload set filename", &["upload_pkey"]),
+    generic("update pending_upload set bytes", &["upload_pkey"]),
     generic("update pending_upload set status = 'cancelled'", &["upload_pkey"]),
     generic("select created_at from upload where id", &["upload_pkey"]),
     generic("where upload.id = $1 and upload.project_id = $2 and upload.origin", &["upload_pkey", "file_pkey"]),
@@ -80,6 +82,18 @@ pub(super) const EXPECTED: &[Expected] = &[
         &["604800, 500"],
     ),
     with_values("delete from upload where id = any($1)", &["upload_pkey"], &["ids(0, 500)"]),
+    // Quotas.
+    generic(r#"as "limited!""#, &[]),
+    generic("update project set max_bytes", &[]),
+    generic("select project.name, max_bytes", &[]),
+    generic("select default_file_lifetimes", &[]),
+    // A recount reads every pending upload and every file.
+    Expected {
+        fragment: "from usage_difference",
+        indexes: &[],
+        whole: &["upload", "upload_due", "file", "file_by_age", "file_by_purpose", "file_due"],
+        values: &[],
+    },
     // Files.
     // A completion.
     generic("insert into file (", &["upload_pkey", "part_of_upload", "part_pkey"]),
@@ -111,6 +125,7 @@ pub(super) const EXPECTED: &[Expected] = &[
     with_values("delete from file using gone", &["file_deleted", "part_of_upload", "file_pkey"], &["604800, 500"]),
     // Parts.
     generic("insert into part (", &["upload_pkey", "part_of_upload"]),
+    generic(r#"as "may_have_more!""#, &["part_of_upload"]),
     generic("update part set multipart_id", &["part_pkey"]),
     generic("update part set state = 'stored'", &["part_pkey", "upload_pkey"]),
     generic("where id = $1 and state in ('receiving', 'garbage')", &["part_pkey"]),
@@ -150,7 +165,7 @@ pub(super) const EXPECTED: &[Expected] = &[
     Expected {
         fragment: "content is null order by id desc",
         indexes: &["part_pkey"],
-        whole: Some("part_pkey"),
+        whole: &["part_pkey"],
         values: &["16"],
     },
     with_values("from part where id > $1 order by id", &["part_pkey"], &["id(5), 1000"]),
@@ -158,14 +173,14 @@ pub(super) const EXPECTED: &[Expected] = &[
     Expected {
         fragment: "where state = 'garbage' and last_error is not null",
         indexes: &["part_refusing"],
-        whole: Some("part_refusing"),
+        whole: &["part_refusing"],
         values: &[],
     },
     // If there is little garbage, its index may be read completely.
     Expected {
         fragment: "delete from part where id = any($1)",
         indexes: &["part_pkey|part_due"],
-        whole: Some("part_due"),
+        whole: &["part_due"],
         values: &["ids(5000000, 500)"],
     },
 ];

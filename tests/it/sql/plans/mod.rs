@@ -73,7 +73,7 @@ impl Access {
     fn complaint(&self, expected: &Expected) -> Option<String> {
         let missing = expected.indexes.iter().find(|it| !it.split('|').any(|name| self.indexes.contains(name)));
         let Self { indexes, whole } = self;
-        let whole: Vec<_> = whole.iter().filter(|it| Some(it.as_str()) != expected.whole).collect();
+        let whole: Vec<_> = whole.iter().filter(|it| !expected.whole.contains(&it.as_str())).collect();
         (missing.is_some() || !whole.is_empty())
             .then(|| format!("it reads all of {whole:?} and uses {indexes:?}, but should use {missing:?}"))
     }

@@ -1,0 +1,87 @@
+//! What projects use, their limits, and how long their Files live.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use windlass_types::{AnyPurpose, FileLifetime, KeyId, ProjectId, ProjectName};
+
+use crate::db::quotas::ProjectUsage;
+use crate::db::{keys, quotas};
+use crate::error::{Error, Result};
+use crate::model::{FileExpiry, KeyChange, ProjectChange, ProjectLimits, Usage};
+use crate::operations::keys::Keys;
+use crate::service::Service;
+
+impl Service {
+    /// What a project uses, and its limits.
+    ///
+    /// # Errors
+    /// When the ledger fails.
+    pub async fn usage(&self, project: ProjectId) -> Result<Usage> {
+        let find = move |it: Self| async move {
+            let found = quotas::list_usage(&it.db, Some(project), it.limits.project).await?;
+            found.into_iter().next().map(|it| it.usage).ok_or(Error::Bug("the project of a key does not exist"))
+        };
+        self.run(find).await
+    }
+
+    /// The lifetime of a new File of the project: the given one, or the default for its purpose. Rules that were changed
+    /// a few seconds ago may not apply yet.
+    ///
+    /// # Errors
+    /// [`Error::Lifetime`] if the given lifetime is too long, or when the ledger fails.
+    pub(crate) async fn file_lifetime(
+        &self,
+        project: ProjectId,
+        purpose: AnyPurpose,
+        given: Option<FileLifetime>,
+    ) -> Result<Option<FileLifetime>> {
+        let rules = self.file_expiry(project).await?;
+        Ok(rules.lifetime(&self.limits.file_expiry, purpose, given)?)
+    }
+
+    async fn file_expiry(&self, project: ProjectId) -> Result<Arc<FileExpiry>> {
+        if let Some(rules) = self.file_expiry_cache.find(&project) {
+            return Ok(rules);
+        }
+        let queried_at = Instant::now();
+        let find = move |it: Self| async move { Ok(quotas::find_file_expiry(&it.db, project).await?) };
+        let rules = Arc::new(self.run(find).await?);
+        self.file_expiry_cache.insert(project, Arc::clone(&rules), queried_at);
+        Ok(rules)
+    }
+}
+
+impl Keys {
+    /// Changes the limits of a project. Those on its use apply to what is created from now on.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchProject`], or when the ledger fails.
+    pub async fn change_project(&self, name: &ProjectName, change: &ProjectChange) -> Result<()> {
+        let found = quotas::update_project(&self.0, name, change).await?;
+        if found { Ok(()) } else { Err(Error::NoSuchProject(name.clone())) }
+    }
+
+    /// Changes the rates of a key. A running service may apply the previous ones for a few more seconds.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchKey`], or when the ledger fails.
+    pub async fn change_key(&self, key: KeyId, change: KeyChange) -> Result<()> {
+        if keys::update_rates(&self.0, key, change).await? { Ok(()) } else { Err(Error::NoSuchKey(key)) }
+    }
+
+    /// What one project uses, or all of them, given the default limits.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchProject`], or when the ledger fails.
+    pub async fn usage(&self, project: Option<&ProjectName>, defaults: ProjectLimits) -> Result<Vec<ProjectUsage>> {
+        let id = match project {
+            Some(name) => {
+                let found = keys::find_project(&self.0, name).await?;
+                Some(found.ok_or_else(|| Error::NoSuchProject(name.clone()))?)
+            }
+            None => None,
+        };
+        Ok(quotas::list_usage(&self.0, id, defaults).await?)
+    }
+}
