@@ -2,7 +2,7 @@
 //! bytes in a *store* (a directory or a bucket).
 //!
 //! ```no_run
-//! use windlass_engine::Service;
+//! use windlass_engine::{Outcome, Service};
 //! use windlass_engine::db::Db;
 //! use windlass_engine::model::{Limits, NewUpload, UploadSpec};
 //! use windlass_engine::store::{BlobStore, IfMissing, Location, Variables};
@@ -22,9 +22,9 @@
 //!     file_lifetime: None,
 //! };
 //! let upload = service.create_upload(project, NewUpload::new(spec, service.limits())?).await?;
-//! let mut part = service.begin_part(project, upload.id, Some(5)).await?;
+//! let mut part = service.begin_part(project, upload.id, Some(5), None).await?;
 //! part.write(b"hello").await?;
-//! let part = part.finish().await?;
+//! let Outcome::Created(part) = part.finish().await? else { return Ok(()) };
 //! service.complete_upload(project, upload.id, PartOrder::try_from(vec![part.id])?, None).await?;
 //! # Ok(())
 //! # }
@@ -77,8 +77,8 @@
 //! # The ledger
 //!
 //! Postgres is the source of truth; the store holds bytes under names that only the ledger records. The tables are
-//! `store`, `project`, `api_key`, `upload`, `part`, `file`, `unfinished_discard`, `url_secret` and `used_url`; the rules
-//! between them are checks and triggers in `migrations/`, and `tests/it/sql/` tests each of them.
+//! `store`, `project`, `api_key`, `upload`, `part`, `file`, `unfinished_discard`, `url_secret`, `used_url` and
+//! `idempotency_key`; the rules between them are checks and triggers in `migrations/`, and `tests/it/sql/` tests each of them.
 //!
 //! - A row of `part` either belongs to an object in the store, or has the Part's bytes in `content`; the row alone
 //!   decides, not the current settings. An object's row is `receiving` (committed before the first byte), `stored`
@@ -142,6 +142,7 @@ mod spawn;
 pub mod store;
 
 pub use self::error::{Error, NotReady, Result, StoreMismatch};
+pub use self::ingest::once::{Once, Outcome};
 pub use self::ingest::part_ingest::PartIngest;
 pub use self::maintenance::fsck::{Finding, FsckOptions, FsckReport};
 pub use self::maintenance::store_link::{Sample, StoreLink};

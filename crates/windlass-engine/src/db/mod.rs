@@ -5,6 +5,7 @@ mod errors;
 mod executor;
 pub mod files;
 pub mod garbage;
+pub mod idempotency;
 pub mod keys;
 pub mod locks;
 pub mod md5_states;

@@ -1,8 +1,10 @@
 //! Domain types and their rules. No I/O, no async code, no clock.
 
 mod api_key;
+mod digests;
 mod file;
 mod grant;
+mod idempotency;
 mod json_lines;
 mod jsonl;
 mod limits;
@@ -13,8 +15,10 @@ mod signed_url;
 mod upload;
 
 pub use self::api_key::*;
+pub use self::digests::*;
 pub use self::file::*;
 pub use self::grant::*;
+pub use self::idempotency::*;
 pub use self::json_lines::*;
 pub use self::jsonl::*;
 pub use self::limits::*;
