@@ -23,6 +23,7 @@ use super::access_log::{BytesOut, record_field};
 use super::attachment::attachment;
 use super::auth::AuthenticatedProject;
 use super::connection::SendfileQueue;
+use super::digests::wanted;
 use super::error::ApiError;
 use super::requests::FileBytes;
 use super::requests::file_id;
@@ -106,6 +107,7 @@ pub async fn respond(
     if let Some(range) = &range {
         answer.insert_header((CONTENT_RANGE, format!("bytes {}-{}/{size}", range.start, range.end - 1)));
     }
+    wanted::add(&mut answer, request.headers(), &file.digests, range.is_none());
     let range = range.unwrap_or(0..size);
     let length = range.end - range.start;
     if is_head {

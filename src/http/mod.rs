@@ -7,6 +7,7 @@
 //! health, openapi
 //! requests, responses, json, query, number,          parsing of requests, rendering of responses
 //! multipart_form, body, attachment, error
+//! digests, idempotency                               what applies to requests with content
 //! auth, cors, origins, content_coding,               what applies to several operations
 //! resource, trailing_slash, access_log
 //! connection                                         client connections, below the HTTP parser
@@ -15,17 +16,19 @@
 mod access_log;
 mod attachment;
 mod auth;
-mod body;
+pub mod body; // Public for the fuzz targets, like the modules below.
 mod connection;
 mod content_coding;
 mod cors;
+pub mod digests;
 mod download;
 mod error;
 mod files;
 mod health;
+mod idempotency;
 mod json;
 mod lists;
-pub mod multipart_form; // Public for the fuzz target.
+pub mod multipart_form;
 mod number;
 mod openapi;
 mod origins;

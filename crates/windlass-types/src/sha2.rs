@@ -17,7 +17,7 @@ pub type Sha512 = Sha2<64>;
 
 /// The error for text or bytes that are not a SHA-2 digest. Contains the expected number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the digest must have {0} bytes, which are {} hexadecimal digits", .0 * 2)]
+#[error("the digest must have {bytes} bytes, which are {digits} hexadecimal digits", bytes = .0, digits = .0 * 2)]
 pub struct NotASha2(usize);
 
 impl<const N: usize> TryFrom<&[u8]> for Sha2<N> {

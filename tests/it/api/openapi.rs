@@ -42,7 +42,7 @@ const SCHEMAS: &[(&str, &[(&str, &str)])] = &[
         ("purpose", "FilePurpose"), ("status", "string"), ("expires_at", "integer"), ("mime_type", "string+"), ("file", "OpenAIFile?")]),
     ("UploadPart", &[("id", "string"), ("object", "string"), ("created_at", "integer"), ("upload_id", "string"), ("bytes", "integer+"), ("crc64nvme", "string+")]),
     ("OpenAIFile", &[("object", "string"), ("id", "string"), ("purpose", "FilePurpose"), ("filename", "string"), ("bytes", "integer"), ("created_at", "integer"),
-        ("expires_at", "integer?"), ("status", "string"), ("status_details", "string?"), ("crc64nvme", "string+"), ("md5", "string?+")]),
+        ("expires_at", "integer?"), ("status", "string"), ("status_details", "string?"), ("crc64nvme", "string+"), ("md5", "string?+"), ("sha256", "string?+"), ("sha512", "string?+")]),
     ("DeleteFileResponse", &[("object", "string"), ("deleted", "boolean"), ("id", "string")]),
     ("CreateDownloadUrlRequest", &[("expires_in", "integer?+"), ("once", "boolean?+")]),
     ("CreateUploadUrlRequest", &[("method", "string+"), ("filename", "string+"), ("purpose", "FilePurpose+"), ("mime_type", "string?+"), ("max_bytes", "integer?+"),

@@ -75,6 +75,21 @@ async fn the_readme_example_runs_unchanged() {
     assert!(fs::read(place.path().join("the-same.tar")).unwrap() == sent);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_commands_about_integrity_run_unchanged() {
+    let Some(app) = TestApp::start(StoreKind::Directory, &[]).await else { return };
+    let place = tempfile::tempdir().unwrap();
+    let script = blocks(&read("docs/integrity.md"), "sh").join("\n");
+    let done = Command::new("bash")
+        .args(["-euxo", "pipefail", "-c", &script])
+        .current_dir(place.path())
+        .envs([("WINDLASS", &app.client.address), ("KEY", &app.client.key)])
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
 #[test]
 fn every_command_that_the_documents_name_exists() {
     let usage =

@@ -16,9 +16,9 @@ use windlass_types::{ByteCount, Crc64, ErrorChain, PartId, ProjectId};
 
 use super::md5_chain::RunningMd5;
 use super::once::OnceRequest;
+use crate::db;
 use crate::db::parts::{self, NewPart};
 use crate::db::uploads::Origin;
-use crate::db;
 use crate::error::{Error, Result};
 use crate::failpoints::CrashPoint;
 use crate::ingest::admission::Target;

@@ -67,7 +67,8 @@ impl<T> OnceIngest<T> {
     /// The request, identified by its fields and its content.
     pub(crate) fn finish(self, identify: impl FnOnce(Sha256) -> Fingerprint) -> Result<OnceRequest<T>> {
         let Self { once, content, answer } = self;
-        let content = content.finish().sha256.ok_or(Error::Bug("the content of an idempotent request is not hashed"))?;
+        let content =
+            content.finish().sha256.ok_or(Error::Bug("the content of an idempotent request is not hashed"))?;
         Ok(OnceRequest { once, fingerprint: identify(content), answer })
     }
 }

@@ -11,9 +11,9 @@ use chrono::{DateTime, Utc};
 use windlass_types::{ByteCount, Crc64, Crc64Digest, PartId, ProjectId, UploadId};
 
 use super::md5_chain::RunningMd5;
+use crate::db;
 use crate::db::parts::{self, NewPart, PartContent};
 use crate::db::uploads::Origin;
-use crate::db;
 use crate::error::{Error, Result};
 use crate::failpoints::CrashPoint;
 use crate::ingest::admission::Target;
@@ -133,8 +133,7 @@ impl Service {
             ByteCount::try_from(content.len() as u64).map_err(|_| Error::Bug("a part is larger than a bigint"))?;
         let content = PartContent { bytes: content, crc64, md5: md5.as_ref().map(RunningMd5::link) };
         let new = NewPart { id: PartId::generate(), upload: target.upload, content: Some(content) };
-        let part =
-            |created_at| Part { id: new.id, upload: new.upload, bytes, crc64, created_at, in_ledger: true };
+        let part = |created_at| Part { id: new.id, upload: new.upload, bytes, crc64, created_at, in_ledger: true };
         let stored = match &once {
             None => retry!(self, self.try_store_in_ledger(target.project, &new))?,
             Some(once) => retry!(self, self.try_store_in_ledger_once(target.project, &new, once, part))?,
