@@ -16,11 +16,9 @@ create table idempotency_key (
 
 create index idempotency_key_by_expiry on idempotency_key (expires_at);
 
--- Existing rows have neither, so they need not be scanned.
-alter table file add column sha256 bytea, add column sha512 bytea;
 alter table file
-    add constraint file_sha256_check check (octet_length(sha256) = 32) not valid,
-    add constraint file_sha512_check check (octet_length(sha512) = 64) not valid;
+    add column sha256 bytea check (octet_length(sha256) = 32),
+    add column sha512 bytea check (octet_length(sha512) = 64);
 
 -- As before, but with the new columns.
 drop trigger file_only_ever_becomes_deleted on file;

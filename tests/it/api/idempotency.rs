@@ -243,16 +243,16 @@ async fn a_failed_request_does_not_use_its_key(app: &TestApp) {
 }
 
 async fn a_header_that_is_not_a_key_is_refused(app: &TestApp) {
-    let before = app.client.get("/v1/files").await.ok();
-    for create in Create::all(&app.client).await {
+    for (nth, create) in Create::all(&app.client).await.into_iter().enumerate() {
+        let before = create.created(&app.client).await;
         for key in ["", &"k".repeat(256), "schl\u{fc}ssel"] {
             create.send(&app.client, key).await.error(400, Some("Idempotency-Key"));
         }
         let two = create.request(&app.client).header("idempotency-key", "a").header("idempotency-key", "b");
         app.client.send(two).await.error(400, Some("Idempotency-Key"));
-        create.send(&app.client, &"k".repeat(255)).await;
+        assert_eq!(create.created(&app.client).await, before);
+        create.send(&app.client, &nth.to_string().repeat(255)).await.ok();
     }
-    assert_ne!(app.client.get("/v1/files").await.ok(), before, "the longest key can be used");
 }
 
 /// The SDKs' keys, and a field in another order: the same request.
