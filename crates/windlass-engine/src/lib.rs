@@ -121,6 +121,9 @@
 //! **Invariant: an unknown outcome is determined, not guessed.** A commit whose outcome is reported to a client is
 //! idempotent, and is retried until the ledger returns its outcome or the timeout has passed (`retry.rs`).
 //!
+//! **Invariant: an idempotency key creates once.** The response to a request with a key is recorded in the transaction
+//! that creates its object (`ingest/once.rs`), so there are both or neither, and one of concurrent requests wins.
+//!
 //! **Invariant: expiry is decided by the database's clock.** Statements compare with `now()`, so replicas agree, and an
 //! Upload past its lifetime is expired for all of them at once, swept or not.
 //!

@@ -242,22 +242,26 @@ impl Operation {
 
     /// Repeats an idempotent request: if it was committed, that has the same response and creates nothing.
     async fn repeat(self, client: &Client, target: &Target, committed: bool) {
-        let path = match self {
-            Self::CreateUploadOnce => "/v1/uploads".to_owned(),
-            Self::CreateFileOnce => "/v1/files".to_owned(),
-            _ => format!("/v1/uploads/{}/parts", target.upload),
+        let parts = format!("/v1/uploads/{}/parts", target.upload);
+        let path = if self == Self::CreateUploadOnce {
+            "/v1/uploads"
+        } else if self == Self::CreateFileOnce {
+            "/v1/files"
+        } else {
+            &parts
         };
-        let list = async || client.get(&path).await.ok()["data"].as_array().unwrap().iter().map(id).collect::<Vec<_>>();
+        let list = async || client.get(path).await.ok()["data"].as_array().unwrap().iter().map(id).collect::<Vec<_>>();
         let before = list().await;
         let answer = Answer::from(self.send(client, target).await.unwrap().unwrap()).await;
         assert_eq!(answer.header("idempotent-replayed").is_some(), committed, "{self:?}");
         let after = list().await;
         assert!(after.contains(&id(&answer.ok())), "{self:?}");
         assert_eq!(after.len(), before.len() + usize::from(!committed), "{self:?}");
-        match self {
-            Self::CreateFileOnce => drop(client.delete(&format!("/v1/files/{}", id(&answer.ok()))).await.ok()),
-            Self::CreateUploadOnce => drop(client.cancel(&id(&answer.ok())).await.ok()),
-            _ => drop(client.cancel(&target.upload).await.ok()),
+        if self == Self::CreateFileOnce {
+            client.delete(&format!("/v1/files/{}", id(&answer.ok()))).await.ok();
+        } else {
+            let upload = if self == Self::CreateUploadOnce { &id(&answer.ok()) } else { &target.upload };
+            client.cancel(upload).await.ok();
         }
     }
 }
