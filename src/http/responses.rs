@@ -72,7 +72,7 @@ impl ToObject for File {
             crc64nvme: Some(self.crc64),
             md5: self.digests.md5,
             sha256: self.digests.sha256,
-            sha512: self.digests.sha512,
+            sha512: self.digests.sha512.map(|it| *it),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod wanted;
 use std::{fmt, mem};
 
 use actix_web::HttpRequest;
+use actix_web::http::header::HeaderValue;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use windlass_engine::model::{DigestAlgorithm, Digests, RunningDigests};
@@ -100,7 +101,7 @@ impl Claims {
     /// # Errors
     /// When one of the headers cannot be verified.
     pub fn of(request: &HttpRequest) -> Result<Self, BadDigestHeader> {
-        Self::parse(|name| request.headers().get_all(name).map(|it| it.as_bytes()))
+        Self::parse(|name| request.headers().get_all(name).map(HeaderValue::as_bytes))
     }
 
     /// The digests in headers, whose values `values` returns by their names. A header whose algorithms are all unknown is

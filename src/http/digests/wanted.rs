@@ -2,7 +2,7 @@
 //! 4).
 
 use actix_web::HttpResponseBuilder;
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{HeaderMap, HeaderValue};
 use windlass_engine::model::{DigestAlgorithm, Digests};
 
 use super::dictionary::{self, Value};
@@ -11,7 +11,7 @@ use super::{CONTENT_DIGEST, Member, REPR_DIGEST, named};
 /// Adds the digests of a File to the response to a request with these headers. `Content-Digest`, which is of the bytes in
 /// the response, is added only if the client wants it and the response has the whole File.
 pub fn add(response: &mut HttpResponseBuilder, request: &HeaderMap, digests: &Digests, is_whole: bool) {
-    let wants = |header: &str| request.get_all(header).map(|it| it.as_bytes()).collect::<Vec<_>>();
+    let wants = |header: &str| request.get_all(header).map(HeaderValue::as_bytes).collect::<Vec<_>>();
     if let Some(value) = preferred(digests, &wants("Want-Repr-Digest")) {
         response.insert_header((REPR_DIGEST, value));
     }

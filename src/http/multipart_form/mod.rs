@@ -196,7 +196,7 @@ impl Field<'_> {
 
     /// The digests that the content has once it has been read without an error.
     pub fn digests(&self) -> Digests {
-        self.digests
+        self.digests.clone()
     }
 
     /// The next bytes of the content; `None` at its end.

@@ -1,5 +1,7 @@
 //! Digests of content: those of a request are verified before it succeeds, those of a file are sent with it.
 
+use std::slice;
+
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -129,9 +131,9 @@ async fn every_digest_of_the_body_and_of_the_field_is_verified(app: &TestApp) {
                 assert_mismatch(&refused, param(wrong.0));
                 target.send(app, content, &[], of_body, is_chunked).await.ok();
                 if let Target::Part(_) | Target::File = target {
-                    let refused = target.send(app, content, &[wrong.clone()], |_| Vec::new(), is_chunked).await;
+                    let refused = target.send(app, content, slice::from_ref(&wrong), |_| Vec::new(), is_chunked).await;
                     assert_mismatch(&refused, target.field());
-                    target.send(app, content, &[right.clone()], of_body, is_chunked).await.ok();
+                    target.send(app, content, slice::from_ref(&right), of_body, is_chunked).await.ok();
                 }
             }
         }
@@ -204,7 +206,8 @@ async fn digests_of_json_bodies_are_verified(app: &TestApp) {
 }
 
 async fn nothing_remains_of_a_discarded_part_or_file(app: &TestApp) {
-    for content in [&[7; 500][..], &[7; 300_000]] {
+    for bytes in [500, 300_000] {
+        let content = &vec![7; bytes];
         for target in Target::all(app).await {
             for is_chunked in [false, true] {
                 let wrong = |_: &[u8]| headers(b"other");

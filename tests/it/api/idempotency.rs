@@ -177,7 +177,9 @@ async fn concurrent_different_requests_with_the_same_key_have_one_winner(app: &T
     let answers = join_all(creates.iter().map(|it| it.send(&app.client, "key"))).await;
     let (created, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|it| it.status == 200);
     assert_eq!(created.len(), 1);
-    refused.iter().for_each(|it| assert_reused(it));
+    for answer in refused {
+        assert_reused(answer);
+    }
     assert_eq!(creates[0].created(&app.client).await, [id(&created[0].ok())]);
 }
 
@@ -185,13 +187,13 @@ async fn keys_of_different_projects_are_independent(app: &TestApp) {
     let stranger = app.stranger();
     let file = Create::File { name: "a.bin", content: b"mine".to_vec() };
     let mine = file.send(&app.client, "key").await.ok();
-    let theirs = Create::File { name: "a.bin", content: b"theirs".to_vec() }.send(&stranger, "key").await;
+    let theirs = Create::File { name: "a.bin", content: b"theirs".to_vec() }.send(stranger, "key").await;
     assert_eq!((theirs.header("idempotent-replayed"), theirs.status.as_u16()), (None, 200));
     assert_ne!(theirs.ok()["id"], mine["id"]);
     // Another project's upload is unknown, whether or not the key is.
     let [_, part, ..] = Create::all(&app.client).await;
     part.send(&app.client, "part").await.ok();
-    part.send(&stranger, "part").await.error(404, Some("upload_id"));
+    part.send(stranger, "part").await.error(404, Some("upload_id"));
 }
 
 async fn a_key_can_be_used_again_after_a_day(app: &TestApp) {

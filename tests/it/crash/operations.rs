@@ -108,6 +108,16 @@ impl Operation {
                 target.file = id(&client.send(client.request(Method::POST, "/v1/files").multipart(form)).await.ok());
             }
         }
+        self.age(app, &target).await;
+        if self == Self::Forget {
+            app.sweep();
+            app.let_time_pass("30 days").await;
+        }
+        target
+    }
+
+    /// Lets the time pass that a sweep waits for.
+    async fn age(self, app: &TestApp, target: &Target) {
         match self {
             Self::ExpireUploads => app.expire(&target.upload).await,
             Self::ExpireFiles => app.let_time_pass("2 hours").await,
@@ -137,11 +147,6 @@ impl Operation {
             | Self::Cancel
             | Self::Delete => {}
         }
-        if self == Self::Forget {
-            app.sweep();
-            app.let_time_pass("30 days").await;
-        }
-        target
     }
 
     /// Runs the operation, which must not be acknowledged.

@@ -53,7 +53,12 @@ impl TryFrom<FileColumns> for File {
             digests: Digests {
                 md5: row.md5.as_deref().map(Md5::try_from).transpose().map_err(|_| bad("md5"))?,
                 sha256: row.sha256.as_deref().map(Sha256::try_from).transpose().map_err(|_| bad("sha256"))?,
-                sha512: row.sha512.as_deref().map(Sha512::try_from).transpose().map_err(|_| bad("sha512"))?,
+                sha512: row
+                    .sha512
+                    .as_deref()
+                    .map(|it| Sha512::try_from(it).map(Box::new))
+                    .transpose()
+                    .map_err(|_| bad("sha512"))?,
             },
             created_at: row.created_at,
             expires_at: row.expires_at,

@@ -41,7 +41,7 @@ pub struct PartIngest {
     space: SpaceClaim,
     destination: Destination,
     /// The idempotent request, if it has a key.
-    once: Option<OnceIngest<Part>>,
+    once: Option<Box<OnceIngest<Part>>>,
 }
 
 enum Destination {
@@ -78,7 +78,7 @@ impl Service {
         } else {
             self.begin_ingest(target, expected, None).await?
         };
-        Ok(PartIngest { once: Some(once), ..part })
+        Ok(PartIngest { once: Some(Box::new(once)), ..part })
     }
 
     /// Like [`Self::begin_part`], for an Upload of either origin. `reused` are the buffers of the previous Part of the

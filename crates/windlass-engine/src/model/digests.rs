@@ -29,12 +29,12 @@ impl DigestAlgorithm {
 }
 
 /// Digests of the same bytes, one for each algorithm at most.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Digests {
     /// The SHA-256, if it is known.
     pub sha256: Option<Sha256>,
-    /// The SHA-512, if it is known.
-    pub sha512: Option<Sha512>,
+    /// The SHA-512, if it is known; boxed, since it is large and rare.
+    pub sha512: Option<Box<Sha512>>,
     /// The MD5, if it is known.
     pub md5: Option<Md5>,
 }
@@ -44,7 +44,7 @@ impl Digests {
     pub fn get(&self, algorithm: DigestAlgorithm) -> Option<&[u8]> {
         match algorithm {
             DigestAlgorithm::Sha256 => self.sha256.as_ref().map(AsRef::as_ref),
-            DigestAlgorithm::Sha512 => self.sha512.as_ref().map(AsRef::as_ref),
+            DigestAlgorithm::Sha512 => self.sha512.as_deref().map(AsRef::as_ref),
             DigestAlgorithm::Md5 => self.md5.as_ref().map(AsRef::as_ref),
         }
     }
@@ -53,7 +53,7 @@ impl Digests {
     pub fn set(&mut self, algorithm: DigestAlgorithm, bytes: &[u8]) {
         match algorithm {
             DigestAlgorithm::Sha256 => self.sha256 = bytes.try_into().ok(),
-            DigestAlgorithm::Sha512 => self.sha512 = bytes.try_into().ok(),
+            DigestAlgorithm::Sha512 => self.sha512 = bytes.try_into().ok().map(Box::new),
             DigestAlgorithm::Md5 => self.md5 = bytes.try_into().ok(),
         }
     }
@@ -101,7 +101,7 @@ impl RunningDigests {
     pub fn finish(self) -> Digests {
         Digests {
             sha256: self.sha256.and_then(|it| it.finish().as_ref().try_into().ok()),
-            sha512: self.sha512.and_then(|it| it.finish().as_ref().try_into().ok()),
+            sha512: self.sha512.and_then(|it| it.finish().as_ref().try_into().ok()).map(Box::new),
             md5: self.md5.map(Md5Digest::finish),
         }
     }

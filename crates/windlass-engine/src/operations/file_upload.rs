@@ -36,7 +36,7 @@ pub struct FileUpload {
     /// The signed URL that permits it, if it was not sent with a key.
     url: Option<UploadUrl>,
     /// The idempotent request, if it has a key.
-    once: Option<OnceIngest<File>>,
+    once: Option<Box<OnceIngest<File>>>,
     /// Stops the task that otherwise cancels the Upload when this is dropped.
     done: oneshot::Sender<()>,
 }
@@ -67,7 +67,7 @@ impl Service {
         once: Option<Once<File>>,
     ) -> Result<FileUpload> {
         let once = match once {
-            Some(once) => Some(self.begin_once(project, once).await?),
+            Some(once) => Some(Box::new(self.begin_once(project, once).await?)),
             None => None,
         };
         let upload = UploadId::generate();
@@ -152,7 +152,7 @@ impl Service {
 impl FileUpload {
     /// Whether the request is repeated, so that its content is only compared.
     fn is_repeated(&self) -> bool {
-        self.once.as_ref().is_some_and(OnceIngest::is_answered)
+        self.once.as_ref().is_some_and(|it| it.is_answered())
     }
 
     /// Restricts the File to what a signed URL permits.
