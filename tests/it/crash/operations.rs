@@ -130,7 +130,7 @@ impl Operation {
                 move_clock(&app.pool, &leave).await;
             }
             Self::Collect | Self::CollectSmall | Self::Forget => {
-                client.delete(&format!("/v1/files/{}", target.file)).await.ok();
+                app.client.delete(&format!("/v1/files/{}", target.file)).await.ok();
                 app.let_time_pass("2 hours").await;
             }
             Self::CreateUpload
