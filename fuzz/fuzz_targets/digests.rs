@@ -20,7 +20,8 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     assert_eq!(is_empty, lines.is_empty(), "a header was ignored");
     // The input has the digests of no content only if it was written for that.
     let actual = RunningDigests::by(DigestAlgorithm::ALL).finish();
-    let all_match = DigestAlgorithm::ALL.iter().all(|it| claimed.get(*it).is_none_or(|digest| actual.get(*it) == Some(digest)));
+    let all_match =
+        DigestAlgorithm::ALL.iter().all(|it| claimed.get(*it).is_none_or(|digest| actual.get(*it) == Some(digest)));
     let verified = claims.verify().finish();
     assert!(verified.is_err() || all_match, "a wrong digest was accepted");
 });
