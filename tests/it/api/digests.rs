@@ -181,7 +181,7 @@ async fn a_digest_that_cannot_be_verified_is_refused(app: &TestApp) {
             }
         }
     }
-    // An unknown algorithm beside a known one is ignored, and so is a known one in a text field.
+    // An unknown algorithm beside a known one is ignored.
     let beside = vec![("content-digest", format!("crc32c=:AAAA:, {right}"))];
     Target::File.send(app, b"content", &beside, |_| Vec::new(), false).await.ok();
 }
