@@ -10,11 +10,11 @@ use std::task::{Context, Poll, Waker};
 use actix_web::error::PayloadError;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::test::TestRequest;
-use actix_web::web::Payload;
 use actix_web::{FromRequest as _, HttpRequest, dev};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, stream};
 use tokio::runtime::{Builder, Runtime};
+use windlass::http::body::Body;
 use windlass::http::multipart_form::{ContentLimit, Field, Form};
 use windlass_engine::Error;
 use windlass_engine::model::Limits;
@@ -66,7 +66,7 @@ pub fn read(case: &Case, pieces: Vec<Bytes>) -> Reading {
     let arrivals = Rc::new(RefCell::new(Arrivals::new(pieces, case.ending)));
     let form = REQUESTS.with(|it| {
         let request = &it[case.boundary];
-        LIMITS.with(|it| Form::open(request, payload(request, arrivals.clone()), it, &LIMIT, KNOWN))
+        LIMITS.with(|it| Form::open(request, body(request, arrivals.clone()), it, &LIMIT, KNOWN))
     });
     let mut reading = Reading::default();
     CLOCK.with(|it| {
@@ -147,10 +147,10 @@ impl Arrivals {
     }
 }
 
-fn payload(request: &HttpRequest, arrivals: Rc<RefCell<Arrivals>>) -> Payload {
+fn body(request: &HttpRequest, arrivals: Rc<RefCell<Arrivals>>) -> Body {
     let body = Box::pin(stream::poll_fn(move |_| arrivals.borrow_mut().poll()));
-    Payload::from_request(request, &mut dev::Payload::Stream { payload: body })
+    Body::from_request(request, &mut dev::Payload::Stream { payload: body })
         .now_or_never()
         .and_then(Result::ok)
-        .expect("a payload")
+        .expect("a body")
 }

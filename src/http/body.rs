@@ -1,24 +1,58 @@
 //! Request bodies: a stream with time and rate limits, and a reader for small bodies.
 
 use std::cell::Cell;
+use std::future::{Ready, ready};
 use std::rc::Rc;
 use std::time::Duration;
 
-use actix_web::HttpRequest;
 use actix_web::error::PayloadError;
 use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::web::Payload;
+use actix_web::{FromRequest, HttpRequest, dev};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::time::{Instant, timeout};
-use windlass_engine::model::Limits;
+use windlass_engine::model::{Digests, Limits};
 use windlass_engine::{BodyMemory, Service};
 use windlass_types::{ByteCount, ProjectId};
 
+use super::digests::{Claims, WrongDigest};
 use super::error::ApiError;
 
 /// The initial capacity for a small body; most are smaller.
 const FIRST_BYTES: usize = 1024;
+
+/// The body of a request, and the digests that its head has for it, which are verified when it has been read. As an
+/// argument of a handler, rejects a request whose digests cannot be verified.
+pub struct Body {
+    payload: Payload,
+    claims: Claims,
+}
+
+impl Body {
+    /// The body of a request.
+    ///
+    /// # Errors
+    /// When a digest in the head cannot be verified.
+    pub fn of(request: &HttpRequest, payload: Payload) -> Result<Self, ApiError> {
+        Ok(Self { payload, claims: Claims::of(request)? })
+    }
+
+    /// The digests that the body has once it has been read without an error.
+    pub fn digests(&self) -> Digests {
+        self.claims.digests()
+    }
+}
+
+impl FromRequest for Body {
+    type Error = actix_web::Error;
+    type Future = Ready<Result<Self, Self::Error>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
+        let body = Payload::from_request(request, payload).into_inner();
+        ready(body.and_then(|it| Ok(Self::of(request, it)?)))
+    }
+}
 
 /// Why a body could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +72,9 @@ pub enum BodyError {
     /// The connection was closed before the end of the body, or its chunks are malformed.
     #[error("the body was cut off or is malformed: {0}")]
     Broken(#[from] PayloadError),
+    /// The body does not have a digest that was sent for it.
+    #[error(transparent)]
+    WrongDigest(#[from] WrongDigest),
 }
 
 impl From<&BodyError> for ApiError {
@@ -47,6 +84,7 @@ impl From<&BodyError> for ApiError {
                 Self::stalled(format!("Timed out: {error}."))
             }
             BodyError::TooMuch(what) => Self::malformed(what),
+            BodyError::WrongDigest(wrong) => Self::wrong_digest(wrong.header, wrong),
             BodyError::Broken(_) => Self::malformed(
                 "The body is incomplete or malformed: it ended before its declared length or its last chunk, or a \
                  chunk is invalid.",
@@ -105,31 +143,36 @@ impl Rate {
     }
 }
 
-/// The body's bytes as they arrive, subject to the time limits and the allowance. Ends after the first error.
+/// The body's bytes as they arrive, subject to the time limits and the allowance. Ends after the first error. At the end
+/// of the body, its digests are verified.
 pub fn timed(
-    payload: Payload,
+    body: Body,
     limits: &Limits,
     allowance: Allowance,
 ) -> impl Stream<Item = Result<Bytes, BodyError>> + use<> {
     let (idle, longest, least) = (limits.body_idle, limits.body_deadline, limits.min_rate);
     let deadline = Instant::now() + longest;
-    stream::unfold(Some((payload, allowance, Rate::new(limits))), move |state| async move {
-        let (mut payload, allowance, mut rate) = state?;
+    let (payload, verifier) = (body.payload, body.claims.verify());
+    stream::unfold(Some((payload, verifier, allowance, Rate::new(limits))), move |state| async move {
+        let (mut payload, mut verifier, allowance, mut rate) = state?;
         let began = Instant::now();
         let patience = idle.min(deadline.saturating_duration_since(began));
         let next = timeout(patience, payload.next()).await;
         let result = match next {
-            Ok(None) => return None,
+            Ok(None) => Err(verifier.finish().err()?.into()),
             Ok(Some(Ok(bytes))) if !allowance.take(bytes.len()) => {
                 Err(BodyError::TooMuch("The form's part headers, preamble or epilogue are too long."))
             }
             Ok(Some(Ok(bytes))) if !rate.keeps_up(bytes.len(), began.elapsed()) => Err(BodyError::BelowRate(least)),
-            Ok(Some(Ok(bytes))) => Ok(bytes),
+            Ok(Some(Ok(bytes))) => {
+                verifier.update(&bytes);
+                Ok(bytes)
+            }
             Ok(Some(Err(error))) => Err(error.into()),
             Err(_) if patience < idle => Err(BodyError::TooSlow(longest)),
             Err(_) => Err(BodyError::Idle(idle)),
         };
-        let rest = result.is_ok().then_some((payload, allowance, rate));
+        let rest = result.is_ok().then_some((payload, verifier, allowance, rate));
         Some((result, rest))
     })
 }
@@ -152,8 +195,8 @@ pub struct SmallBody {
 /// # Errors
 /// When the body exceeds [`Limits::JSON_BYTES`] or [`Limits::JSON_VALUES`], cannot be read ([`BodyError`]), or there is
 /// no memory for it.
-pub async fn read_small(payload: Payload, service: &Service, project: ProjectId) -> Result<SmallBody, ApiError> {
-    let mut stream = std::pin::pin!(timed(payload, service.limits(), Allowance::unlimited()));
+pub async fn read_small(body: Body, service: &Service, project: ProjectId) -> Result<SmallBody, ApiError> {
+    let mut stream = std::pin::pin!(timed(body, service.limits(), Allowance::unlimited()));
     let (mut body, mut memory) = (Vec::with_capacity(FIRST_BYTES), service.body_memory(project));
     while let Some(bytes) = stream.next().await {
         let bytes = bytes.as_ref().map_err(ApiError::from)?;

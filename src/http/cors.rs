@@ -20,7 +20,8 @@ const METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
 
 /// The headers that a page may read in addition to the safelisted ones. SDKs read the first five.
 const EXPOSED: &str = "x-request-id, retry-after, x-should-retry, openai-processing-ms, openai-version, \
-    content-disposition, content-length, content-range, accept-ranges, etag, www-authenticate, allow, \
+    content-disposition, content-length, content-range, accept-ranges, etag, www-authenticate, allow, repr-digest, \
+    content-digest, idempotent-replayed, \
     x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, \
     x-ratelimit-limit-bytes, x-ratelimit-remaining-bytes, x-ratelimit-reset-bytes";
 

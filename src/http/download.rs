@@ -23,6 +23,7 @@ use super::access_log::{BytesOut, record_field};
 use super::attachment::attachment;
 use super::auth::AuthenticatedProject;
 use super::connection::SendfileQueue;
+use super::digests::wanted;
 use super::error::ApiError;
 use super::range;
 use super::requests::FileBytes;
@@ -42,16 +43,21 @@ const CACHED: (HeaderName, &str) = (CACHE_CONTROL, "private, no-cache");
         ("range" = Option<String>, Header, nullable = false, description = "Extension: a single byte range, such as `bytes=0-1023`. Multiple or invalid ranges are ignored."),
         ("if-range" = Option<String>, Header, nullable = false, description = "Extension: the `etag` of the File that the range refers to; with any other, the whole File is sent."),
         ("if-none-match" = Option<String>, Header, nullable = false, description = "Extension: the `etag` of the client's copy."),
+        ("want-repr-digest" = Option<String>, Header, nullable = false, description = "Extension: the preferred algorithms for `repr-digest` (RFC 9530), such as `sha-256=1`. An invalid value is ignored."),
+        ("want-content-digest" = Option<String>, Header, nullable = false, description = "Extension: as `want-repr-digest`, for `content-digest`."),
     ),
     responses(
         (status = 200, description = "The whole File.", content_type = "application/octet-stream", body = inline(FileBytes), headers(
             ("content-disposition" = String, description = "The name under which to save it."),
             ("etag" = String, description = "Extension: identifies the bytes; it never changes."),
             ("accept-ranges" = String, description = "Extension: `bytes`."),
+            ("repr-digest" = String, description = "Extension: the digests of the File that are known (RFC 9530)."),
+            ("content-digest" = String, description = "Extension: the same, if the request has `want-content-digest`."),
         )),
         (status = 206, description = "Extension: the requested range.", content_type = "application/octet-stream", body = inline(FileBytes), headers(
             ("content-disposition" = String, description = "The name under which to save it."),
             ("content-range" = String, description = "The range sent, and the size of the File."),
+            ("repr-digest" = String, description = "The digests of the whole File that are known (RFC 9530)."),
             ("etag" = String, description = "Identifies the bytes; it never changes."),
         )),
         (status = 304, description = "Extension: the client's copy is up to date (not modified).", headers(("etag" = String, description = "Identifies the bytes; it never changes."))),
@@ -107,6 +113,7 @@ pub async fn respond(
     if let Some(range) = &range {
         answer.insert_header((CONTENT_RANGE, format!("bytes {}-{}/{size}", range.start, range.end - 1)));
     }
+    wanted::add(&mut answer, request.headers(), &file.digests, range.is_none());
     let range = range.unwrap_or(0..size);
     let length = range.end - range.start;
     if is_head {

@@ -14,6 +14,7 @@ use windlass_engine::db;
 use windlass_engine::model::BadUploadSpec;
 use windlass_types::{ErrorChain, ErrorCode, ErrorObject, ErrorResponse, PartOrder, Shown};
 
+use super::digests::{BadDigestHeader, WrongDigest};
 use super::usage;
 
 /// The maximum of `retry-after`, in seconds: SDKs ignore longer ones.
@@ -67,6 +68,17 @@ impl ApiError {
     /// 400: the value of `param` is invalid.
     pub fn invalid(param: &str, message: impl fmt::Display) -> Self {
         Self::new(StatusCode::BAD_REQUEST, Some(ErrorCode::InvalidValue), Some(param), message)
+    }
+
+    /// 400: a header with digests of the content cannot be verified. `param` is the header or the form field.
+    pub fn bad_digest(param: &str, error: &BadDigestHeader) -> Self {
+        Self::invalid(param, sentence(error))
+    }
+
+    /// 400: the content does not have a digest that was sent for it. `param` is the header or the form field.
+    pub fn wrong_digest(param: &str, error: &WrongDigest) -> Self {
+        let message = format!("The content is not what was sent: {error}. Nothing was stored.");
+        Self::new(StatusCode::BAD_REQUEST, Some(ErrorCode::DigestMismatch), Some(param), message)
     }
 
     /// 400: the request as a whole is malformed.
@@ -169,6 +181,12 @@ impl ApiError {
     }
 }
 
+impl From<BadDigestHeader> for ApiError {
+    fn from(error: BadDigestHeader) -> Self {
+        Self::bad_digest(error.header, &error)
+    }
+}
+
 /// The only place where engine errors are mapped to statuses and messages for clients.
 impl From<engine::Error> for ApiError {
     #[expect(clippy::too_many_lines, reason = "one arm per error")]
@@ -241,6 +259,11 @@ impl From<engine::Error> for ApiError {
                      one has {bytes}."
                 );
                 bad(C::TooLarge, "file", message)
+            }
+            E::KeyReused => {
+                let message = "This Idempotency-Key was used for another request in the last 24 hours. Use a new key for \
+                               each request, and repeat a request with all of its fields and bytes unchanged.";
+                bad(C::IdempotencyKeyReused, "Idempotency-Key", message.to_owned())
             }
             E::PartsDoNotFit(error) => bad(C::PartsDoNotFit, "part_ids", sentence(&error)),
             E::CompletedOtherwise(upload) => {
@@ -321,6 +344,7 @@ impl From<engine::Error> for ApiError {
             )
             | E::Damaged(_)
             | E::Missing(_)
+            | E::AnsweredBefore(_)
             | E::Panicked
             | E::Bug(_) => {
                 log(&error);

@@ -1,9 +1,9 @@
 //! The operations on Files, except for downloads.
 
-use actix_web::web::{Data, Json, Path, Payload};
+use actix_web::web::{Data, Json, Path};
 use actix_web::{HttpRequest, HttpResponse};
-use windlass_engine::model::UploadSpec;
-use windlass_engine::{Error, FileUpload, Service};
+use windlass_engine::model::{Digests, File, UploadSpec};
+use windlass_engine::{Error, FileUpload, Once, Outcome, Service};
 use windlass_types::{
     AnyPurpose, DeletedFileObject, ErrorResponse, FileLifetime, FileObject, Filename, ListObject, MimeType, ObjectKind,
     Order,
@@ -11,7 +11,9 @@ use windlass_types::{
 
 use super::access_log::record_field;
 use super::auth::{AllowedPurposes, AuthenticatedProject};
+use super::body::Body;
 use super::error::ApiError;
+use super::idempotency::{self, Key};
 use super::lists;
 use super::multipart_form::{ContentLimit, Field, Form};
 use super::number::whole;
@@ -40,8 +42,10 @@ pub async fn create_file(
     project: AuthenticatedProject,
     purposes: AllowedPurposes,
     request: HttpRequest,
-    body: Payload,
-) -> Result<Json<FileObject>, ApiError> {
+    key: Key,
+    body: Body,
+) -> Result<HttpResponse, ApiError> {
+    let mut once = key.once();
     let limits = service.limits();
     let limit = ContentLimit { content: limits.file_bytes, error: Error::FileTooLarge };
     let expected = limit.declared_length(&request)?;
@@ -49,7 +53,7 @@ pub async fn create_file(
     let mut sent = SentFile::default();
     while let Some(field) = form.next().await? {
         match field.name() {
-            FILE => sent.file = Some(receive(&service, project, field, expected, sent.purpose).await?),
+            FILE => sent.file = Some(receive(&service, project, field, expected, sent.purpose, once.take()).await?),
             PURPOSE => {
                 let parsed = purposes.parse(&field.text().await?);
                 sent.purpose = Some(parsed.map_err(|it| ApiError::invalid(PURPOSE, it))?);
@@ -58,28 +62,39 @@ pub async fn create_file(
             _ => sent.seconds = Some(seconds(&field.text().await?)?),
         }
     }
-    let file = sent.finish().await?;
-    record_field("file.id", file.id);
-    Ok(Json(file.to_object()))
+    let outcome = sent.finish().await?;
+    if let Outcome::Created(file) = &outcome {
+        record_field("file.id", file.id);
+    }
+    Ok(idempotency::respond(outcome))
 }
 
 /// The form fields received so far.
 #[derive(Default)]
 struct SentFile {
-    file: Option<(Filename, MimeType, FileUpload)>,
+    file: Option<ReceivedFile>,
     purpose: Option<AnyPurpose>,
     anchor: Option<String>,
     seconds: Option<i64>,
 }
 
+/// The field with the file.
+struct ReceivedFile {
+    filename: Filename,
+    mime_type: MimeType,
+    digests: Digests,
+    upload: FileUpload,
+}
+
 impl SentFile {
-    async fn finish(self) -> Result<windlass_engine::model::File, ApiError> {
-        let (filename, mime_type, upload) = self.file.ok_or_else(|| ApiError::missing(FILE, "the file to upload"))?;
+    async fn finish(self) -> Result<Outcome<File>, ApiError> {
+        let ReceivedFile { filename, mime_type, digests, upload } =
+            self.file.ok_or_else(|| ApiError::missing(FILE, "the file to upload"))?;
         let purpose =
             self.purpose.ok_or_else(|| ApiError::missing(PURPOSE, "the purpose of the file, such as 'user_data'"))?;
         let file_lifetime = lifetime(self.anchor, self.seconds)?;
         let spec = |bytes| UploadSpec { filename, purpose, bytes, mime_type, file_lifetime };
-        Ok(upload.finish(spec).await?)
+        Ok(upload.finish(spec, digests).await?)
     }
 }
 
@@ -89,14 +104,15 @@ async fn receive(
     mut field: Field<'_>,
     expected: Option<u64>,
     purpose: Option<AnyPurpose>,
-) -> Result<(Filename, MimeType, FileUpload), ApiError> {
-    let (filename, mime_type) = (field.filename()?, field.mime_type()?);
+    once: Option<Once<File>>,
+) -> Result<ReceivedFile, ApiError> {
+    let (filename, mime_type, digests) = (field.filename()?, field.mime_type()?, field.digests());
     let jsonl = service.begin_jsonl_validation(&filename, purpose)?;
-    let mut upload = service.begin_file(project.0, expected, jsonl).await?;
+    let mut upload = service.begin_file(project.0, expected, jsonl, once).await?;
     while let Some(bytes) = field.next().await? {
         upload.write(&bytes).await?;
     }
-    Ok((filename, mime_type, upload))
+    Ok(ReceivedFile { filename, mime_type, digests, upload })
 }
 
 fn seconds(text: &str) -> Result<i64, ApiError> {

@@ -7,6 +7,7 @@
 //! usage, health, openapi
 //! requests, responses, json, query, number, range,   parsing of requests, rendering of responses
 //! multipart_form, body, attachment, error
+//! digests, idempotency                               what applies to requests with content
 //! auth, api_key, rates, wrong_keys, cors, origins,   what applies to several operations
 //! content_coding, resource, trailing_slash,
 //! access_log, request_metrics
@@ -17,17 +18,19 @@ mod access_log;
 pub mod api_key; // Public for the fuzz target.
 mod attachment;
 mod auth;
-mod body;
+pub mod body; // Public for the fuzz targets, like the modules below.
 mod connection;
 mod content_coding;
 mod cors;
+pub mod digests;
 mod download;
 mod error;
 mod files;
 mod health;
+mod idempotency;
 pub mod json; // Public for the fuzz target.
 mod lists;
-pub mod multipart_form; // Public for the fuzz target.
+pub mod multipart_form;
 mod number;
 mod openapi;
 mod origins;

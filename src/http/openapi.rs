@@ -7,13 +7,14 @@ use actix_web::web::Data;
 use bytes::Bytes;
 use utoipa::OpenApi;
 use utoipa::openapi::encoding::Encoding;
-use utoipa::openapi::path::{Operation, ParameterStyle, PathItem};
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn, ParameterStyle, PathItem};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
-    Components, ContentBuilder, Header, HeaderBuilder, Object, Ref, RefOr, Response, ResponseBuilder, Schema, Type,
+    Components, ContentBuilder, Header, HeaderBuilder, Object, Ref, RefOr, Required, Response, ResponseBuilder, Schema,
+    Type,
 };
 use windlass_engine::model::Limits;
-use windlass_types::{AnyPurpose, Order};
+use windlass_types::{AnyPurpose, IdempotencyKey, Order};
 
 use super::{download, files, signed_urls, uploads, usage};
 
@@ -191,9 +192,47 @@ fn head(get: &Operation) -> Operation {
     head
 }
 
-/// Adds the common responses and the request id to every operation.
+/// The headers with digests of a request's body.
+const DIGESTS: [(&str, &str); 3] = [
+    (
+        "content-digest",
+        "Extension: digests of the body (RFC 9530), by `sha-256`, `sha-512` or `md5`. A form field can have them, too.",
+    ),
+    ("repr-digest", "Extension: as `content-digest`, since the body is not encoded."),
+    ("content-md5", "Extension: the MD5 of the body, in base64."),
+];
+
+/// The operations that a client can repeat with an idempotency key.
+const IDEMPOTENT: [&str; 3] = ["createUpload", "addUploadPart", "createFile"];
+
+/// Adds the headers that several operations have: digests of the body, and the idempotency key.
+fn add_headers(operation: &mut Operation) {
+    let string = || Object::builder().schema_type(Type::String);
+    let optional = |name: &str, description: &str, schema: Object| {
+        let header = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Header).required(Required::False);
+        header.description(Some(description)).schema(Some(schema)).build()
+    };
+    let parameters = operation.parameters.get_or_insert_default();
+    if IDEMPOTENT.iter().any(|it| operation.operation_id.as_deref() == Some(it)) {
+        let key = string().min_length(Some(1)).max_length(Some(IdempotencyKey::MAX_LENGTH)).pattern(Some("^[ -~]+$"));
+        let description = "Extension: repeating the same request with the same key within 24 hours creates nothing, and \
+                           has the same response.";
+        parameters.push(optional("idempotency-key", description, key.build()).into());
+        if let Some(RefOr::T(created)) = operation.responses.responses.get_mut("200") {
+            let replayed = header("Extension: `true` if the response is that of an earlier request with the same key.");
+            created.headers.insert("idempotent-replayed".to_owned(), replayed.into());
+        }
+    }
+    if operation.request_body.is_some() {
+        let digests = DIGESTS.map(|(name, description)| optional(name, description, string().build()).into());
+        parameters.extend(digests);
+    }
+}
+
+/// Adds the common headers and responses and the request id to every operation.
 fn complete(path: &mut PathItem) {
     for operation in [&mut path.get, &mut path.post, &mut path.delete, &mut path.head].into_iter().flatten() {
+        add_headers(operation);
         for common in &COMMON {
             let response = || RefOr::Ref(Ref::from_response_name(common.name));
             operation.responses.responses.entry(common.status.to_owned()).or_insert_with(response);

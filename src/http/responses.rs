@@ -70,7 +70,9 @@ impl ToObject for File {
             status: "processed".to_owned(),
             status_details: None,
             crc64nvme: Some(self.crc64),
-            md5: self.md5,
+            md5: self.digests.md5,
+            sha256: self.digests.sha256,
+            sha512: self.digests.sha512.map(|it| *it),
         }
     }
 }

@@ -9,23 +9,21 @@ use actix_web::{HttpRequest, HttpResponse};
 use futures_util::StreamExt as _;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use windlass_engine::model::{FileTerms, UrlAccess, UrlClaims};
-use windlass_engine::{Error, NewUrl, Service};
+use windlass_engine::{Error, NewUrl, Outcome, Service};
 use windlass_types::{
-    CreateDownloadUrlRequest, CreateUploadUrlRequest, ErrorResponse, FileObject, Filename, MimeType, ObjectKind,
-    SignedUrlObject,
+    CreateDownloadUrlRequest, CreateUploadUrlRequest, ErrorResponse, Filename, MimeType, ObjectKind, SignedUrlObject,
 };
 
 use super::access_log::record_field;
 use super::attachment::{attachment, safe_name};
 use super::auth::{AllowedPurposes, AuthenticatedCaller};
-use super::body::{Allowance, declared_length, read_small, timed};
+use super::body::{Allowance, Body, declared_length, read_small, timed};
 use super::connection::activity::Activity;
 use super::error::ApiError;
 use super::public_url::PublicUrl;
 use super::query::Query;
 use super::requests::file_id;
-use super::responses::ToObject as _;
-use super::{download, json, rates};
+use super::{download, idempotency, json, rates};
 
 /// Path prefix of signed URLs.
 pub const PREFIX: &str = "/signed";
@@ -51,7 +49,7 @@ pub async fn create_download_url(
     caller: AuthenticatedCaller,
     id: Path<String>,
     request: HttpRequest,
-    body: Payload,
+    body: Body,
 ) -> Result<Json<SignedUrlObject>, ApiError> {
     let id = file_id(&id)?;
     record_field("file.id", id);
@@ -81,7 +79,7 @@ pub async fn create_upload_url(
     service: Data<Service>,
     caller: AuthenticatedCaller,
     request: HttpRequest,
-    body: Payload,
+    body: Body,
 ) -> Result<Json<SignedUrlObject>, ApiError> {
     let body = read_small(body, &service, caller.0.project).await?;
     let CreateUploadUrlRequest { method: _, filename, purpose, mime_type, max_bytes, expires_in, expires_after } =
@@ -147,21 +145,25 @@ pub async fn download(service: Data<Service>, request: HttpRequest) -> Result<Ht
 /// # Errors
 /// 403 when the URL is not valid, has expired or was used for other bytes, 400 when the body exceeds a limit, and those
 /// of `POST /files`.
-pub async fn upload(service: Data<Service>, request: HttpRequest, body: Payload) -> Result<Json<FileObject>, ApiError> {
+pub async fn upload(service: Data<Service>, request: HttpRequest, body: Payload) -> Result<HttpResponse, ApiError> {
     let claims = verify(&service, &request).await?;
     // RFC 9110, section 14.5: stored as a whole file, a part of one would be damage.
     if request.headers().contains_key(CONTENT_RANGE) {
         let message = "Content-Range is not supported. Send the whole file in one request.";
         return Err(ApiError::malformed(message));
     }
+    let body = Body::of(&request, body)?;
+    let digests = body.digests();
     let (mut upload, terms) = service.begin_url_file(&claims, declared_length(&request)).await?;
     let mut body = pin!(timed(body, service.limits(), Allowance::unlimited()));
     while let Some(bytes) = body.next().await {
         upload.write(bytes.as_ref().map_err(ApiError::from)?).await?;
     }
-    let file = upload.finish(|bytes| terms.spec(bytes)).await?;
-    record_field("file.id", file.id);
-    Ok(Json(file.to_object()))
+    let outcome = upload.finish(|bytes| terms.spec(bytes), digests).await?;
+    if let Outcome::Created(file) = &outcome {
+        record_field("file.id", file.id);
+    }
+    Ok(idempotency::respond(outcome))
 }
 
 async fn verify(service: &Service, request: &HttpRequest) -> Result<UrlClaims, ApiError> {

@@ -1,9 +1,9 @@
 //! The operations on Uploads.
 
-use actix_web::web::{Data, Json, Path, Payload};
+use actix_web::web::{Data, Json, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use windlass_engine::model::NewUpload;
-use windlass_engine::{Error, PartIngest, Service};
+use windlass_engine::{Error, Outcome, PartIngest, Service};
 use windlass_types::{
     CompleteUploadRequest, CreateAnyUploadRequest, CreateUploadRequest, ErrorResponse, ListObject, Order, PartObject,
     UploadObject,
@@ -11,8 +11,9 @@ use windlass_types::{
 
 use super::access_log::record_field;
 use super::auth::{AllowedPurposes, AuthenticatedProject};
-use super::body::{SmallBody, read_small};
+use super::body::{Body, SmallBody, read_small};
 use super::error::ApiError;
+use super::idempotency::{self, Key};
 use super::json;
 use super::lists;
 use super::multipart_form::{ContentLimit, Form};
@@ -34,17 +35,23 @@ pub async fn create_upload(
     service: Data<Service>,
     project: AuthenticatedProject,
     purposes: AllowedPurposes,
-    body: Payload,
-) -> Result<Json<UploadObject>, ApiError> {
+    key: Key,
+    body: Body,
+) -> Result<HttpResponse, ApiError> {
     let body = read_small(body, &service, project.0).await?;
     let request = match purposes {
         AllowedPurposes::Client => json::read::<CreateUploadRequest>(&body.bytes)?.into(),
         AllowedPurposes::All => json::read::<CreateAnyUploadRequest>(&body.bytes)?,
     };
     let new = NewUpload::new(spec(request), service.limits()).map_err(Error::from)?;
-    let upload = service.create_upload(project.0, new).await?;
-    record_field("upload.id", upload.id);
-    Ok(Json(upload.to_object()))
+    let outcome = match key.once() {
+        None => Outcome::Created(service.create_upload(project.0, new).await?),
+        Some(once) => service.create_upload_once(project.0, new, once).await?,
+    };
+    if let Outcome::Created(upload) = &outcome {
+        record_field("upload.id", upload.id);
+    }
+    Ok(idempotency::respond(outcome))
 }
 
 /// Extension: lists the project's Uploads.
@@ -142,21 +149,24 @@ pub async fn add_upload_part(
     project: AuthenticatedProject,
     id: Path<String>,
     request: HttpRequest,
-    body: Payload,
-) -> Result<Json<PartObject>, ApiError> {
+    key: Key,
+    body: Body,
+) -> Result<HttpResponse, ApiError> {
     let id = upload_id(&id)?;
     record_field("upload.id", id);
     let limits = service.limits();
     let limit = ContentLimit { content: limits.part_bytes, error: Error::PartTooLarge };
     let expected = limit.declared_length(&request)?;
-    let mut part = service.begin_part(project.0, id, expected).await?;
+    let mut part = service.begin_part(project.0, id, expected, key.once()).await?;
     if let Err(error) = receive(&mut part, Form::open(&request, body, limits, &limit, &["data"])).await {
         part.check_upload().await?;
         return Err(error);
     }
-    let part = part.finish().await?;
-    record_field("part.id", part.id);
-    Ok(Json(part.to_object()))
+    let outcome = part.finish().await?;
+    if let Outcome::Created(part) = &outcome {
+        record_field("part.id", part.id);
+    }
+    Ok(idempotency::respond(outcome))
 }
 
 async fn receive(part: &mut PartIngest, form: Result<Form, ApiError>) -> Result<(), ApiError> {
@@ -190,7 +200,7 @@ pub async fn complete_upload(
     service: Data<Service>,
     project: AuthenticatedProject,
     id: Path<String>,
-    body: Payload,
+    body: Body,
 ) -> Result<Json<UploadObject>, ApiError> {
     let id = upload_id(&id)?;
     record_field("upload.id", id);

@@ -84,9 +84,15 @@ pub(super) fn install() -> Result<(), BuildError> {
         describe_gauge!(*name, *help);
         gauge!(*name).increment(0);
     }
-    LABELED_COUNTERS.iter().for_each(|(name, help)| describe_counter!(*name, *help));
-    GAUGES.iter().for_each(|(name, help)| describe_gauge!(*name, *help));
-    HISTOGRAMS.iter().for_each(|(name, help)| describe_histogram!(*name, *help));
+    for (name, help) in LABELED_COUNTERS {
+        describe_counter!(*name, *help);
+    }
+    for (name, help) in GAUGES {
+        describe_gauge!(*name, *help);
+    }
+    for (name, help) in HISTOGRAMS {
+        describe_histogram!(*name, *help);
+    }
     Ok(())
 }
 

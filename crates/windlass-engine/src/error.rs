@@ -7,7 +7,7 @@ use windlass_types::{AnyPurpose, ByteCount, FileId, KeyId, Md5, PartId, ProjectN
 
 use crate::db;
 use crate::model::{
-    BadUploadSpec, LifetimeTooLong, NotJsonl, NotPending, PartsDoNotFit, QuotaExceeded, Scope, UploadState,
+    Answer, BadUploadSpec, LifetimeTooLong, NotJsonl, NotPending, PartsDoNotFit, QuotaExceeded, Scope, UploadState,
 };
 use crate::store;
 
@@ -74,6 +74,13 @@ pub enum Error {
     /// The Upload has already been completed with other Parts, or its File is gone, so an `md5` cannot be compared.
     #[error("upload {0} was completed with other parts")]
     CompletedOtherwise(UploadId),
+    /// The idempotency key was used for another request.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// Another request with the same idempotency key was faster. The operation returns its response, or
+    /// [`Error::KeyReused`], so no client receives this error.
+    #[error("a request with the same idempotency key was faster")]
+    AnsweredBefore(Box<Answer>),
     /// The MD5 of the bytes is not the one that the client sent.
     #[error("the md5 is {actual}, but the client sent {claimed}")]
     WrongMd5 {

@@ -55,6 +55,8 @@ points! {
     ObjectFinished = "add part: object durable",
     /// The Part is committed as stored, but no response was sent.
     PartStored = "add part: committed",
+    /// The response to an idempotent request is recorded in the transaction of the creation, but not committed.
+    AnswerRecorded = "idempotency key: before commit",
     /// A Part is committed with its bytes, but no response was sent.
     PartKept = "add part: kept in the ledger",
     /// An object was abandoned and removed from the store, but the ledger does not record that yet.

@@ -2,7 +2,7 @@
 //! bytes in a *store* (a directory or a bucket).
 //!
 //! ```no_run
-//! use windlass_engine::Service;
+//! use windlass_engine::{Outcome, Service};
 //! use windlass_engine::db::Db;
 //! use windlass_engine::model::{Limits, NewUpload, UploadSpec};
 //! use windlass_engine::store::{BlobStore, IfMissing, Location, Variables};
@@ -22,9 +22,9 @@
 //!     file_lifetime: None,
 //! };
 //! let upload = service.create_upload(project, NewUpload::new(spec, service.limits())?).await?;
-//! let mut part = service.begin_part(project, upload.id, Some(5)).await?;
+//! let mut part = service.begin_part(project, upload.id, Some(5), None).await?;
 //! part.write(b"hello").await?;
-//! let part = part.finish().await?;
+//! let Outcome::Created(part) = part.finish().await? else { return Ok(()) };
 //! service.complete_upload(project, upload.id, PartOrder::try_from(vec![part.id])?, None).await?;
 //! # Ok(())
 //! # }
@@ -78,8 +78,8 @@
 //!
 //! Postgres is the source of truth; the store holds bytes under names that only the ledger records. The tables are
 //! `store`, `project`, `api_key`, `upload`, `part`, `file`, `unfinished_discard`, `url_secret`, `used_url` and
-//! `usage_counter`; the rules between them are checks and triggers in `migrations/`, and `tests/it/sql/` tests each of
-//! them.
+//! `usage_counter`, `idempotency_key`; the rules between them are checks and triggers in `migrations/`, and
+//! `tests/it/sql/` tests each of them.
 //!
 //! - A row of `part` either belongs to an object in the store, or has the Part's bytes in `content`; the row alone
 //!   decides, not the current settings. An object's row is `receiving` (committed before the first byte), `stored`
@@ -125,6 +125,9 @@
 //! **Invariant: no project exceeds its quotas.** The statement or transaction that reserves space for an Upload checks
 //! them under a lock of the project's row; triggers count whatever changes an Upload or a File (`db/quotas.rs`).
 //!
+//! **Invariant: an idempotency key creates once.** The response to a request with a key is recorded in the transaction
+//! that creates its object (`ingest/once.rs`), so there are both or neither, and one of concurrent requests wins.
+//!
 //! **Invariant: expiry is decided by the database's clock.** Statements compare with `now()`, so replicas agree, and an
 //! Upload past its lifetime is expired for all of them at once, swept or not.
 //!
@@ -147,6 +150,7 @@ pub mod store;
 
 pub use self::db::quotas::ProjectUsage;
 pub use self::error::{Error, NotReady, Result, StoreMismatch};
+pub use self::ingest::once::{Once, Outcome};
 pub use self::ingest::part_ingest::PartIngest;
 pub use self::maintenance::fsck::{Finding, FsckOptions, FsckReport};
 pub use self::maintenance::store_link::{Sample, StoreLink};

@@ -35,12 +35,16 @@ pub struct ErrorObject {
 pub enum ErrorCode {
     /// The body did not arrive in time.
     BodyStalled,
+    /// The bytes have a different digest than a header of the request or of a form field.
+    DigestMismatch,
     /// The part is empty.
     Empty,
     /// The request's head did not arrive in time.
     HeadersStalled,
     /// The request's head is too large.
     HeadersTooLarge,
+    /// The idempotency key was used for another request.
+    IdempotencyKeyReused,
     /// The key is unknown, revoked or ambiguous.
     InvalidApiKey,
     /// The file is not JSON lines, which its purpose requires.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "schema")]
 use super::Purpose;
-use super::{AnyPurpose, ByteCount, Crc64, FileId, Md5, PartId, UploadId};
+use super::{AnyPurpose, ByteCount, Crc64, FileId, Md5, PartId, Sha256, Sha512, UploadId};
 
 /// Value of the field `object`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,10 +145,18 @@ pub struct FileObject {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(value_type = String, required))]
     pub crc64nvme: Option<Crc64>,
-    /// Extension: the MD5 that was sent and verified at completion.
+    /// Extension: the MD5 that was sent and verified, at completion or with the File's bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>, nullable = false))]
     pub md5: Option<Md5>,
+    /// Extension: the SHA-256 that was sent with the File's bytes and verified, as 64 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>, nullable = false))]
+    pub sha256: Option<Sha256>,
+    /// Extension: the SHA-512 that was sent with the File's bytes and verified, as 128 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>, nullable = false))]
+    pub sha512: Option<Sha512>,
 }
 
 /// The response to the deletion of a File.

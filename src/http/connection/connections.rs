@@ -107,7 +107,9 @@ impl Cut {
 
     /// Exports all reasons, so that their first increase is visible.
     fn export() {
-        Self::ALL.into_iter().for_each(|it| it.add(0));
+        for reason in Self::ALL {
+            reason.add(0);
+        }
     }
 
     /// Counts a connection that is closed for this reason.

@@ -4,6 +4,7 @@ use windlass_types::{BadMimeType, MimeType, Shown};
 
 use super::parameters::{BadParameters, Parameters, is_token};
 use super::text::{BadText, excerpt};
+use crate::http::digests::{BadDigestHeader, Claims};
 
 const DISPOSITION: &str = "Content-Disposition";
 const TYPE: &str = "Content-Type";
@@ -21,6 +22,8 @@ pub struct Head {
     pub content_type: String,
     /// Why the content is not supported, if it is not.
     pub unusable: Option<Unusable>,
+    /// The digests of the content, or why they cannot be verified.
+    pub digests: Result<Claims, BadDigestHeader>,
 }
 
 /// The error for a malformed head.
@@ -80,6 +83,7 @@ impl Head {
             filename,
             content_type,
             unusable: encoded.or(several),
+            digests: Claims::parse(|name| headers.all(name)),
         })
     }
 
@@ -151,9 +155,14 @@ impl Headers {
         (!name.is_empty() && name.iter().copied().all(is_token)).then(|| (name.to_vec(), value[1..].to_vec()))
     }
 
+    fn all(&self, name: &'static str) -> impl Iterator<Item = &[u8]> {
+        let values = self.0.iter().filter(|it| it.0.eq_ignore_ascii_case(name.as_bytes()));
+        values.map(|it| it.1.trim_ascii())
+    }
+
     fn get(&self, name: &'static str) -> Result<Option<&[u8]>, BadHead> {
-        let mut values = self.0.iter().filter(|it| it.0.eq_ignore_ascii_case(name.as_bytes()));
-        let value = values.next().map(|it| it.1.trim_ascii());
+        let mut values = self.all(name);
+        let value = values.next();
         if values.next().is_some() { Err(BadHead::Twice(name)) } else { Ok(value) }
     }
 

@@ -11,18 +11,18 @@ use std::task::Poll;
 
 use actix_web::HttpRequest;
 use actix_web::http::header::CONTENT_TYPE;
-use actix_web::web::Payload;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::LocalBoxStream;
 use windlass_engine::Error;
-use windlass_engine::model::Limits;
+use windlass_engine::model::{Digests, Limits};
 use windlass_types::{ByteCount, Filename, MimeType, Shown};
 
 use self::head::Head;
 use self::parameters::Parameters;
 use self::splitter::Splitter;
-use super::body::{Allowance, BodyError, declared_length, timed};
+use super::body::{Allowance, Body, BodyError, declared_length, timed};
+use super::digests::Verifier;
 use super::error::ApiError;
 
 /// The maximum number of bytes between the contents of two fields: headers, and what is read ahead.
@@ -75,6 +75,8 @@ pub struct Form {
 pub struct Field<'form> {
     form: &'form mut Form,
     head: Head,
+    digests: Digests,
+    verifier: Verifier,
 }
 
 impl Form {
@@ -84,7 +86,7 @@ impl Form {
     /// When the content type of the request is not `multipart/form-data` with a valid boundary.
     pub fn open(
         request: &HttpRequest,
-        payload: Payload,
+        body: Body,
         limits: &Limits,
         most: &ContentLimit,
         known: &'static [&'static str],
@@ -95,7 +97,7 @@ impl Form {
         })?;
         let allowance = Allowance::unlimited();
         Ok(Self {
-            body: timed(payload, limits, allowance.clone()).fuse().boxed_local(),
+            body: timed(body, limits, allowance.clone()).fuse().boxed_local(),
             splitter: Splitter::new(&boundary),
             most_bytes: most.body_bytes(),
             read_bytes: 0,
@@ -130,11 +132,13 @@ impl Form {
             if let Some(unusable) = &head.unusable {
                 return Err(ApiError::invalid(name, format!("'{name}' {unusable}.")));
             }
+            let claims = head.digests.clone().map_err(|error| ApiError::bad_digest(name, &error))?;
             self.seen.push(name.clone());
-            if name != CHARSET {
-                return Ok(Some(Field { form: self, head }));
+            let (digests, is_charset) = (claims.digests(), name == CHARSET);
+            if !is_charset {
+                return Ok(Some(Field { form: self, head, digests, verifier: claims.verify() }));
             }
-            let charset = Field { form: self, head }.text().await?;
+            let charset = Field { form: self, head, digests, verifier: claims.verify() }.text().await?;
             if !charset.trim().eq_ignore_ascii_case("utf-8") {
                 let message = format!("'{CHARSET}' must be 'utf-8', but was '{}'.", Shown(&charset));
                 return Err(ApiError::invalid(CHARSET, message));
@@ -190,12 +194,22 @@ impl Field<'_> {
         &self.head.name
     }
 
+    /// The digests that the content has once it has been read without an error.
+    pub fn digests(&self) -> Digests {
+        self.digests.clone()
+    }
+
     /// The next bytes of the content; `None` at its end.
     ///
     /// # Errors
-    /// When the form is malformed or its body cannot be read.
+    /// When the form is malformed, its body cannot be read, or the content does not have a digest in the field's headers.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
-        self.form.content().await
+        let next = self.form.content().await?;
+        match &next {
+            Some(bytes) => self.verifier.update(bytes),
+            None => self.verifier.finish().map_err(|wrong| ApiError::wrong_digest(&self.head.name, &wrong))?,
+        }
+        Ok(next)
     }
 
     /// Reads the whole content as text.

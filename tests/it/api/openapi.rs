@@ -10,18 +10,19 @@ type Operation = (&'static str, &'static str, &'static str, bool, &'static [&'st
 /// those that every operation has.
 #[rustfmt::skip]
 const OPERATIONS: &[Operation] = &[
-    ("post", "/uploads", "createUpload", false, &[], &["200", "408"]),
+    ("post", "/uploads", "createUpload", false, &["idempotency-key"], &["200", "408"]),
     ("get", "/uploads", "listUploads", true, &["limit", "order", "after"], &["200", "404"]),
     ("get", "/uploads/{upload_id}", "retrieveUpload", true, &["upload_id"], &["200", "404"]),
-    ("post", "/uploads/{upload_id}/parts", "addUploadPart", false, &["upload_id"], &["200", "404", "408", "410"]),
+    ("post", "/uploads/{upload_id}/parts", "addUploadPart", false, &["upload_id", "idempotency-key"], &["200", "404", "408", "410"]),
     ("get", "/uploads/{upload_id}/parts", "listUploadParts", true, &["upload_id", "limit", "after"], &["200", "404"]),
     ("post", "/uploads/{upload_id}/complete", "completeUpload", false, &["upload_id"], &["200", "404", "408", "410"]),
     ("post", "/uploads/{upload_id}/cancel", "cancelUpload", false, &["upload_id"], &["200", "404", "410"]),
-    ("post", "/files", "createFile", false, &[], &["200", "408", "410"]),
+    ("post", "/files", "createFile", false, &["idempotency-key"], &["200", "408", "410"]),
     ("get", "/files", "listFiles", false, &["purpose", "limit", "order", "after"], &["200", "404"]),
     ("get", "/files/{file_id}", "retrieveFile", false, &["file_id"], &["200", "404"]),
     ("delete", "/files/{file_id}", "deleteFile", false, &["file_id"], &["200", "404"]),
-    ("get", "/files/{file_id}/content", "downloadFile", false, &["file_id", "range", "if-range", "if-none-match"],
+    ("get", "/files/{file_id}/content", "downloadFile", false, &["file_id", "range", "if-range", "if-none-match",
+        "want-repr-digest", "want-content-digest"],
         &["200", "206", "304", "404", "416"]),
     ("post", "/files/{file_id}/signed_url", "createDownloadUrl", true, &["file_id"], &["200", "404", "408"]),
     ("post", "/files/signed_url", "createUploadUrl", true, &[], &["200", "408"]),
@@ -43,7 +44,7 @@ const SCHEMAS: &[(&str, &[(&str, &str)])] = &[
         ("purpose", "FilePurpose"), ("status", "string"), ("expires_at", "integer"), ("mime_type", "string+"), ("file", "OpenAIFile?")]),
     ("UploadPart", &[("id", "string"), ("object", "string"), ("created_at", "integer"), ("upload_id", "string"), ("bytes", "integer+"), ("crc64nvme", "string+")]),
     ("OpenAIFile", &[("object", "string"), ("id", "string"), ("purpose", "FilePurpose"), ("filename", "string"), ("bytes", "integer"), ("created_at", "integer"),
-        ("expires_at", "integer?"), ("status", "string"), ("status_details", "string?"), ("crc64nvme", "string+"), ("md5", "string?+")]),
+        ("expires_at", "integer?"), ("status", "string"), ("status_details", "string?"), ("crc64nvme", "string+"), ("md5", "string?+"), ("sha256", "string?+"), ("sha512", "string?+")]),
     ("DeleteFileResponse", &[("object", "string"), ("deleted", "boolean"), ("id", "string")]),
     ("CreateDownloadUrlRequest", &[("expires_in", "integer?+"), ("once", "boolean?+")]),
     ("CreateUploadUrlRequest", &[("method", "string+"), ("filename", "string+"), ("purpose", "FilePurpose+"), ("mime_type", "string?+"), ("max_bytes", "integer?+"),
@@ -77,7 +78,9 @@ fn the_document_has_the_contracts_operations_and_marks_the_others() {
         assert_eq!(operation["x-windlass-extension"] == true, *extension, "{id}");
         let found: Vec<_> =
             operation["parameters"].as_array().into_iter().flatten().map(|it| it["name"].as_str().unwrap()).collect();
-        assert_eq!(&found, parameters, "{id}");
+        let has_body = operation["requestBody"].is_object();
+        let digests: &[_] = if has_body { &["content-digest", "repr-digest", "content-md5"] } else { &[] };
+        assert_eq!(found, [*parameters, digests].concat(), "{id}");
         let mut expected = [*statuses, &COMMON].concat();
         expected.sort_unstable();
         assert_eq!(names(&operation["responses"]), expected, "{id}");

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::audit::move_clock;
 use crate::support::client::id;
-use crate::support::{Client, TestApp};
+use crate::support::{Answer, Client, TestApp};
 
 /// An operation that writes, during which the program is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,10 @@ pub enum Operation {
     AddPart,
     AddSmallPart,
     AbandonPart,
+    CreateUploadOnce,
+    AddPartOnce,
+    AddSmallPartOnce,
+    CreateFileOnce,
     CreateFile,
     CreateSmallFile,
     Complete,
@@ -37,6 +41,8 @@ pub struct Target {
     part: String,
     /// Id of the File.
     file: String,
+    /// The idempotency key.
+    key: String,
 }
 
 /// The maximum size of a Part in these tests: more than one chunk, less than two.
@@ -55,9 +61,21 @@ impl Operation {
         )
     }
 
+    /// Whether the request has an idempotency key.
+    fn has_a_key(self) -> bool {
+        matches!(self, Self::CreateUploadOnce | Self::AddPartOnce | Self::AddSmallPartOnce | Self::CreateFileOnce)
+    }
+
     /// The body: large enough for a multipart upload of two chunks, or small enough for the ledger.
     fn sent(self) -> Vec<u8> {
-        let is_small = matches!(self, Self::AddSmallPart | Self::CreateSmallFile);
+        let is_small = matches!(
+            self,
+            Self::AddSmallPart
+                | Self::CreateSmallFile
+                | Self::AddSmallPartOnce
+                | Self::AddPartOnce
+                | Self::CreateFileOnce
+        );
         let bytes = if is_small { 3000 } else { 5 * 1024 * 1024 + 1000 };
         b"windlass ".iter().copied().cycle().take(bytes).collect()
     }
@@ -65,10 +83,15 @@ impl Operation {
     /// Creates the objects that the operation acts on.
     pub async fn prepare(self, app: &TestApp) -> Target {
         let client = &app.client;
-        let mut target = Target { upload: String::new(), part: String::new(), file: String::new() };
+        let key = format!("{:x}", fastrand::u128(..));
+        let mut target = Target { upload: String::new(), part: String::new(), file: String::new(), key };
         match self {
-            Self::CreateUpload | Self::CreateFile | Self::CreateSmallFile => {}
-            Self::AddPart | Self::AddSmallPart | Self::AbandonPart => {
+            Self::CreateUpload
+            | Self::CreateUploadOnce
+            | Self::CreateFile
+            | Self::CreateFileOnce
+            | Self::CreateSmallFile => {}
+            Self::AddPart | Self::AddSmallPart | Self::AddPartOnce | Self::AddSmallPartOnce | Self::AbandonPart => {
                 target.upload = client.upload(self.sent().len()).await;
             }
             Self::Complete | Self::Cancel | Self::ExpireUploads | Self::Discard => {
@@ -85,6 +108,16 @@ impl Operation {
                 target.file = id(&client.send(client.request(Method::POST, "/v1/files").multipart(form)).await.ok());
             }
         }
+        self.age(app, &target).await;
+        if self == Self::Forget {
+            app.sweep();
+            app.let_time_pass("30 days").await;
+        }
+        target
+    }
+
+    /// Lets the time pass that a sweep waits for.
+    async fn age(self, app: &TestApp, target: &Target) {
         match self {
             Self::ExpireUploads => app.expire(&target.upload).await,
             Self::ExpireFiles => app.let_time_pass("2 hours").await,
@@ -97,24 +130,23 @@ impl Operation {
                 move_clock(&app.pool, &leave).await;
             }
             Self::Collect | Self::CollectSmall | Self::Forget => {
-                client.delete(&format!("/v1/files/{}", target.file)).await.ok();
+                app.client.delete(&format!("/v1/files/{}", target.file)).await.ok();
                 app.let_time_pass("2 hours").await;
             }
             Self::CreateUpload
             | Self::AddPart
             | Self::AddSmallPart
             | Self::AbandonPart
+            | Self::CreateUploadOnce
+            | Self::AddPartOnce
+            | Self::AddSmallPartOnce
+            | Self::CreateFileOnce
             | Self::CreateFile
             | Self::CreateSmallFile
             | Self::Complete
             | Self::Cancel
             | Self::Delete => {}
         }
-        if self == Self::Forget {
-            app.sweep();
-            app.let_time_pass("30 days").await;
-        }
-        target
     }
 
     /// Runs the operation, which must not be acknowledged.
@@ -125,12 +157,12 @@ impl Operation {
 
     /// Sends the operation's request; `None` if it is a sweep.
     pub async fn send(self, client: &Client, target: &Target) -> Option<reqwest::Result<Response>> {
-        let Target { upload, part, file } = target;
+        let Target { upload, part, file, key } = target;
         let parts = format!("/v1/uploads/{upload}/parts");
         let request = match self {
-            Self::CreateUpload => client.request(Method::POST, "/v1/uploads").json(&json!({
+            Self::CreateUpload | Self::CreateUploadOnce => client.request(Method::POST, "/v1/uploads").json(&json!({
                 "filename": "a", "purpose": "user_data", "bytes": 1, "mime_type": "text/plain"})),
-            Self::AddPart | Self::AddSmallPart => {
+            Self::AddPart | Self::AddSmallPart | Self::AddPartOnce | Self::AddSmallPartOnce => {
                 client.request(Method::POST, &parts).multipart(Form::new().part("data", Part::bytes(self.sent())))
             }
             Self::AbandonPart => {
@@ -139,7 +171,7 @@ impl Operation {
                 let body = Body::wrap_stream(stream::iter(pieces));
                 client.request(Method::POST, &parts).multipart(Form::new().part("data", Part::stream(body)))
             }
-            Self::CreateFile | Self::CreateSmallFile => {
+            Self::CreateFile | Self::CreateSmallFile | Self::CreateFileOnce => {
                 client.request(Method::POST, "/v1/files").multipart(form(self.sent()))
             }
             Self::Complete => client
@@ -154,14 +186,18 @@ impl Operation {
             | Self::CollectSmall
             | Self::Forget => return None,
         };
+        let request = if self.has_a_key() { request.header("idempotency-key", key) } else { request };
         Some(request.send().await)
     }
 
     /// Checks after the restart that the operation was done completely (if `committed`) or not at all, and then repeats
     /// it as a client would.
     pub async fn check(self, client: &Client, target: &Target, committed: bool) {
-        let Target { upload, part, file } = target;
+        let Target { upload, part, file, .. } = target;
         match self {
+            Self::CreateUploadOnce | Self::AddPartOnce | Self::AddSmallPartOnce | Self::CreateFileOnce => {
+                self.repeat(client, target, committed).await;
+            }
             Self::CreateUpload | Self::ExpireFiles | Self::Collect | Self::CollectSmall | Self::Forget => {}
             Self::AddPart | Self::AddSmallPart | Self::AbandonPart => {
                 let listed = client.get(&format!("/v1/uploads/{upload}/parts")).await.ok();
@@ -206,6 +242,31 @@ impl Operation {
                 assert_eq!(listed["data"].as_array().unwrap().len(), 0, "{listed}");
             }
             Self::ExpireUploads => drop(client.add_part(upload, "late").await.error(410, Some("upload_id"))),
+        }
+    }
+
+    /// Repeats an idempotent request: if it was committed, that has the same response and creates nothing.
+    async fn repeat(self, client: &Client, target: &Target, committed: bool) {
+        let parts = format!("/v1/uploads/{}/parts", target.upload);
+        let path = if self == Self::CreateUploadOnce {
+            "/v1/uploads"
+        } else if self == Self::CreateFileOnce {
+            "/v1/files"
+        } else {
+            &parts
+        };
+        let list = async || client.get(path).await.ok()["data"].as_array().unwrap().iter().map(id).collect::<Vec<_>>();
+        let before = list().await;
+        let answer = Answer::from(self.send(client, target).await.unwrap().unwrap()).await;
+        assert_eq!(answer.header("idempotent-replayed").is_some(), committed, "{self:?}");
+        let after = list().await;
+        assert!(after.contains(&id(&answer.ok())), "{self:?}");
+        assert_eq!(after.len(), before.len() + usize::from(!committed), "{self:?}");
+        if self == Self::CreateFileOnce {
+            client.delete(&format!("/v1/files/{}", id(&answer.ok()))).await.ok();
+        } else {
+            let upload = if self == Self::CreateUploadOnce { &id(&answer.ok()) } else { &target.upload };
+            client.cancel(upload).await.ok();
         }
     }
 }

@@ -18,11 +18,12 @@ crate::on_a_directory_and_s3! {
 }
 
 async fn a_panic_in_a_request_fails_only_that_request_and_leaves_the_same_state_as_a_kill(app: &TestApp) {
-    panic_at_every_step(app, &[CreateUpload, AddPart, CreateFile, AbandonPart, Complete, Cancel, Delete]).await;
+    panic_at_every_step(app, &[CreateUpload, AddPart, CreateFile, AbandonPart, Complete, Cancel, Delete, AddPartOnce])
+        .await;
 }
 
 async fn a_panic_in_a_request_with_small_parts_fails_only_that_request(app: &TestApp) {
-    panic_at_every_step(app, &[AddSmallPart, CreateSmallFile]).await;
+    panic_at_every_step(app, &[AddSmallPart, CreateSmallFile, AddSmallPartOnce]).await;
 }
 
 async fn panic_at_every_step(app: &TestApp, operations: &[Operation]) {

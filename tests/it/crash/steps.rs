@@ -16,6 +16,9 @@ crate::on_a_directory_and_s3! {
     a_kill_while_a_part_is_added_leaves_all_or_nothing;
     a_kill_while_a_part_is_added_to_the_ledger_leaves_all_or_nothing (WINDLASS_LEDGER_PART_BYTES = "4096");
     a_kill_while_a_part_is_abandoned_leaves_nothing_of_it;
+    a_kill_during_an_idempotent_request_leaves_the_object_and_its_response_or_neither;
+    a_kill_during_an_idempotent_request_with_a_small_part_leaves_both_or_neither
+        (WINDLASS_LEDGER_PART_BYTES = "4096");
     a_kill_while_a_file_is_created_leaves_all_or_nothing;
     a_kill_while_a_file_is_created_in_the_ledger_leaves_all_or_nothing (WINDLASS_LEDGER_PART_BYTES = "4096");
     a_kill_while_an_upload_is_completed_leaves_all_or_nothing;
@@ -44,6 +47,16 @@ async fn a_kill_while_a_part_is_added_to_the_ledger_leaves_all_or_nothing(app: &
 
 async fn a_kill_while_a_part_is_abandoned_leaves_nothing_of_it(app: &TestApp) {
     kill_at_every_step(app, AbandonPart).await;
+}
+
+async fn a_kill_during_an_idempotent_request_leaves_the_object_and_its_response_or_neither(app: &TestApp) {
+    for operation in [CreateUploadOnce, AddPartOnce, CreateFileOnce] {
+        kill_at_every_step(app, operation).await;
+    }
+}
+
+async fn a_kill_during_an_idempotent_request_with_a_small_part_leaves_both_or_neither(app: &TestApp) {
+    kill_at_every_step(app, AddSmallPartOnce).await;
 }
 
 async fn a_kill_while_a_file_is_created_leaves_all_or_nothing(app: &TestApp) {
@@ -103,18 +116,19 @@ pub fn reached_by(point: CrashPoint) -> (&'static [Operation], bool) {
         | P::StoreLinked
         | P::FirstKeyKept
         | P::FirstKeyCommitted => (&[], false),
-        P::UploadWritten => (&[CreateUpload], true),
+        P::UploadWritten => (&[CreateUpload, CreateUploadOnce], true),
+        P::AnswerRecorded => (&[CreateUploadOnce, AddPartOnce, AddSmallPartOnce, CreateFileOnce], false),
         P::PartWritten | P::FileCreated | P::MultipartBegun | P::MultipartWritten | P::ChunkWritten => {
             (&[AddPart, CreateFile, AbandonPart], false)
         }
         P::FileSynced | P::ObjectFinished => (&[AddPart, CreateFile], false),
-        P::PartStored => (&[AddPart], true),
-        P::PartKept => (&[AddSmallPart], true),
+        P::PartStored => (&[AddPart, AddPartOnce], true),
+        P::PartKept => (&[AddSmallPart, AddSmallPartOnce], true),
         P::ObjectAborted | P::PartAbandoned => (&[AbandonPart], false),
         P::FormWritten | P::FormDeclared => (&[CreateFile, CreateSmallFile], false),
         P::UploadLocked => (&[Complete], false),
         P::CompletionWritten => (&[Complete, CreateFile, CreateSmallFile], false),
-        P::CompletionCommitted => (&[Complete, CreateFile, CreateSmallFile], true),
+        P::CompletionCommitted => (&[Complete, CreateFile, CreateSmallFile, CreateFileOnce], true),
         P::CancelWritten | P::CancelDiscarded => (&[Cancel], false),
         P::CancelCommitted => (&[Cancel], true),
         P::DeletionWritten | P::DeletionDiscarded => (&[Delete], false),

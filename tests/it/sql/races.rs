@@ -8,7 +8,7 @@ use windlass_engine::db::locks::{self, Lock};
 use windlass_engine::db::parts::{NewPart, PartContent};
 use windlass_engine::db::uploads::{Creation, Origin};
 use windlass_engine::db::{self, Db, Tx, files, keys, parts, uploads};
-use windlass_engine::model::{ApiKey, Limits, NewUpload, Part, ProjectLimits, UploadSpec, UploadState};
+use windlass_engine::model::{ApiKey, Digests, Limits, NewUpload, Part, ProjectLimits, UploadSpec, UploadState};
 use windlass_types::{ByteCount, Crc64, KeyId, PartId, PartOrder, ProjectId, UploadId};
 
 use crate::support::cluster;
@@ -109,7 +109,7 @@ impl Ledger {
                 let upload = uploads::lock(&mut tx, self.project, id, Origin::Client).await.unwrap().unwrap();
                 let stored = parts::list_stored(&mut tx, id).await.unwrap();
                 let plan = upload.into_pending().unwrap().assemble(&order, stored).unwrap();
-                files::complete_upload(&mut tx, self.project, &plan, None, DISCARD).await.unwrap();
+                files::complete_upload(&mut tx, self.project, &plan, &Digests::default(), DISCARD).await.unwrap();
             }
         }
         tx

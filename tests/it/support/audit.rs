@@ -128,7 +128,8 @@ pub async fn let_time_pass(pool: &PgPool, interval: &str) {
          update upload set created_at = created_at - interval '{interval}', expires_at = expires_at - interval '{interval}',
                            ended_at = ended_at - interval '{interval}';
          update part set created_at = created_at - interval '{interval}', not_before = not_before - interval '{interval}';
-         update used_url set expires_at = expires_at - interval '{interval}'"
+         update used_url set expires_at = expires_at - interval '{interval}';
+         update idempotency_key set expires_at = expires_at - interval '{interval}'"
     );
     move_clock(pool, &statements).await;
 }

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
-use windlass_types::{ByteCount, Crc64, FileId, Md5, Order, PartId, ProjectId, UploadId};
+use windlass_types::{ByteCount, Crc64, FileId, Md5, Order, PartId, ProjectId, Sha256, Sha512, UploadId};
 
 use super::garbage::GarbagePolicy;
 use super::{Error, Position, Result, Tx, seconds};
-use crate::model::{CompletionPlan, File};
+use crate::model::{CompletionPlan, DigestAlgorithm, Digests, File};
 
 /// Selects existing Files: neither deleted nor expired, whether or not the sweeper has processed the expiry.
 macro_rules! select_file {
     ($tail:literal, $($bind:tt)*) => {
         sqlx::query_as!(
             FileColumns,
-            "select id, filename, purpose, mime_type, bytes, crc64nvme, md5, created_at, expires_at
+            "select id, filename, purpose, mime_type, bytes, crc64nvme, md5, sha256, sha512, created_at, expires_at
              from file
              where deleted_at is null and (expires_at is null or expires_at > now()) and " + $tail,
             $($bind)*
@@ -32,6 +32,8 @@ pub(super) struct FileColumns {
     pub bytes: i64,
     pub crc64nvme: i64,
     pub md5: Option<Vec<u8>>,
+    pub sha256: Option<Vec<u8>>,
+    pub sha512: Option<Vec<u8>>,
     pub created_at: DateTime<Utc>,
     pub expires_at: Option<DateTime<Utc>>,
 }
@@ -48,7 +50,16 @@ impl TryFrom<FileColumns> for File {
             mime_type: row.mime_type.parse().map_err(|_| bad("mime_type"))?,
             bytes: row.bytes.try_into().map_err(|_| bad("bytes"))?,
             crc64: Crc64::from_ledger(row.crc64nvme),
-            md5: row.md5.as_deref().map(Md5::try_from).transpose().map_err(|_| bad("md5"))?,
+            digests: Digests {
+                md5: row.md5.as_deref().map(Md5::try_from).transpose().map_err(|_| bad("md5"))?,
+                sha256: row.sha256.as_deref().map(Sha256::try_from).transpose().map_err(|_| bad("sha256"))?,
+                sha512: row
+                    .sha512
+                    .as_deref()
+                    .map(|it| Sha512::try_from(it).map(Box::new))
+                    .transpose()
+                    .map_err(|_| bad("sha512"))?,
+            },
             created_at: row.created_at,
             expires_at: row.expires_at,
         })
@@ -63,7 +74,7 @@ pub async fn complete_upload(
     tx: &mut Tx,
     project: ProjectId,
     plan: &CompletionPlan,
-    md5: Option<Md5>,
+    digests: &Digests,
     discard: GarbagePolicy,
 ) -> Result<File> {
     let upload = plan.upload();
@@ -91,10 +102,10 @@ pub async fn complete_upload(
              update upload set status = 'completed', ended_at = now() where id = $1 and status = 'pending'
          )
          insert into file (id, project_id, filename, purpose, mime_type, bytes, manifest, offsets, crc64nvme, md5,
-                           created_at, expires_at)
+                           created_at, expires_at, sha256, sha512)
          values ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12::timestamptz,
-                 $12::timestamptz + make_interval(secs => $13))
-         returning id, filename, purpose, mime_type, bytes, crc64nvme, md5, created_at, expires_at",
+                 $12::timestamptz + make_interval(secs => $13), $17, $18)
+         returning id, filename, purpose, mime_type, bytes, crc64nvme, md5, sha256, sha512, created_at, expires_at",
         upload.id as UploadId,
         upload.id.file() as FileId,
         project as ProjectId,
@@ -105,12 +116,14 @@ pub async fn complete_upload(
         &manifest as &[PartId],
         &offsets as &[ByteCount],
         plan.crc64().to_ledger(),
-        md5.as_ref().map(AsRef::as_ref),
+        digests.get(DigestAlgorithm::Md5),
         upload.created_at,
         lifetime.map(seconds),
         seconds(discard.grace),
         seconds(discard.writer_lifetime),
         i64::from(discard.batch),
+        digests.get(DigestAlgorithm::Sha256),
+        digests.get(DigestAlgorithm::Sha512),
     )
     .fetch_one(tx)
     .await?

@@ -7,6 +7,7 @@ mod executor;
 pub mod files;
 pub mod forms;
 pub mod garbage;
+pub mod idempotency;
 pub mod keys;
 pub mod locks;
 pub mod md5_states;

@@ -41,6 +41,7 @@ macro_rules! select_upload {
                     file.filename as \"file_filename?\", file.purpose as \"file_purpose?\",
                     file.mime_type as \"file_mime_type?\", file.bytes as \"file_bytes?\",
                     file.crc64nvme as \"file_crc64nvme?\", file.md5 as \"file_md5?\",
+                    file.sha256 as \"file_sha256?\", file.sha512 as \"file_sha512?\",
                     file.created_at as \"file_created_at?\", file.expires_at as \"file_expires_at?\"
              from upload
              left join file on file.id = upload.id and file.deleted_at is null
@@ -67,6 +68,8 @@ struct Row {
     file_bytes: Option<i64>,
     file_crc64nvme: Option<i64>,
     file_md5: Option<Vec<u8>>,
+    file_sha256: Option<Vec<u8>>,
+    file_sha512: Option<Vec<u8>>,
     file_created_at: Option<DateTime<Utc>>,
     file_expires_at: Option<DateTime<Utc>>,
 }
@@ -93,6 +96,8 @@ impl TryFrom<Row> for Upload {
                     bytes,
                     crc64nvme,
                     md5: row.file_md5,
+                    sha256: row.file_sha256,
+                    sha512: row.file_sha512,
                     created_at,
                     expires_at: row.file_expires_at,
                 }

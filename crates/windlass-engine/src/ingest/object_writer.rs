@@ -12,9 +12,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use windlass_types::{ByteCount, Crc64, ErrorChain, PartId};
+use windlass_types::{ByteCount, Crc64, ErrorChain, PartId, ProjectId};
 
 use super::md5_chain::RunningMd5;
+use super::once::OnceRequest;
+use crate::db;
 use crate::db::parts::{self, NewPart};
 use crate::db::uploads::Origin;
 use crate::error::{Error, Result};
@@ -45,14 +47,21 @@ pub(crate) struct PartObjectWriter {
 /// A chunk for the task; the last one has the totals.
 struct FilledBuffer {
     buffer: PartBuffer,
-    end: Option<End>,
+    end: Option<(End, Option<RunningMd5>)>,
 }
 
 /// The totals of a body that has been received completely.
-struct End {
-    bytes: ByteCount,
-    crc64: Crc64,
+pub(crate) struct End {
+    pub(crate) bytes: ByteCount,
+    pub(crate) crc64: Crc64,
+    pub(crate) once: Option<OnceRequest<Part>>,
+}
+
+/// A Part whose object is durable, to be marked as stored.
+struct WrittenPart {
+    part: Part,
     md5: Option<RunningMd5>,
+    once: Option<OnceRequest<Part>>,
 }
 
 impl Service {
@@ -90,7 +99,7 @@ impl Service {
         buffers: Arc<PartBuffers>,
     ) -> Result<Part> {
         let stored = match self.write_object(part, &mut chunks, &buffers).await {
-            Ok((part, md5)) => self.with_db_timeout(self.mark_stored(target, part, md5)).await,
+            Ok(written) => self.with_db_timeout(self.mark_stored(target, written)).await,
             Err(error) => Err(error),
         };
         if stored.is_err() {
@@ -104,13 +113,13 @@ impl Service {
         part: Part,
         chunks: &mut mpsc::Receiver<FilledBuffer>,
         buffers: &PartBuffers,
-    ) -> Result<(Part, Option<RunningMd5>)> {
+    ) -> Result<WrittenPart> {
         let mut chunk = chunks.recv().await.ok_or(Error::Abandoned)?;
         if let Some(end) = chunk.end {
             self.blobs.put(ObjectKey::from(part.id), chunk.buffer.take_bytes()).await?;
             CrashPoint::ObjectFinished.passed();
             buffers.add_spare(chunk.buffer);
-            return Ok(end.of(part));
+            return Ok(WrittenPart::of(part, end));
         }
         let mut writer = self.blobs.write(ObjectKey::from(part.id)).await?;
         let received = async {
@@ -124,7 +133,7 @@ impl Service {
                 chunk.buffer.restore(written);
                 buffers.add_spare(chunk.buffer);
                 if let Some(end) = chunk.end {
-                    return Ok(end.of(part));
+                    return Ok(WrittenPart::of(part, end));
                 }
                 let next = if let Ok(next) = timeout(SPARE_TIMEOUT, chunks.recv()).await {
                     next
@@ -150,9 +159,14 @@ impl Service {
         }
     }
 
-    async fn mark_stored(&self, target: Target, part: Part, md5: Option<RunningMd5>) -> Result<Part> {
+    async fn mark_stored(&self, target: Target, written: WrittenPart) -> Result<Part> {
+        let WrittenPart { part, md5, once } = written;
         let link = md5.as_ref().map(RunningMd5::link);
-        if !retry!(self, self.try_mark_stored(&part, link.as_ref()))? {
+        let stored = match &once {
+            None => retry!(self, self.try_mark_stored(&part, link.as_ref()))?,
+            Some(once) => retry!(self, self.try_mark_stored_once(target.project, &part, link.as_ref(), once))?,
+        };
+        if !stored {
             return Err(self.admission_error(target).await);
         }
         CrashPoint::PartStored.passed();
@@ -162,6 +176,23 @@ impl Service {
     /// Returns whether the Part is stored, by this attempt or by an earlier one whose response was lost.
     async fn try_mark_stored(&self, part: &Part, md5: Option<&Md5Link>) -> Result<bool> {
         Ok(parts::mark_stored(&self.db, part, md5).await? || parts::find_stored(&self.db, part.id).await?.is_some())
+    }
+
+    /// Like [`Self::try_mark_stored`], for an idempotent request.
+    async fn try_mark_stored_once(
+        &self,
+        project: ProjectId,
+        part: &Part,
+        md5: Option<&Md5Link>,
+        once: &OnceRequest<Part>,
+    ) -> Result<bool> {
+        let (_permit, mut tx) = self.begin(project).await?;
+        if !parts::mark_stored(&mut tx, part, md5).await? {
+            return Ok(parts::find_stored(&mut tx, part.id).await?.is_some());
+        }
+        self.record_answer(&mut tx, project, once, part.id.uuid(), part).await?;
+        db::commit(tx).await?;
+        Ok(true)
     }
 
     /// Marks the object as garbage. If that fails, it becomes garbage when its Upload ends.
@@ -181,9 +212,9 @@ impl Service {
     }
 }
 
-impl End {
-    fn of(self, part: Part) -> (Part, Option<RunningMd5>) {
-        (Part { bytes: self.bytes, crc64: self.crc64, ..part }, self.md5)
+impl WrittenPart {
+    fn of(part: Part, (end, md5): (End, Option<RunningMd5>)) -> Self {
+        Self { part: Part { bytes: end.bytes, crc64: end.crc64, ..part }, md5, once: end.once }
     }
 }
 
@@ -207,9 +238,9 @@ impl PartObjectWriter {
 
     /// Finishes the object. When this returns, the object is durable and its Part is committed as stored. Also returns
     /// the body's buffers.
-    pub(crate) async fn finish(mut self, bytes: ByteCount, crc64: Crc64) -> Result<(Part, Arc<PartBuffers>)> {
-        let end = Some(End { bytes, crc64, md5: self.md5.take() });
-        self.hand_over(end).await?;
+    pub(crate) async fn finish(mut self, end: End) -> Result<(Part, Arc<PartBuffers>)> {
+        let md5 = self.md5.take();
+        self.hand_over(Some((end, md5))).await?;
         let part = (&mut self.outcome).await.map_err(Error::from).flatten()?;
         Ok((part, self.buffers))
     }
@@ -271,7 +302,7 @@ impl PartObjectWriter {
     }
 
     /// Sends the current chunk to the task.
-    async fn hand_over(&mut self, end: Option<End>) -> Result<()> {
+    async fn hand_over(&mut self, end: Option<(End, Option<RunningMd5>)>) -> Result<()> {
         let next = PartBuffer::empty(&self.service.memory, self.target.project);
         let buffer = mem::replace(&mut self.filling, next);
         self.buffers.count_handed_over();

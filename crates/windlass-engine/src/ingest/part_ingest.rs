@@ -11,13 +11,15 @@ use chrono::{DateTime, Utc};
 use windlass_types::{ByteCount, Crc64, Crc64Digest, PartId, ProjectId, UploadId};
 
 use super::md5_chain::RunningMd5;
+use crate::db;
 use crate::db::parts::{self, NewPart, PartContent};
 use crate::db::uploads::Origin;
 use crate::error::{Error, Result};
 use crate::failpoints::CrashPoint;
 use crate::ingest::admission::Target;
-use crate::ingest::object_writer::PartObjectWriter;
-use crate::model::Part;
+use crate::ingest::object_writer::{End, PartObjectWriter};
+use crate::ingest::once::{Once, OnceIngest, OnceRequest, Outcome};
+use crate::model::{Fingerprint, Part};
 use crate::resources::SMALL_BODY_OVERHEAD;
 use crate::resources::disk_space::SpaceClaim;
 use crate::resources::in_flight::InFlight;
@@ -39,6 +41,8 @@ pub struct PartIngest {
     crc64: Crc64Digest,
     space: SpaceClaim,
     destination: Destination,
+    /// The idempotent request, if it has a key.
+    once: Option<Box<OnceIngest<Part>>>,
     _in_flight: InFlight,
 }
 
@@ -47,17 +51,47 @@ enum Destination {
     Ledger { content: Vec<u8>, memory: MemoryReservation },
     /// The store.
     Store(Box<PartObjectWriter>),
+    /// Nowhere: the request is repeated, and its content is only compared.
+    Nowhere,
 }
 
 impl Service {
     /// Begins a Part of a pending Upload. Unless the body is small, the Part's row is inserted before the body is read.
-    /// `expected` is the declared length of the body, if any; the HTTP layer never passes on more bytes than that.
+    /// `expected` is the declared length of the body, if any; the HTTP layer never passes on more bytes than that. `once`
+    /// is the idempotency key, if there is one.
     ///
     /// # Errors
     /// When memory or disk space is insufficient, the ledger fails or the store does not belong to it, or, unless the
     /// body is small, the Upload is unknown, has ended or has the maximum number of Parts.
-    pub async fn begin_part(&self, project: ProjectId, upload: UploadId, expected: Option<u64>) -> Result<PartIngest> {
-        self.begin_ingest(Target { project, upload, origin: Origin::Client }, expected, None).await
+    pub async fn begin_part(
+        &self,
+        project: ProjectId,
+        upload: UploadId,
+        expected: Option<u64>,
+        once: Option<Once<Part>>,
+    ) -> Result<PartIngest> {
+        let target = Target { project, upload, origin: Origin::Client };
+        let Some(once) = once else { return self.begin_ingest(target, expected, None).await };
+        let once = self.begin_once(project, once).await?;
+        let part = if once.is_answered() {
+            let (service, space) = (self.clone(), self.space.admit(0)?);
+            let (taken, crc64, destination) = (0, Crc64Digest::new(), Destination::Nowhere);
+            let in_flight = InFlight::begin("windlass_parts_in_flight");
+            PartIngest {
+                service,
+                target,
+                expected,
+                taken,
+                crc64,
+                space,
+                destination,
+                once: None,
+                _in_flight: in_flight,
+            }
+        } else {
+            self.begin_ingest(target, expected, None).await?
+        };
+        Ok(PartIngest { once: Some(Box::new(once)), ..part })
     }
 
     /// Like [`Self::begin_part`], for an Upload of either origin. `reused` are the buffers of the previous Part of the
@@ -91,12 +125,19 @@ impl Service {
             crc64: Crc64Digest::new(),
             space,
             destination,
+            once: None,
             _in_flight: InFlight::begin("windlass_parts_in_flight"),
         })
     }
 
     /// Inserts a Part with its bytes into the ledger.
-    async fn store_in_ledger(self, target: Target, content: Vec<u8>, crc64: Crc64) -> Result<Part> {
+    async fn store_in_ledger(
+        self,
+        target: Target,
+        content: Vec<u8>,
+        crc64: Crc64,
+        once: Option<OnceRequest<Part>>,
+    ) -> Result<Part> {
         let wants_md5 = target.origin == Origin::Client && self.md5_uploads.is_wanted_by(target.project);
         let mut md5 = if wants_md5 { self.continue_md5(target.upload).await? } else { None };
         if let Some(md5) = &mut md5 {
@@ -106,10 +147,14 @@ impl Service {
             ByteCount::try_from(content.len() as u64).map_err(|_| Error::Bug("a part is larger than a bigint"))?;
         let content = PartContent { bytes: content, crc64, md5: md5.as_ref().map(RunningMd5::link) };
         let new = NewPart { id: PartId::generate(), upload: target.upload, content: Some(content) };
-        let stored = retry!(self, self.try_store_in_ledger(target.project, &new))?;
+        let part = |created_at| Part { id: new.id, upload: new.upload, bytes, crc64, created_at, in_ledger: true };
+        let stored = match &once {
+            None => retry!(self, self.try_store_in_ledger(target.project, &new))?,
+            Some(once) => retry!(self, self.try_store_in_ledger_once(target.project, &new, once, part))?,
+        };
         let Some(created_at) = stored else { return Err(self.admission_error(target).await) };
         CrashPoint::PartKept.passed();
-        Ok(Part { id: new.id, upload: new.upload, bytes, crc64, created_at, in_ledger: true })
+        Ok(part(created_at))
     }
 
     /// Returns when the Part was inserted, by this attempt or by an earlier one whose response was lost.
@@ -117,6 +162,24 @@ impl Service {
         let Some(inserted) = parts::insert_if_pending(&self.db, project, new, &self.limits).await? else {
             return Ok(parts::find_stored(&self.db, new.id).await?.map(|it| it.created_at));
         };
+        self.md5_uploads.set_wanted(project, inserted.wants_md5);
+        Ok(Some(inserted.created_at))
+    }
+
+    /// Like [`Self::try_store_in_ledger`], for an idempotent request. `part` is the Part, given when it was inserted.
+    async fn try_store_in_ledger_once(
+        &self,
+        project: ProjectId,
+        new: &NewPart,
+        once: &OnceRequest<Part>,
+        part: impl Fn(DateTime<Utc>) -> Part,
+    ) -> Result<Option<DateTime<Utc>>> {
+        let (_permit, mut tx) = self.begin(project).await?;
+        let Some(inserted) = parts::insert_if_pending(&mut tx, project, new, &self.limits).await? else {
+            return Ok(parts::find_stored(&mut tx, new.id).await?.map(|it| it.created_at));
+        };
+        self.record_answer(&mut tx, project, once, new.id.uuid(), &part(inserted.created_at)).await?;
+        db::commit(tx).await?;
         self.md5_uploads.set_wanted(project, inserted.wants_md5);
         Ok(Some(inserted.created_at))
     }
@@ -141,6 +204,12 @@ impl PartIngest {
         if self.taken > limit.get() {
             return Err(Error::PartTooLarge(limit));
         }
+        if let Some(once) = &mut self.once {
+            once.update(bytes);
+        }
+        if let Destination::Nowhere = self.destination {
+            return Ok(());
+        }
         self.space.take(bytes.len())?;
         self.crc64.update(bytes);
         match &mut self.destination {
@@ -160,6 +229,7 @@ impl PartIngest {
                 self.destination = Destination::Store(Box::new(object));
             }
             Destination::Store(object) => object.write(bytes).await?,
+            Destination::Nowhere => {}
         }
         Ok(())
     }
@@ -173,7 +243,7 @@ impl PartIngest {
         let target = self.target;
         match self.destination {
             Destination::Ledger { .. } => self.service.run(|it| async move { it.check_pending(target).await }).await,
-            Destination::Store(_) => Ok(()),
+            Destination::Store(_) | Destination::Nowhere => Ok(()),
         }
     }
 
@@ -181,14 +251,25 @@ impl PartIngest {
     /// cancelled, the Part may be stored all the same.
     ///
     /// # Errors
-    /// [`Error::PartEmpty`], or when the ledger or the store fails, or the Upload is unknown, has ended or has the
-    /// maximum number of Parts.
-    pub async fn finish(self) -> Result<Part> {
-        Ok(self.finish_with_buffers().await?.0)
+    /// [`Error::PartEmpty`], [`Error::KeyReused`], or when the ledger or the store fails, or the Upload is unknown, has
+    /// ended or has the maximum number of Parts.
+    pub async fn finish(mut self) -> Result<Outcome<Part>> {
+        let Some(once) = self.once.take() else {
+            return Ok(Outcome::Created(self.finish_with_buffers(None).await?.0));
+        };
+        let mut once = once.finish(|content| Fingerprint::of_part(self.target.upload, content))?;
+        if let Some(repeated) = once.repeated()? {
+            return Ok(repeated);
+        }
+        let created = self.finish_with_buffers(Some(once.clone())).await;
+        once.outcome(created.map(|it| it.0))
     }
 
-    /// Like [`Self::finish`]; also returns the buffers, for the next Part of the same body.
-    pub(crate) async fn finish_with_buffers(self) -> Result<(Part, Option<Arc<PartBuffers>>)> {
+    /// Finishes the Part; also returns the buffers, for the next Part of the same body.
+    pub(crate) async fn finish_with_buffers(
+        self,
+        once: Option<OnceRequest<Part>>,
+    ) -> Result<(Part, Option<Arc<PartBuffers>>)> {
         let limit = self.service.limits.part_bytes;
         let bytes = ByteCount::try_from(self.taken).map_err(|_| Error::PartTooLarge(limit))?;
         if bytes == ByteCount::ZERO {
@@ -198,16 +279,17 @@ impl PartIngest {
         let (target, crc64) = (self.target, self.crc64.finish());
         match self.destination {
             Destination::Store(object) => {
-                object.finish(bytes, crc64).await.map(|(part, buffers)| (part, Some(buffers)))
+                object.finish(End { bytes, crc64, once }).await.map(|(part, buffers)| (part, Some(buffers)))
             }
             Destination::Ledger { content, memory } => {
                 let store = |it: Service| async move {
-                    let stored = it.store_in_ledger(target, content, crc64).await;
+                    let stored = it.store_in_ledger(target, content, crc64, once).await;
                     drop(memory);
                     stored
                 };
                 Ok((self.service.run(store).await?, None))
             }
+            Destination::Nowhere => Err(Error::Bug("a repeated part is not stored")),
         }
     }
 }

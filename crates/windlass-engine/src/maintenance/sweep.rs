@@ -9,6 +9,7 @@
 //! | remaining Parts of ended Uploads and deleted Files become garbage | at once | ending one marks one batch |
 //! | a garbage Part's object, if any, is deleted, then its row | at `not_before` | grace for readers and writers |
 //! | rows of ended Uploads and deleted Files are deleted | after `tombstone_retention`, without Parts | late retries |
+//! | rows of idempotency keys are deleted | 24 hours after their insertion | the contract of the header |
 //! | rows of used URLs are deleted | `tombstone_retention` after their expiry | uploads that began before it |
 //!
 //! While disk space is low, the object of a Part that was stored may be deleted before its `not_before`.
@@ -21,7 +22,7 @@ use tokio::time::timeout;
 use windlass_types::{ErrorChain, FileId, PartId};
 
 use crate::db::garbage::{self, GarbagePolicy};
-use crate::db::{self, files, signed_urls, uploads};
+use crate::db::{self, files, idempotency, signed_urls, uploads};
 use crate::error::Result;
 use crate::failpoints::CrashPoint;
 use crate::service::Service;
@@ -46,7 +47,7 @@ pub struct SweepReport {
     pub objects_deleted: u64,
     /// Objects that could not be deleted. Their rows are kept, and the deletion is retried later.
     pub objects_failed: u64,
-    /// Ended Uploads, deleted Files and used URLs whose rows were deleted.
+    /// Ended Uploads, deleted Files, used URLs and idempotency keys whose rows were deleted.
     pub rows_forgotten: u64,
     /// Whether a batch of the last pass was full, so that more work is due.
     pub more_to_do: bool,
@@ -141,9 +142,11 @@ impl Service {
         let uploads_forgotten = pass.step("forget uploads", self.with_db_timeout(self.forget_uploads())).await;
         let files_forgotten = pass.step("forget files", self.with_db_timeout(self.forget_files())).await;
         let urls_forgotten = pass.step("forget used URLs", self.with_db_timeout(self.forget_used_urls())).await;
+        let keys_forgotten = pass.step("forget idempotency keys", self.with_db_timeout(self.forget_keys())).await;
         let collected = objects_deleted + objects_failed;
-        let counts = [uploads_expired, files_expired, collected, uploads_forgotten, files_forgotten, urls_forgotten];
-        let more_to_do = discarded.uploads > 0 || counts.into_iter().any(|count| count >= batch);
+        let forgotten = [uploads_forgotten, files_forgotten, urls_forgotten, keys_forgotten];
+        let more_to_do = discarded.uploads > 0
+            || [uploads_expired, files_expired, collected].iter().chain(&forgotten).any(|count| *count >= batch);
         metrics::counter!("windlass_uploads_expired_total").increment(uploads_expired);
         metrics::counter!("windlass_files_expired_total").increment(files_expired);
         metrics::counter!("windlass_objects_deleted_total").increment(objects_deleted);
@@ -157,7 +160,7 @@ impl Service {
             parts_discarded: discarded.parts,
             objects_deleted,
             objects_failed,
-            rows_forgotten: uploads_forgotten + files_forgotten + urls_forgotten,
+            rows_forgotten: forgotten.iter().sum(),
             more_to_do,
             failed_steps: pass.failed,
             ledger_time: began.elapsed().saturating_sub(store_time),
@@ -277,6 +280,10 @@ impl Service {
     async fn forget_used_urls(&self) -> Result<u64> {
         let (age, batch) = (self.limits.tombstone_retention, self.limits.sweep_batch);
         Ok(signed_urls::delete_expired_uses(&self.db, age, batch).await?)
+    }
+
+    async fn forget_keys(&self) -> Result<u64> {
+        Ok(idempotency::delete_expired(&self.db, self.limits.sweep_batch).await?)
     }
 
     async fn count_refusing(&self) -> Result<()> {

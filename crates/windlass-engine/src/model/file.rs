@@ -1,7 +1,9 @@
 //! A File: the immutable result of a completed Upload.
 
 use chrono::{DateTime, Utc};
-use windlass_types::{AnyPurpose, ByteCount, Crc64, FileId, Filename, Md5, MimeType};
+use windlass_types::{AnyPurpose, ByteCount, Crc64, FileId, Filename, MimeType};
+
+use super::Digests;
 
 /// A File as stored in the ledger. It never changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +20,8 @@ pub struct File {
     pub bytes: ByteCount,
     /// The checksum of its bytes.
     pub crc64: Crc64,
-    /// The MD5 that the client sent, which was verified.
-    pub md5: Option<Md5>,
+    /// The digests that the client sent, which were verified.
+    pub digests: Digests,
     /// When its Upload was created (as in the contract), by the database's clock.
     pub created_at: DateTime<Utc>,
     /// When it expires; `None` if never.

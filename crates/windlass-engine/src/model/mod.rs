@@ -1,9 +1,11 @@
 //! Domain types and their rules. No I/O, no async code, no clock.
 
 mod api_key;
+mod digests;
 mod file;
 mod file_expiry;
 mod grant;
+mod idempotency;
 mod json_lines;
 mod jsonl;
 mod limits;
@@ -15,9 +17,11 @@ mod signed_url;
 mod upload;
 
 pub use self::api_key::*;
+pub use self::digests::*;
 pub use self::file::*;
 pub use self::file_expiry::*;
 pub use self::grant::*;
+pub use self::idempotency::*;
 pub use self::json_lines::*;
 pub use self::jsonl::*;
 pub use self::limits::*;

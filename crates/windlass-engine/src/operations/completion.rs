@@ -12,7 +12,7 @@ use crate::db::uploads::Origin;
 use crate::db::{self, Tx, files, parts, uploads};
 use crate::error::{Error, Result};
 use crate::failpoints::CrashPoint;
-use crate::model::{File, Part, PendingUpload, Upload, UploadState, in_order};
+use crate::model::{Digests, File, Part, PendingUpload, Upload, UploadState, in_order};
 use crate::resources::fair_queue::Permit;
 use crate::retry::retry;
 use crate::service::Service;
@@ -117,21 +117,22 @@ impl Service {
             let known = !manifest.is_empty() || upload.spec.bytes == ByteCount::ZERO;
             return if known && manifest == order.ids() { Ok(upload) } else { Err(Error::CompletedOtherwise(id)) };
         }
-        let completed = self.complete_locked(&mut tx, project, upload.into_pending()?, order, md5, listed).await?;
+        let digests = Digests::from(md5);
+        let completed = self.complete_locked(&mut tx, project, upload.into_pending()?, order, &digests, listed).await?;
         db::commit(tx).await?;
         CrashPoint::CompletionCommitted.passed();
         Ok(completed)
     }
 
-    /// Creates the File and ends the Upload. The caller must hold the Upload's row lock. `listed` are the Parts, if
-    /// they have been read already.
+    /// Creates the File and ends the Upload. The caller must hold the Upload's row lock. `digests` have been verified;
+    /// `listed` are the Parts, if they have been read already.
     pub(crate) async fn complete_locked(
         &self,
         tx: &mut Tx,
         project: ProjectId,
         pending: PendingUpload,
         order: &PartOrder,
-        md5: Option<Md5>,
+        digests: &Digests,
         listed: Option<Vec<Part>>,
     ) -> Result<Upload> {
         let stored = match listed {
@@ -139,7 +140,7 @@ impl Service {
             None => parts::list_stored(&mut *tx, pending.upload().id).await?,
         };
         let plan = pending.assemble(order, stored)?;
-        let file = files::complete_upload(tx, project, &plan, md5, self.garbage_policy()).await?;
+        let file = files::complete_upload(tx, project, &plan, digests, self.garbage_policy()).await?;
         CrashPoint::CompletionWritten.passed();
         Ok(Upload { state: UploadState::Completed(Some(file)), ..plan.upload().clone() })
     }
@@ -209,8 +210,8 @@ impl Service {
 
     /// Whether the Upload has already been completed with these Parts and this MD5.
     async fn is_same_completion(&self, upload: &Upload, order: &PartOrder, claimed: Md5) -> Result<bool> {
-        let UploadState::Completed(Some(File { md5: Some(md5), .. })) = &upload.state else { return Ok(false) };
-        Ok(*md5 == claimed && files::find_manifest(&self.db, upload.id.file()).await? == order.ids())
+        let UploadState::Completed(Some(File { digests, .. })) = &upload.state else { return Ok(false) };
+        Ok(digests.md5 == Some(claimed) && files::find_manifest(&self.db, upload.id.file()).await? == order.ids())
     }
 
     /// Continues the MD5 with the bytes of these Parts.

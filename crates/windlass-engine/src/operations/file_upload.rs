@@ -12,8 +12,9 @@ use crate::db::{self, files, signed_urls, uploads};
 use crate::error::{Error, Result};
 use crate::failpoints::CrashPoint;
 use crate::ingest::admission::Target;
+use crate::ingest::once::{Once, OnceIngest, OnceRequest, Outcome};
 use crate::ingest::part_ingest::PartIngest;
-use crate::model::{File, Limits, Quota, QuotaExceeded, UploadSpec, UploadState};
+use crate::model::{Digests, File, Fingerprint, Limits, Quota, QuotaExceeded, UploadSpec, UploadState};
 use crate::operations::jsonl_check::JsonlValidation;
 use crate::operations::signed_urls::UploadUrl;
 use crate::resources::part_buffers::PartBuffers;
@@ -36,6 +37,8 @@ pub struct FileUpload {
     reserved: Reserved,
     /// The signed URL that permits it, if it was not sent with a key.
     url: Option<UploadUrl>,
+    /// The idempotent request, if it has a key.
+    once: Option<Box<OnceIngest<File>>>,
     /// Stops the task that otherwise cancels the Upload when this is dropped.
     done: oneshot::Sender<()>,
 }
@@ -52,9 +55,20 @@ enum Reserved {
 /// How much is reserved at once for a body of unknown length.
 const RESERVED_AHEAD: u64 = 8 * 1024 * 1024;
 
+/// A File that has been received completely.
+struct ReceivedForm {
+    project: ProjectId,
+    upload: UploadId,
+    spec: UploadSpec,
+    order: PartOrder,
+    digests: Digests,
+    url: Option<UploadUrl>,
+    once: Option<OnceRequest<File>>,
+}
+
 impl Service {
     /// Begins a File whose name, purpose and size are not known yet. `expected` is the declared length of the body, if
-    /// any.
+    /// any, and `once` the idempotency key, if there is one.
     ///
     /// # Errors
     /// [`Error::Quota`]; when the ledger fails or the store does not belong to it, or the disk does not have enough free
@@ -64,36 +78,46 @@ impl Service {
         project: ProjectId,
         expected: Option<u64>,
         jsonl: JsonlValidation,
+        once: Option<Once<File>>,
     ) -> Result<FileUpload> {
+        let once = match once {
+            Some(once) => Some(Box::new(self.begin_once(project, once).await?)),
+            None => None,
+        };
+        let upload = UploadId::generate();
+        let (done, dropped) = oneshot::channel();
+        let (part, buffers, stored) = (None, None, Vec::new());
+        let (service, taken, reserved, url) = (self.clone(), 0, Reserved::NotNeeded, None);
+        let file = FileUpload {
+            service,
+            project,
+            upload,
+            expected,
+            jsonl,
+            part,
+            buffers,
+            stored,
+            taken,
+            reserved,
+            url,
+            once,
+            done,
+        };
+        if file.is_repeated() {
+            return Ok(file);
+        }
         self.readiness.check_store()?;
         self.space.admit(expected.unwrap_or(0))?;
         let begin = move |it: Self| async move {
-            let upload = UploadId::generate();
             let reserved = it.insert_form(project, upload, expected).await?;
             CrashPoint::FormWritten.passed();
-            let (done, dropped) = oneshot::channel();
             let watcher = it.clone();
             it.spawn(async move {
                 if dropped.await.is_err() {
                     watcher.abandon_form(project, upload).await;
                 }
             });
-            let (part, buffers, stored) = (None, None, Vec::new());
-            let (taken, url) = (0, None);
-            Ok(FileUpload {
-                service: it,
-                project,
-                upload,
-                expected,
-                jsonl,
-                part,
-                buffers,
-                stored,
-                taken,
-                reserved,
-                url,
-                done,
-            })
+            Ok(FileUpload { reserved, ..file })
         };
         self.run(begin).await
     }
@@ -156,28 +180,15 @@ impl Service {
         }
     }
 
-    async fn complete_form(
-        self,
-        project: ProjectId,
-        upload: UploadId,
-        spec: UploadSpec,
-        order: PartOrder,
-        url: Option<UploadUrl>,
-    ) -> Result<File> {
+    async fn complete_form(self, form: ReceivedForm) -> Result<File> {
         let mut commit_sent = false;
-        retry!(self, self.try_complete_form(project, upload, &spec, &order, url.as_ref(), &mut commit_sent))
+        retry!(self, self.try_complete_form(&form, &mut commit_sent))
     }
 
     /// One attempt. `commit_sent` is set if an earlier attempt reached its commit, which may have succeeded.
-    async fn try_complete_form(
-        &self,
-        project: ProjectId,
-        upload: UploadId,
-        spec: &UploadSpec,
-        order: &PartOrder,
-        url: Option<&UploadUrl>,
-        commit_sent: &mut bool,
-    ) -> Result<File> {
+    async fn try_complete_form(&self, form: &ReceivedForm, commit_sent: &mut bool) -> Result<File> {
+        let ReceivedForm { project, upload, spec, order, digests, url, once } = form;
+        let (project, upload) = (*project, *upload);
         let (_permit, mut tx) = self.begin(project).await?;
         match forms::declare(&mut tx, project, upload, spec, self.limits.project).await? {
             Change::Done => {}
@@ -192,7 +203,7 @@ impl Service {
             .await?
             .ok_or(Error::NoSuchUpload(upload))?
             .into_pending()?;
-        let completed = self.complete_locked(&mut tx, project, pending, order, None, None).await?;
+        let completed = self.complete_locked(&mut tx, project, pending, order, digests, None).await?;
         let UploadState::Completed(Some(file)) = completed.state else {
             return Err(Error::Bug("a completed upload has no file"));
         };
@@ -200,6 +211,9 @@ impl Service {
             && !signed_urls::mark_used(&mut tx, url.once, url.expires_at, file.id.uuid()).await?
         {
             return self.file_of_used_url(&mut tx, project, url, &file).await;
+        }
+        if let Some(once) = once {
+            self.record_answer(&mut tx, project, once, file.id.uuid(), &file).await?;
         }
         *commit_sent = true;
         db::commit(tx).await?;
@@ -209,6 +223,11 @@ impl Service {
 }
 
 impl FileUpload {
+    /// Whether the request is repeated, so that its content is only compared.
+    fn is_repeated(&self) -> bool {
+        self.once.as_ref().is_some_and(|it| it.is_answered())
+    }
+
     /// Restricts the File to what a signed URL permits.
     #[must_use]
     pub(crate) fn with_url(self, url: UploadUrl) -> Self {
@@ -229,6 +248,12 @@ impl FileUpload {
         }
         if self.taken > file_bytes.get() {
             return Err(Error::FileTooLarge(file_bytes));
+        }
+        if let Some(once) = &mut self.once {
+            once.update(bytes);
+        }
+        if self.is_repeated() {
+            return Ok(());
         }
         self.jsonl.take(bytes)?;
         if matches!(self.reserved, Reserved::Bytes(reserved) if self.taken > reserved) {
@@ -252,17 +277,29 @@ impl FileUpload {
         Ok(())
     }
 
-    /// Finishes the File; `about` describes it, given its size in bytes. When this returns, the File is stored durably.
-    /// If the caller is cancelled, it may be stored all the same.
+    /// Finishes the File; `about` describes it, given its size in bytes, and `digests` are those of its bytes that have
+    /// been verified. When this returns, the File is stored durably. If the caller is cancelled, it may be stored all the
+    /// same.
     ///
     /// # Errors
-    /// When the File is too large or not accepted for its purpose, the ledger or the store fails, or the Upload has
-    /// expired ([`Error::Expired`]).
-    pub async fn finish(mut self, about: impl FnOnce(ByteCount) -> UploadSpec) -> Result<File> {
+    /// When the File is too large or not accepted for its purpose, the idempotency key was used for another request
+    /// ([`Error::KeyReused`]), the ledger or the store fails, or the Upload has expired ([`Error::Expired`]).
+    pub async fn finish(
+        mut self,
+        about: impl FnOnce(ByteCount) -> UploadSpec,
+        digests: Digests,
+    ) -> Result<Outcome<File>> {
         let last = self.part.take();
         let bytes =
             ByteCount::try_from(self.taken).map_err(|_| Error::FileTooLarge(self.service.limits().file_bytes))?;
         let spec = about(bytes);
+        let once = self.once.take().map(|it| it.finish(|content| Fingerprint::of_file(&spec, content)));
+        let mut once = once.transpose()?;
+        if let Some(once) = &mut once
+            && let Some(repeated) = once.repeated()?
+        {
+            return Ok(repeated);
+        }
         let file_lifetime = self.service.file_lifetime(self.project, spec.purpose, spec.file_lifetime).await?;
         let spec = UploadSpec { file_lifetime, ..spec };
         let limit = self.service.limits().batch_file_bytes;
@@ -273,12 +310,16 @@ impl FileUpload {
         self.end_part(last).await?;
         let order = PartOrder::try_from(self.stored).map_err(|_| Error::TooManyParts(self.upload))?;
         let (project, upload, url) = (self.project, self.upload, self.url);
-        let file = self.service.run(move |it| it.complete_form(project, upload, spec, order, url)).await?;
+        let form = ReceivedForm { project, upload, spec, order, digests, url, once: once.clone() };
+        let created = self.service.run(move |it| it.complete_form(form)).await;
         // Unless the file is an earlier one, from the first use of a signed URL: then this one is abandoned.
-        if file.id == upload.file() {
+        if created.as_ref().is_ok_and(|file| file.id == upload.file()) {
             self.done.send(()).ok();
         }
-        Ok(file)
+        match once {
+            Some(once) => once.outcome(created),
+            None => created.map(Outcome::Created),
+        }
     }
 
     async fn begin_part(&mut self) -> Result<PartIngest> {
@@ -288,7 +329,7 @@ impl FileUpload {
 
     async fn end_part(&mut self, part: Option<PartIngest>) -> Result<()> {
         if let Some(part) = part {
-            let (part, buffers) = part.finish_with_buffers().await?;
+            let (part, buffers) = part.finish_with_buffers(None).await?;
             self.stored.push(part.id);
             self.buffers = buffers;
         }

@@ -123,7 +123,7 @@ impl Service {
             return Err(Error::UrlFileTooLarge(max_bytes));
         }
         let jsonl = self.begin_jsonl_validation(&terms.filename, Some(terms.purpose))?;
-        let file = self.begin_file(claims.project, expected, jsonl).await?;
+        let file = self.begin_file(claims.project, expected, jsonl, None).await?;
         Ok((file.with_url(UploadUrl { once, expires_at: claims.expires_at, max_bytes }), terms.clone()))
     }
 

@@ -1,12 +1,15 @@
-//! Retrieving and cancelling Uploads.
+//! Retrieving and cancelling Uploads, and creating them for idempotent requests.
+
+use std::slice;
 
 use windlass_types::{ProjectId, UploadId};
 
-use crate::db::uploads::Origin;
+use crate::db::uploads::{Creation, Origin};
 use crate::db::{self, garbage, uploads};
 use crate::error::{Error, Result};
 use crate::failpoints::CrashPoint;
-use crate::model::{Upload, UploadState};
+use crate::ingest::once::{Once, OnceRequest, Outcome};
+use crate::model::{Fingerprint, NewUpload, Upload, UploadState};
 use crate::retry::retry;
 use crate::service::Service;
 
@@ -59,5 +62,46 @@ impl Service {
         db::commit(tx).await?;
         CrashPoint::CancelCommitted.passed();
         Ok(())
+    }
+
+    /// Creates an Upload for an idempotent request. Unlike [`Self::create_upload`], not in a batch.
+    ///
+    /// # Errors
+    /// As for [`Self::create_upload`], or [`Error::KeyReused`].
+    pub async fn create_upload_once(
+        &self,
+        project: ProjectId,
+        new: NewUpload,
+        once: Once<Upload>,
+    ) -> Result<Outcome<Upload>> {
+        let fingerprint = Fingerprint::of_upload(new.spec());
+        let mut request = self.begin_once_without_content(project, once, fingerprint).await?;
+        if let Some(repeated) = request.repeated()? {
+            return Ok(repeated);
+        }
+        self.readiness.check_store()?;
+        self.space.admit(0)?;
+        let lifetime = self.file_lifetime(project, new.spec().purpose, new.spec().file_lifetime).await?;
+        let creation = Creation { id: UploadId::generate(), project, new: new.with_file_lifetime(lifetime) };
+        let create = move |it: Self| async move {
+            let created = retry!(it, it.try_create_once(&creation, &request));
+            request.outcome(created)
+        };
+        self.run(create).await
+    }
+
+    async fn try_create_once(&self, creation: &Creation, request: &OnceRequest<Upload>) -> Result<Upload> {
+        let (id, project) = (creation.id, creation.project);
+        let (_permit, mut tx) = self.begin(project).await?;
+        let (lifetime, limits) = (self.limits.upload_lifetime, self.limits.project);
+        let inserted = uploads::insert(&mut tx, slice::from_ref(creation), lifetime, limits).await?;
+        if let Some(exceeded) = inserted.first().and_then(|it| it.outcome.err()) {
+            return Err(exceeded.into());
+        }
+        let upload = uploads::find(&mut tx, project, id).await?.ok_or(Error::NoSuchUpload(id))?;
+        self.record_answer(&mut tx, project, request, id.uuid(), &upload).await?;
+        db::commit(tx).await?;
+        CrashPoint::UploadWritten.passed();
+        Ok(upload)
     }
 }

@@ -51,6 +51,16 @@ pub(super) const RULES: &[Rule] = &[
         ],
     ),
     (
+        "file_sha256_check",
+        &["insert into file (id, project_id, filename, purpose, mime_type, bytes, manifest, offsets, crc64nvme, created_at, sha256)
+           select id, project_id, filename, purpose, mime_type, bytes, '{}', '{}', 0, created_at, substr(sha256(''), 2) from upload where id = empty()"],
+    ),
+    (
+        "file_sha512_check",
+        &["insert into file (id, project_id, filename, purpose, mime_type, bytes, manifest, offsets, crc64nvme, created_at, sha512)
+           select id, project_id, filename, purpose, mime_type, bytes, '{}', '{}', 0, created_at, sha256('') from upload where id = empty()"],
+    ),
+    (
         "file_expires_after_it_was_created",
         &[
             "select make_file(empty(), expires_at => created_at) from upload where id = empty()",

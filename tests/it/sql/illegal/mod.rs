@@ -2,6 +2,7 @@
 
 mod discards;
 mod files;
+mod idempotency_keys;
 mod parts;
 mod projects;
 mod quotas;
@@ -41,7 +42,11 @@ pub(super) async fn states() -> PgPool {
 
 fn rules() -> impl Iterator<Item = Rule> {
     let uploads = [uploads::RULES, files::RULES, parts::RULES, discards::RULES];
-    [projects::RULES, quotas::RULES, urls::RULES, stores::RULES].into_iter().chain(uploads).flatten().copied()
+    [projects::RULES, quotas::RULES, urls::RULES, idempotency_keys::RULES, stores::RULES]
+        .into_iter()
+        .chain(uploads)
+        .flatten()
+        .copied()
 }
 
 /// Runs statements in a transaction, including the checks at commit, and rolls it back. Returns the constraint or

@@ -52,6 +52,10 @@ pub(super) const EXPECTED: &[Expected] = &[
     generic("insert into used_url", &[]),
     generic("select used_by from used_url", &["used_url_pkey"]),
     with_values("delete from used_url", &["used_url_by_expiry"], &["604800, 100"]),
+    // Idempotency keys.
+    generic("insert into idempotency_key", &[]),
+    generic("select fingerprint, created_id", &["idempotency_key_pkey"]),
+    with_values("delete from idempotency_key", &["idempotency_key_by_expiry"], &["500"]),
     // Runs for every request.
     with_values("from api_key where hash = $1", &["api_key_hash_key"], &["sha256('1'), 600"]),
     // Uploads.

@@ -13,6 +13,10 @@ insert into api_key (id, project_id, name, hash)
 select id(n), id(1 + n % 20), 'key', sha256(n::text::bytea) from generate_series(1, 3000) n;
 insert into used_url (id, used_by, expires_at)
 select id(n), id(n), now() - n * interval '1 minute' from generate_series(1, 10000) n;
+insert into idempotency_key (project_id, key, fingerprint, created_id, response, expires_at)
+select id(1 + n % 20), 'key-' || n, sha256(n::text::bytea), id(n), repeat('a', 300),
+       now() + interval '1 day' - n * interval '10 seconds'
+from generate_series(1, 10000) n;
 
 -- Of each hundred: 80 completed, 8 cancelled, 10 expired, 2 pending (one of them a form, a few of them due).
 insert into upload (id, project_id, origin, filename, purpose, mime_type, bytes, status, created_at, expires_at, ended_at)
