@@ -6,7 +6,8 @@ use actix_web::web::Data;
 use serde::Serialize;
 use windlass_engine::{NotReady, Service};
 
-use super::error::{RETRY_AFTER_SECONDS, STORE_MISMATCH};
+use super::engine_error::STORE_MISMATCH;
+use super::error::RETRY_AFTER_SECONDS;
 use crate::telemetry;
 
 /// The body of a probe's response.

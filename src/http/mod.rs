@@ -6,7 +6,7 @@
 //! uploads, files, lists, download, signed_urls,      the operations
 //! usage, health, openapi
 //! requests, responses, json, query, number, range,   parsing of requests, rendering of responses
-//! multipart_form, body, attachment, error
+//! multipart_form, body, attachment, error, engine_error
 //! digests, idempotency                               what applies to requests with content
 //! auth, api_key, rates, wrong_keys, cors, origins,   what applies to several operations
 //! content_coding, resource, trailing_slash,
@@ -24,6 +24,7 @@ mod content_coding;
 mod cors;
 pub mod digests;
 mod download;
+mod engine_error;
 mod error;
 mod files;
 mod health;

@@ -11,7 +11,7 @@ use crate::model::{
 };
 use crate::store;
 
-/// An error of the engine. The messages are for operators and logs; `src/http/error.rs` has those for clients.
+/// An error of the engine. The messages are for operators and logs; `src/http/engine_error.rs` has those for clients.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The project has no Upload with this id.

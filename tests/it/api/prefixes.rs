@@ -9,7 +9,7 @@ use crate::support::client::id;
 use crate::support::{Answer, TestApp};
 
 crate::on_a_directory_and_s3! {
-    every_operation_needs_a_key_under_every_prefix;
+    every_operation_needs_a_key_under_every_prefix (WINDLASS_MAX_WRONG_KEYS_PER_MINUTE = "10000");
     a_key_works_in_either_header_and_under_every_prefix;
     an_error_is_the_same_under_every_prefix;
 }

@@ -4,8 +4,8 @@ use futures_util::stream;
 use reqwest::multipart::{Form, Part};
 use reqwest::{Body, Method, Response};
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Executor as _};
 
-use crate::support::audit::move_clock;
 use crate::support::client::id;
 use crate::support::{Answer, Client, TestApp};
 
@@ -124,10 +124,10 @@ impl Operation {
             Self::Discard => {
                 let id = target.upload.replace("upload_", "");
                 let leave = format!(
-                    "update upload set status = 'cancelled', ended_at = now() where id = '{id}';
-                     insert into unfinished_discard (upload_id) values ('{id}')"
+                    "begin; update upload set status = 'cancelled', ended_at = now() where id = '{id}';
+                     insert into unfinished_discard (upload_id) values ('{id}'); commit"
                 );
-                move_clock(&app.pool, &leave).await;
+                app.pool.execute(sqlx::raw_sql(AssertSqlSafe(leave))).await.unwrap();
             }
             Self::Collect | Self::CollectSmall | Self::Forget => {
                 app.client.delete(&format!("/v1/files/{}", target.file)).await.ok();

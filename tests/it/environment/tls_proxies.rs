@@ -45,3 +45,31 @@ async fn the_documented_caddy_works() {
     let _proxy = Proxy::start(&caddy, &["run", "--config", "Caddyfile"], folder.path(), port);
     the_sdk_works(&app, &address, &certificate).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documented_nginx_works() {
+    let Some(nginx) = tools::tool("nginx/usr/sbin/nginx") else { return };
+    let Some(app) = TestApp::start(StoreKind::Directory, &[]).await else { return };
+    let Some(certificate) = Certificate::for_localhost() else { return };
+    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+    let upstream = app.client.address.replace("http://", "");
+    let (pem, key) = (certificate.path(), certificate.key());
+    let listen = format!(
+        "listen 127.0.0.1:{port} ssl; ssl_certificate {}; ssl_certificate_key {}; #",
+        pem.display(),
+        key.display()
+    );
+    let replicas = ["127.0.0.1:8081", "127.0.0.1:8082", "127.0.0.1:8083"].map(|it| (it, &*upstream));
+    let site = configuration("nginx/windlass.conf", &[&replicas[..], &[("listen 127.0.0.1:8080;", &listen)]].concat());
+    let user = if nix::unistd::geteuid().is_root() { "user root;" } else { "" };
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|it| format!("{it}_temp_path {it};"));
+    let file = folder.path().join("nginx.conf");
+    let around = format!(
+        "{user} daemon off; pid pid; error_log error.log; events {{}}\nhttp {{ access_log off; {}",
+        temporary.concat()
+    );
+    fs::write(&file, format!("{around}\n{site}\n}}\n")).unwrap();
+    let arguments = ["-p", folder.path().to_str().unwrap(), "-c", "nginx.conf"];
+    let _proxy = Proxy::start(&nginx, &arguments, folder.path(), port);
+    the_sdk_works(&app, &format!("https://localhost:{port}"), &certificate).await;
+}
