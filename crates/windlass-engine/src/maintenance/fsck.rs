@@ -170,7 +170,6 @@ impl Service {
         mut report_finding: impl FnMut(&Finding, bool),
     ) -> Result<FsckReport> {
         let mut report = FsckReport::default();
-        let corrects_counters = options.repair;
         if options.repair {
             let deletable = self.count_deletable(options.older_than).await?;
             report.refused = (deletable.share() > options.max_deleted_share).then_some(deletable);
@@ -184,11 +183,11 @@ impl Service {
         self.check_store_objects(options, &mut report, &mut record).await?;
         self.check_multiparts(options, &mut report, &mut record).await?;
         self.check_ledger(options, &mut report, &mut record).await?;
-        self.check_usage(corrects_counters, &mut report, &mut record).await?;
+        self.check_usage(options.repair, &mut report, &mut record).await?;
         Ok(report)
     }
 
-    /// Compares the counters of what each project uses with its rows, in one snapshot. Correcting them deletes nothing.
+    /// Compares the counters of what each project uses with its rows, in one snapshot.
     async fn check_usage(
         &self,
         correct: bool,
