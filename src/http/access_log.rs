@@ -132,7 +132,8 @@ pub async fn record<B: MessageBody>(
     let record = RequestRecord::of(Instant::now(), request.headers());
     let cors = Cors::of(&request);
     let is_head = request.method() == Method::HEAD;
-    let (method, path) = (Shown(request.method().as_str()), Shown(signed_urls::without_token(request.path())));
+    let path = signed_urls::without_token(request.path());
+    let (method, path) = (Shown(request.method().as_str()), Shown(&path));
     // At the highest level, so that the lines of every level have its fields.
     let span = tracing::error_span!(
         "request", id = record.id, %method, %path, route = Empty, project.id = Empty, key.id = Empty,

@@ -51,7 +51,7 @@ mod wrong_keys;
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_http::error::DispatchError;
 use actix_http::{Extensions, HttpService, KeepAlive, Protocol};
@@ -65,6 +65,7 @@ use actix_web::{App, HttpRequest, HttpResponse};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use windlass_engine::Service;
+use windlass_types::ErrorChain;
 
 pub use self::auth::{BadProjectHeader, ProjectHeader};
 use self::connection::Connection;
@@ -92,11 +93,15 @@ struct Shared {
 }
 
 impl Shared {
-    fn of(service: &Service, settings: &Settings) -> serde_json::Result<Self> {
+    async fn of(service: &Service, settings: &Settings) -> serde_json::Result<Self> {
+        let known = service.list_keys_used_lately(wrong_keys::MAX_KNOWN_KEYS).await.unwrap_or_else(|error| {
+            tracing::warn!(error = %ErrorChain(&error), "cannot read which keys were used lately");
+            Vec::new()
+        });
         Ok(Self {
             document: Data::new(openapi::Rendered::of(service.limits())?),
             rates: Data::new(Rates::new(settings.rates)),
-            wrong_keys: Data::new(WrongKeys::new(settings.wrong_keys_per_minute)),
+            wrong_keys: Data::new(WrongKeys::new(settings.wrong_keys_per_minute, known, Instant::now())),
         })
     }
 }
@@ -184,7 +189,7 @@ pub async fn serve(
     let workers = limits.workers(std::thread::available_parallelism().map_or(2, usize::from));
     let limits = limits.for_worker(workers);
     let accepted = limits.accepted();
-    let shared = Shared::of(&service, &settings)?;
+    let shared = Shared::of(&service, &settings).await?;
     let connections = move || {
         let (service, stopping, limits, settings) =
             (service.clone(), stopping.clone(), limits.clone(), settings.clone());

@@ -51,11 +51,6 @@ impl Bucket {
         Self { full_at: now }
     }
 
-    /// When it is full.
-    pub(super) fn full_at(&self) -> Instant {
-        self.full_at
-    }
-
     /// How long it takes until it is full.
     fn missing(&self, now: Instant) -> Duration {
         self.full_at.saturating_duration_since(now)

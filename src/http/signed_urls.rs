@@ -1,5 +1,6 @@
 //! Signed URLs: created with a key, used without one.
 
+use std::borrow::Cow;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -7,7 +8,7 @@ use actix_web::http::header::CONTENT_RANGE;
 use actix_web::web::{Data, Json, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::StreamExt as _;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use windlass_engine::model::{FileTerms, UrlAccess, UrlClaims};
 use windlass_engine::{Error, NewUrl, Outcome, Service};
 use windlass_types::{
@@ -115,14 +116,18 @@ fn signed_url(
     }))
 }
 
-/// Whether a request to this path creates a URL for a download, for which the scope `read` is enough.
+/// Whether a request to this path creates a URL for a download, for which the scope `read` is enough. The path is the one
+/// that was sent, in which any character may be percent-encoded: a path that does not have the id of a File where it
+/// belongs is treated as that of an upload.
 pub fn signs_download(path: &str) -> bool {
-    path.strip_suffix("/signed_url").is_some_and(|it| !it.ends_with("/files"))
+    let id = path.strip_suffix("/signed_url").and_then(|it| it.rsplit_once('/'));
+    id.is_some_and(|(_, id)| file_id(id).is_ok())
 }
 
-/// The path without the token of a signed URL, for the log.
-pub fn without_token(path: &str) -> &str {
-    path.find("/signed/").map_or(path, |at| &path[..at + PREFIX.len()])
+/// The path without the token of a signed URL, for the log. Routes match the decoded path.
+pub fn without_token(path: &str) -> Cow<'_, str> {
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
+    decoded.find("/signed/").map_or(Cow::Borrowed(path), |at| decoded[..at + PREFIX.len()].to_owned().into())
 }
 
 /// Downloads a File with a signed URL.
@@ -182,12 +187,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_the_plain_path_of_a_file_needs_no_more_than_the_scope_read() {
+        let file = "file-0123456789abcdef0123456789abcdef";
+        for prefix in ["/v1", "/openai/v1", "/openai"] {
+            assert!(signs_download(&format!("{prefix}/files/{file}/signed_url")));
+            for path in [
+                "files/signed_url",
+                "file%73/signed_url",
+                "%66iles/signed_url",
+                "files//signed_url",
+                "files/x/signed_url",
+            ] {
+                assert!(!signs_download(&format!("{prefix}/{path}")), "{path}");
+            }
+        }
+    }
+
+    #[test]
     fn a_logged_path_has_no_token() {
         for (path, logged) in [
             ("/signed/token/name", "/signed"),
             ("//signed/token", "//signed"),
             ("/prefix/signed/token", "/prefix/signed"),
             ("/signed", "/signed"),
+            ("/%73igned/token", "/signed"),
+            ("/sign%65d%2Ftoken", "/signed"),
+            ("/v1/%73igned", "/v1/%73igned"),
             ("/v1/files/signed_url", "/v1/files/signed_url"),
         ] {
             assert_eq!(without_token(path), logged);

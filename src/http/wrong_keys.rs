@@ -1,5 +1,6 @@
 //! Slows down clients that send wrong keys, by the address of their connection. Behind a proxy that is the proxy's, so
-//! keys that were valid a short time ago are never affected.
+//! keys that were valid within a day are not affected: those that this process has seen, and those that any process had
+//! seen when this one started.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -17,13 +18,16 @@ pub const TOO_MANY_WRONG_KEYS: &str = "Too many incorrect API keys were sent fro
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// How long a key that was valid is known.
-const KNOWN_FOR: Duration = Duration::from_hours(1);
+const KNOWN_FOR: Duration = Duration::from_hours(24);
 
 /// After this time, the time at which a key was last valid is recorded again.
 const RECORDED_EVERY: Duration = Duration::from_mins(1);
 
-/// The maximum numbers of addresses and of known keys.
-const MAX_ENTRIES: usize = 10_000;
+/// The maximum number of keys that are known.
+pub const MAX_KNOWN_KEYS: u16 = 10_000;
+
+/// The maximum number of addresses.
+const MAX_ADDRESSES: usize = 10_000;
 
 /// Wrong keys by address.
 #[derive(Debug)]
@@ -41,9 +45,10 @@ struct State {
 }
 
 impl WrongKeys {
-    /// Permits `per_minute` wrong keys per minute and address.
-    pub fn new(per_minute: Option<u64>) -> Self {
-        Self { per_minute, state: Mutex::default() }
+    /// Permits `per_minute` wrong keys per minute and address. `known` keys were valid a short time ago.
+    pub fn new(per_minute: Option<u64>, known: impl IntoIterator<Item = KeyHash>, now: Instant) -> Self {
+        let known = known.into_iter().map(|key| (key, now)).collect();
+        Self { per_minute, state: Mutex::new(State { known, ..State::default() }) }
     }
 
     /// Checks, before a key is looked up, whether its address has sent too many wrong ones.
@@ -76,23 +81,22 @@ impl State {
         if self.known.get(key).is_some_and(|it| now.saturating_duration_since(*it) < RECORDED_EVERY) {
             return;
         }
-        if self.known.len() >= MAX_ENTRIES {
+        if self.known.len() >= usize::from(MAX_KNOWN_KEYS) {
             self.known.retain(|_, it| now.saturating_duration_since(*it) < KNOWN_FOR);
         }
-        if self.known.len() < MAX_ENTRIES || self.known.contains_key(key) {
+        if self.known.len() < usize::from(MAX_KNOWN_KEYS) || self.known.contains_key(key) {
             self.known.insert(*key, now);
         }
     }
 
-    /// The bucket of an address. If there are too many, full ones are dropped, or else the one that is full first.
+    /// The bucket of an address. If there are too many, any other one is dropped, which takes the same time with every
+    /// number of them.
     fn bucket(&mut self, address: IpAddr, now: Instant) -> &mut Bucket {
-        if self.addresses.len() >= MAX_ENTRIES && !self.addresses.contains_key(&address) {
-            self.addresses.retain(|_, it| it.full_at() > now);
-            if self.addresses.len() >= MAX_ENTRIES
-                && let Some(first) = self.addresses.iter().min_by_key(|it| it.1.full_at()).map(|it| *it.0)
-            {
-                self.addresses.remove(&first);
-            }
+        if self.addresses.len() >= MAX_ADDRESSES
+            && !self.addresses.contains_key(&address)
+            && let Some(any) = self.addresses.keys().next().copied()
+        {
+            self.addresses.remove(&any);
         }
         self.addresses.entry(address).or_insert_with(|| Bucket::full(now))
     }
@@ -122,7 +126,7 @@ mod tests {
 
     #[test]
     fn an_address_with_many_wrong_keys_has_to_wait_unless_its_key_is_known() {
-        let (all, now) = (WrongKeys::new(Some(3)), Instant::now());
+        let (all, now) = (WrongKeys::new(Some(3), [key("used lately")], Instant::now()), Instant::now());
         let [here, there] = [address("192.0.2.1"), address("192.0.2.2")].map(Some);
         all.record(here, &key("valid"), true, now);
         for wrong in ["a", "b", "c"] {
@@ -132,6 +136,7 @@ mod tests {
         let wait = all.check(here, &key("d"), now).unwrap_err();
         assert!(wait > Duration::from_secs(19) && wait <= Duration::from_secs(21), "{wait:?}");
         assert_eq!(all.check(here, &key("valid"), now), Ok(()));
+        assert_eq!(all.check(here, &key("used lately"), now), Ok(()));
         assert_eq!(all.check(there, &key("d"), now), Ok(()));
         assert_eq!(all.check(here, &key("d"), now + Duration::from_secs(21)), Ok(()));
         assert!(all.check(here, &key("valid"), now + KNOWN_FOR).is_ok(), "by then, the bucket is full");
@@ -151,18 +156,18 @@ mod tests {
 
     #[test]
     fn the_number_of_entries_is_bounded() {
-        let (all, now) = (WrongKeys::new(Some(1)), Instant::now());
-        for number in 0..=u32::try_from(MAX_ENTRIES).unwrap() {
+        let (all, now) = (WrongKeys::new(Some(1), [], Instant::now()), Instant::now());
+        for number in 0..=u32::from(MAX_KNOWN_KEYS) {
             all.record(Some(IpAddr::from(number.to_be_bytes())), &key("x"), false, now);
             all.record(Some(address("192.0.2.1")), &key(&number.to_string()), true, now);
         }
         let state = all.state.lock().unwrap();
-        assert_eq!((state.addresses.len(), state.known.len()), (MAX_ENTRIES, MAX_ENTRIES));
+        assert_eq!((state.addresses.len(), state.known.len()), (MAX_ADDRESSES, usize::from(MAX_KNOWN_KEYS)));
     }
 
     #[test]
     fn without_a_limit_nothing_is_recorded() {
-        let (all, now) = (WrongKeys::new(None), Instant::now());
+        let (all, now) = (WrongKeys::new(None, [], Instant::now()), Instant::now());
         for _ in 0..1000 {
             all.record(Some(address("192.0.2.1")), &key("x"), false, now);
             assert_eq!(all.check(Some(address("192.0.2.1")), &key("x"), now), Ok(()));

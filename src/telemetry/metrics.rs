@@ -15,7 +15,6 @@ const DURATIONS: &[f64] =
 /// Counters without labels. They are exported from the start, so that their first increase is visible.
 const COUNTERS: &[(&str, &str)] = &[
     (super::LINES_DROPPED, "Log lines dropped because standard error could not be written or the queue was full."),
-    ("windlass_objects_unreadable_total", "Failed reads of Files: an object was missing, damaged or unreadable."),
     ("windlass_uploads_expired_total", "Uploads that this process expired."),
     ("windlass_files_expired_total", "Files that this process expired."),
     ("windlass_objects_deleted_total", "Objects that this process deleted."),
@@ -29,6 +28,10 @@ const LABELED_COUNTERS: &[(&str, &str)] = &[
     ("windlass_http_request_body_bytes_total", "Bytes of request bodies that were read."),
     ("windlass_http_response_body_bytes_total", "Bytes of response bodies that were sent."),
     ("windlass_store_operations_total", "Operations on objects of the store, by outcome."),
+    (
+        "windlass_objects_unreadable_total",
+        "Failed reads of Files: an object was missing or damaged, or the store failed.",
+    ),
     ("windlass_sweep_steps_failed_total", "Steps of this process's sweeps that failed, by step."),
     ("windlass_background_passes_total", "Passes of the background tasks, by task and outcome."),
     ("windlass_connections_cut_total", "Client connections closed because they exceeded a limit, by reason."),
@@ -79,6 +82,9 @@ pub(super) fn install() -> Result<(), BuildError> {
     for (name, help) in COUNTERS {
         describe_counter!(*name, *help);
         counter!(*name).absolute(0);
+    }
+    for reason in ["missing", "damaged", "store"] {
+        counter!("windlass_objects_unreadable_total", "reason" => reason).absolute(0);
     }
     for (name, help) in IN_PROGRESS {
         describe_gauge!(*name, *help);

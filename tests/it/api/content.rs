@@ -31,6 +31,15 @@ crate::on_every_store! {
     pipelined_downloads_are_answered_in_order;
 }
 
+/// How many reads failed because an object was missing, was damaged, or the store failed.
+async fn unreadable(app: &TestApp) -> [u64; 3] {
+    let metrics = String::from_utf8(app.client.get("/metrics").await.body.to_vec()).unwrap();
+    ["missing", "damaged", "store"].map(|reason| {
+        let name = format!("windlass_objects_unreadable_total{{reason=\"{reason}\"}} ");
+        metrics.lines().find_map(|it| it.strip_prefix(&name)).expect("it is exported").parse().unwrap()
+    })
+}
+
 async fn get(app: &TestApp, file: &str, headers: &[(&str, &str)]) -> Answer {
     let request = app.client.request("GET".parse().unwrap(), &format!("/v1/files/{file}/content"));
     app.client.send(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))).await
@@ -155,8 +164,7 @@ async fn a_download_of_a_missing_object_never_looks_complete(app: &TestApp) {
     std::fs::remove_file(&path).unwrap();
     assert!(cut_off().await, "a missing object");
     assert!(app.log().contains(&b), "the log does not name the object");
-    let metrics = String::from_utf8(app.client.get("/metrics").await.body.to_vec()).unwrap();
-    assert!(metrics.contains("windlass_objects_unreadable_total 3"), "{metrics}");
+    assert_eq!(unreadable(app).await, [1, 2, 0]);
     std::fs::write(&path, "def").unwrap();
     assert!(!cut_off().await);
 
@@ -196,8 +204,7 @@ async fn a_download_of_a_large_part_is_cut_off_before_the_damaged_bytes(app: &Te
     assert!((3_000_000..whole.len()).contains(&sound_bytes().await), "a changed byte");
     std::fs::write(&path, &whole[..5_000_000]).unwrap();
     assert!((3_000_000..=5_000_000).contains(&sound_bytes().await), "bytes are missing");
-    let metrics = String::from_utf8(app.client.get("/metrics").await.body.to_vec()).unwrap();
-    assert!(metrics.contains("windlass_objects_unreadable_total 2"), "{metrics}");
+    assert_eq!(unreadable(app).await, [0, 2, 0]);
     assert_eq!(app.log().matches(" cannot be read: ").count(), 2);
     std::fs::write(&path, &whole).unwrap();
 }

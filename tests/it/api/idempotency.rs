@@ -19,6 +19,7 @@ crate::on_a_directory_and_s3! {
     concurrent_requests_with_the_same_key_create_one_object;
     concurrent_requests_create_one_object_with_objects_only (WINDLASS_LEDGER_PART_BYTES = "0");
     concurrent_different_requests_with_the_same_key_have_one_winner;
+    requests_are_repeated_although_the_first_has_used_up_the_quota (WINDLASS_PROJECT_MAX_PENDING_UPLOADS = "1");
     keys_of_different_projects_are_independent;
     a_key_can_be_used_again_after_a_day;
     the_response_is_the_same_after_the_objects_have_changed;
@@ -181,6 +182,14 @@ async fn concurrent_different_requests_with_the_same_key_have_one_winner(app: &T
         assert_reused(answer);
     }
     assert_eq!(creates[0].created(&app.client).await, [id(&created[0].ok())]);
+}
+
+async fn requests_are_repeated_although_the_first_has_used_up_the_quota(app: &TestApp) {
+    let create = Create::Upload { bytes: 7 };
+    let answers = join_all((0..8).map(|_| create.send(&app.client, "key"))).await;
+    let ids: Vec<_> = answers.iter().map(|it| id(&it.ok())).collect();
+    assert!(ids.iter().all(|it| *it == ids[0]), "{ids:?}");
+    assert_eq!(create.send(&app.client, "another key").await.error(400, None)["code"], "quota_exceeded");
 }
 
 async fn keys_of_different_projects_are_independent(app: &TestApp) {

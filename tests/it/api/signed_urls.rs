@@ -306,7 +306,9 @@ async fn a_key_without_the_scope_write_signs_only_downloads(app: &TestApp) {
     let signed = sign_download(&reader, &file, json!({})).await;
     assert_eq!(get(app, &signed).await.body, "x");
     let body = json!({"method": "PUT", "filename": "a", "purpose": "user_data"});
-    assert_eq!(reader.post("/v1/files/signed_url", &body).await.error(403, None)["code"], "missing_scope");
+    for path in ["/v1/files/signed_url", "/v1/file%73/signed_url", "/openai/%66iles/signed_url"] {
+        assert_eq!(reader.post(path, &body).await.error(403, None)["code"], "missing_scope", "{path}");
+    }
 }
 
 async fn the_log_contains_no_token(app: &TestApp) {
@@ -316,8 +318,15 @@ async fn the_log_contains_no_token(app: &TestApp) {
     let half = &token[..token.len() / 2];
     let body = json!({"method": "PUT", "filename": "a", "purpose": "user_data", "max_bytes": 1});
     let upload = path(&sign(&app.client, "/v1/files/signed_url", body).await);
-    for path in [signed.clone(), signed.clone(), format!("/{signed}"), format!("{signed}/x"), format!("/signed/{half}")]
-    {
+    let encoded = signed.replacen("/signed", "/%73igned", 1);
+    for path in [
+        signed.clone(),
+        signed.clone(),
+        encoded,
+        format!("/{signed}"),
+        format!("{signed}/x"),
+        format!("/signed/{half}"),
+    ] {
         get(app, &path).await;
     }
     send(app, Method::PUT, &upload, &[], b"too long").await;

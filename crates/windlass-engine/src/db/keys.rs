@@ -186,6 +186,19 @@ pub async fn any(db: impl PgExecutor<'_>) -> Result<bool> {
     Ok(row.any)
 }
 
+/// The hashes of up to `limit` keys that were used within a day and are not revoked, those used last first.
+pub async fn list_used_lately(db: impl PgExecutor<'_>, limit: u16) -> Result<Vec<KeyHash>> {
+    let rows = sqlx::query!(
+        "select hash from api_key
+         where revoked_at is null and last_used_at > now() - interval '1 day'
+         order by last_used_at desc limit $1",
+        i64::from(limit),
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().filter_map(|row| <[u8; 32]>::try_from(row.hash).ok()).map(KeyHash::from).collect())
+}
+
 /// All keys, the oldest first.
 pub async fn list(db: impl PgExecutor<'_>) -> Result<Vec<KeyEntry>> {
     let rows = sqlx::query!(

@@ -23,6 +23,8 @@ pub enum Lock {
     Migration,
     /// Creating the first API key.
     FirstKey,
+    /// Correcting the counters of what projects use.
+    Recount,
 }
 
 impl Lock {
@@ -31,6 +33,7 @@ impl Lock {
         match self {
             Self::Migration => 0x7769_6e64_6c61_7373,
             Self::FirstKey => 8_532_478_892_738_605_939,
+            Self::Recount => 5_215_087_736_220_934_811,
         }
     }
 
@@ -38,6 +41,7 @@ impl Lock {
         match self {
             Self::Migration => "schema migration",
             Self::FirstKey => "first key",
+            Self::Recount => "recount",
         }
     }
 }

@@ -1,10 +1,10 @@
 //! What projects use, and how much they may use: the table `usage_counter`, which triggers maintain, and the limits in
 //! the table `project`.
 
-use sqlx::PgExecutor;
+use sqlx::{Executor as _, PgExecutor};
 use windlass_types::{ProjectId, ProjectName, UploadId};
 
-use super::{Error, Result, keys};
+use super::{Error, Result, Tx, keys};
 use crate::model::{
     FileExpiry, LimitSetting, ProjectChange, ProjectLimits, PurposeLifetimes, QuotaExceeded, Usage, ledger_limit,
 };
@@ -128,6 +128,12 @@ pub struct UsageDifference {
     pub pending_forms: i64,
     /// Files.
     pub files: i64,
+}
+
+/// Lifts the limits of the transaction that a recount of a large ledger exceeds: it reads all rows, in any order.
+pub async fn permit_long_recount(tx: &mut Tx) -> Result<()> {
+    tx.execute(sqlx::raw_sql("set local statement_timeout = 0; set local enable_seqscan = on")).await?;
+    Ok(())
 }
 
 /// Counts all rows, in one snapshot, and returns the projects whose counters differ.

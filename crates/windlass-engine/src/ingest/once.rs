@@ -59,6 +59,12 @@ impl<T> OnceIngest<T> {
         self.answer.is_some()
     }
 
+    /// Looks for a response again, which a concurrent request may have recorded meanwhile.
+    pub(crate) async fn find_answer(&mut self, service: &Service, project: ProjectId) -> Result<bool> {
+        self.answer = idempotency::find(&service.db, project, &self.once.key).await?;
+        Ok(self.is_answered())
+    }
+
     /// Adds the next bytes of the content.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.content.update(bytes);
@@ -114,6 +120,22 @@ impl Service {
     ) -> Result<OnceRequest<T>> {
         let OnceIngest { once, answer, .. } = self.begin_once(project, once).await?;
         Ok(OnceRequest { once, fingerprint, answer })
+    }
+
+    /// The outcome of a creation. One that was refused because of a quota may have been refused because of an earlier
+    /// request with the same key, which has been answered meanwhile.
+    pub(crate) async fn outcome_of_once<T>(
+        &self,
+        project: ProjectId,
+        request: &OnceRequest<T>,
+        created: Result<T>,
+    ) -> Result<Outcome<T>> {
+        if matches!(created, Err(Error::Quota(_)))
+            && let Some(answer) = idempotency::find(&self.db, project, &request.once.key).await?
+        {
+            return request.repeat(answer);
+        }
+        request.outcome(created)
     }
 
     /// Records the response to a request that has created `object`, in the same transaction, right before its commit.

@@ -74,7 +74,7 @@ impl Service {
         let Some(once) = once else { return self.begin_ingest(target, expected, None).await };
         let once = self.begin_once(project, once).await?;
         let part = if once.is_answered() {
-            let (service, space) = (self.clone(), self.space.admit(0)?);
+            let (service, space) = (self.clone(), self.space.claim_nothing());
             let (taken, crc64, destination) = (0, Crc64Digest::new(), Destination::Nowhere);
             let in_flight = InFlight::begin("windlass_parts_in_flight");
             PartIngest {

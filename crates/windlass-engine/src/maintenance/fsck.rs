@@ -12,8 +12,9 @@ use futures_util::{StreamExt as _, stream};
 use uuid::Uuid;
 use windlass_types::PartId;
 
-use crate::db::parts;
+use crate::db::locks::{self, Lock};
 use crate::db::quotas::{self, UsageDifference};
+use crate::db::{self, parts};
 use crate::error::{Error, Result};
 use crate::model::Part;
 use crate::service::Service;
@@ -24,6 +25,9 @@ const BATCH: u16 = 1000;
 
 /// The maximum number of objects that are checked concurrently.
 const AT_ONCE: usize = 16;
+
+/// How long a recount waits for another one.
+const RECOUNT_PATIENCE: Duration = Duration::from_mins(10);
 
 /// What to check, and what to repair.
 #[derive(Debug, Clone, Copy)]
@@ -194,10 +198,15 @@ impl Service {
         report: &mut FsckReport,
         record: &mut impl FnMut(&mut FsckReport, &Finding, bool),
     ) -> Result<()> {
-        let differences = quotas::list_differences(&self.db).await?;
+        let mut tx = self.db.begin().await?;
+        // So that two repairs do not add the same difference.
+        locks::take(&mut tx, Lock::Recount, RECOUNT_PATIENCE).await?;
+        quotas::permit_long_recount(&mut tx).await?;
+        let differences = quotas::list_differences(&mut tx).await?;
         if correct && !differences.is_empty() {
-            quotas::correct_counters(&self.db).await?;
+            quotas::correct_counters(&mut tx).await?;
         }
+        db::commit(tx).await?;
         for difference in differences {
             record(report, &Finding::Usage(difference), correct);
         }

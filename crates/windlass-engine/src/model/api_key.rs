@@ -176,6 +176,12 @@ impl TryFrom<String> for ApiKey {
     }
 }
 
+impl From<[u8; 32]> for KeyHash {
+    fn from(hash: [u8; 32]) -> Self {
+        Self(hash)
+    }
+}
+
 impl AsRef<[u8]> for KeyHash {
     fn as_ref(&self) -> &[u8] {
         &self.0

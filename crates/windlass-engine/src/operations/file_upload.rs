@@ -109,15 +109,26 @@ impl Service {
         self.readiness.check_store()?;
         self.space.admit(expected.unwrap_or(0))?;
         let begin = move |it: Self| async move {
-            let reserved = it.insert_form(project, upload, expected).await?;
-            CrashPoint::FormWritten.passed();
+            let mut file = file;
+            // Before the insertion, whose commit may succeed although its response is lost.
             let watcher = it.clone();
             it.spawn(async move {
                 if dropped.await.is_err() {
                     watcher.abandon_form(project, upload).await;
                 }
             });
-            Ok(FileUpload { reserved, ..file })
+            match it.insert_form(project, upload, expected).await {
+                Ok(reserved) => file.reserved = reserved,
+                Err(error @ Error::Quota(_)) if file.once.is_some() => {
+                    // Perhaps what exceeds the quota is the file of an earlier request with the same key.
+                    if !file.find_answer().await? {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            CrashPoint::FormWritten.passed();
+            Ok(file)
         };
         self.run(begin).await
     }
@@ -226,6 +237,14 @@ impl FileUpload {
     /// Whether the request is repeated, so that its content is only compared.
     fn is_repeated(&self) -> bool {
         self.once.as_ref().is_some_and(|it| it.is_answered())
+    }
+
+    /// Looks again whether the request is repeated.
+    async fn find_answer(&mut self) -> Result<bool> {
+        match &mut self.once {
+            Some(once) => once.find_answer(&self.service, self.project).await,
+            None => Ok(false),
+        }
     }
 
     /// Restricts the File to what a signed URL permits.

@@ -9,7 +9,7 @@ use windlass_types::{ErrorChain, KeyId, ProjectId, ProjectName};
 use crate::db::locks::{self, Lock};
 use crate::db::{self, Db, Tx, keys};
 use crate::error::{Error, Result};
-use crate::model::{ApiKey, Caller, Grant, KeyEntry, KeyRates, KeyRecord, NewKey, ProjectEntry, Scope};
+use crate::model::{ApiKey, Caller, Grant, KeyEntry, KeyHash, KeyRates, KeyRecord, NewKey, ProjectEntry, Scope};
 use crate::retry::retry;
 use crate::service::Service;
 
@@ -36,6 +36,14 @@ impl FirstKey {
 }
 
 impl Service {
+    /// The hashes of up to `limit` keys that were used within a day, by any process.
+    ///
+    /// # Errors
+    /// When the ledger fails.
+    pub async fn list_keys_used_lately(&self, limit: u16) -> Result<Vec<KeyHash>> {
+        self.run(move |it| async move { Ok(keys::list_used_lately(&it.db, limit).await?) }).await
+    }
+
     /// Authenticates a request that needs `scope`. `projects` are the project names in its headers; a service key acts
     /// for the project that they name, and a project key ignores them. A key that was revoked or has expired a few
     /// seconds ago may still be accepted.

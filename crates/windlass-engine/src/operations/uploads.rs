@@ -85,7 +85,7 @@ impl Service {
         let creation = Creation { id: UploadId::generate(), project, new: new.with_file_lifetime(lifetime) };
         let create = move |it: Self| async move {
             let created = retry!(it, it.try_create_once(&creation, &request));
-            request.outcome(created)
+            it.outcome_of_once(project, &request, created).await
         };
         self.run(create).await
     }
@@ -95,10 +95,10 @@ impl Service {
         let (_permit, mut tx) = self.begin(project).await?;
         let (lifetime, limits) = (self.limits.upload_lifetime, self.limits.project);
         let inserted = uploads::insert(&mut tx, slice::from_ref(creation), lifetime, limits).await?;
-        if let Some(exceeded) = inserted.first().and_then(|it| it.outcome.err()) {
-            return Err(exceeded.into());
-        }
-        let upload = uploads::find(&mut tx, project, id).await?.ok_or(Error::NoSuchUpload(id))?;
+        // If an earlier attempt has inserted it, it counts, and may be what exceeds the quota now.
+        let Some(upload) = uploads::find(&mut tx, project, id).await? else {
+            return Err(inserted.first().and_then(|it| it.outcome.err()).map_or(Error::NoSuchUpload(id), Error::Quota));
+        };
         self.record_answer(&mut tx, project, request, id.uuid(), &upload).await?;
         db::commit(tx).await?;
         CrashPoint::UploadWritten.passed();

@@ -83,7 +83,7 @@ impl ContentStream {
             if let Some(piece) = self.piece.as_mut().filter(|it| !it.range.is_empty()) {
                 let next = ready!(piece.poll_next(&mut self.crc64, &self.runtime, cx));
                 let next = next.map_err(|source| {
-                    metrics::counter!("windlass_objects_unreadable_total").increment(1);
+                    count_unreadable(&source);
                     let Part { id: part, upload, .. } = piece.part;
                     Error::Unreadable { part, upload, source: Box::new(source) }
                 });
@@ -98,6 +98,18 @@ impl ContentStream {
             }
         }
     }
+}
+
+/// Counts a failed read: because of a missing or damaged object, or because the store failed.
+fn count_unreadable(error: &Error) {
+    let reason = if matches!(error, Error::Missing(_)) {
+        "missing"
+    } else if matches!(error, Error::Damaged(_)) {
+        "damaged"
+    } else {
+        "store"
+    };
+    metrics::counter!("windlass_objects_unreadable_total", "reason" => reason).increment(1);
 }
 
 impl Service {

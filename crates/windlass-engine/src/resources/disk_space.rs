@@ -118,6 +118,11 @@ impl DiskSpace {
         if disks.iter().all(fits) { Ok(claim) } else { Err(Error::DiskFull) }
     }
 
+    /// A claim of a body that is not stored.
+    pub(crate) fn claim_nothing(&self) -> SpaceClaim {
+        SpaceClaim { space: self.clone(), left: 0, uncounted: 0 }
+    }
+
     /// Whether a disk is low on space.
     pub(crate) fn is_low(&self) -> bool {
         *self.0.is_low.borrow()

@@ -27,9 +27,16 @@ impl TaskStatuses {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Records that a pass begins now.
+    /// Records that a pass begins now. Until a pass has succeeded, the first one's start counts as the last success in
+    /// the metrics, so that an alert also sees a task that never succeeds.
     pub(crate) fn begin(&self, task: &'static str) {
-        self.update(task, |it| it.last_start = Some(SystemTime::now()));
+        let now = SystemTime::now();
+        self.update(task, |it| {
+            if it.last_start.is_none() {
+                export_success(task, now);
+            }
+            it.last_start = Some(now);
+        });
     }
 
     /// Records that the pass has ended now, also in the metrics.
@@ -48,14 +55,18 @@ impl TaskStatuses {
                 .increment(passes);
         }
         if succeeded {
-            let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-            metrics::gauge!("windlass_background_last_success_timestamp_seconds", "task" => task).set(since_epoch);
+            export_success(task, now);
         }
     }
 
     fn update(&self, task: &'static str, change: impl FnOnce(&mut TaskStatus)) {
         change(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(task).or_default());
     }
+}
+
+fn export_success(task: &'static str, at: SystemTime) {
+    let since_epoch = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    metrics::gauge!("windlass_background_last_success_timestamp_seconds", "task" => task).set(since_epoch);
 }
 
 #[cfg(test)]

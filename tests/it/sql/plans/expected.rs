@@ -34,6 +34,7 @@ pub(super) const EXPECTED: &[Expected] = &[
     generic("insert into project", &[]),
     generic("insert into api_key", &[]),
     generic("from api_key left join project", &[]),
+    generic("select hash from api_key", &[]),
     generic("update api_key set last_used_at", &["api_key_pkey"]),
     generic("select id from project where name", &[]),
     generic("select id, name, created_at, max_bytes", &[]),
