@@ -191,6 +191,15 @@ impl Service {
         }
     }
 
+    /// Cancels the Upload of a form that exceeds a quota before the response is sent, so that the next request can use
+    /// what it has reserved.
+    async fn release_if_refused<T>(&self, project: ProjectId, upload: UploadId, outcome: Result<T>) -> Result<T> {
+        if matches!(outcome, Err(Error::Quota(_))) {
+            self.abandon_form(project, upload).await;
+        }
+        outcome
+    }
+
     async fn complete_form(self, form: ReceivedForm) -> Result<File> {
         let mut commit_sent = false;
         retry!(self, self.try_complete_form(&form, &mut commit_sent))
@@ -277,7 +286,11 @@ impl FileUpload {
         self.jsonl.take(bytes)?;
         if matches!(self.reserved, Reserved::Bytes(reserved) if self.taken > reserved) {
             let (project, upload, taken) = (self.project, self.upload, self.taken);
-            self.reserved = self.service.run(move |it| it.reserve_more(project, upload, taken)).await?;
+            let more = move |it: Service| async move {
+                let reserved = it.clone().reserve_more(project, upload, taken).await;
+                it.release_if_refused(project, upload, reserved).await
+            };
+            self.reserved = self.service.run(more).await?;
         }
         while !bytes.is_empty() {
             let mut part = match self.part.take() {
@@ -330,7 +343,11 @@ impl FileUpload {
         let order = PartOrder::try_from(self.stored).map_err(|_| Error::TooManyParts(self.upload))?;
         let (project, upload, url) = (self.project, self.upload, self.url);
         let form = ReceivedForm { project, upload, spec, order, digests, url, once: once.clone() };
-        let created = self.service.run(move |it| it.complete_form(form)).await;
+        let complete = move |it: Service| async move {
+            let created = it.clone().complete_form(form).await;
+            it.release_if_refused(project, upload, created).await
+        };
+        let created = self.service.run(complete).await;
         // Unless the file is an earlier one, from the first use of a signed URL: then this one is abandoned.
         if created.as_ref().is_ok_and(|file| file.id == upload.file()) {
             self.done.send(()).ok();
