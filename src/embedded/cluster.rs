@@ -25,7 +25,7 @@ use super::{
 /// The timeout for the server of another process to become ready.
 const READY_FOR_OTHERS_WITHIN: Duration = Duration::from_secs(10);
 /// The timeout for the server of a killed process to exit.
-const ORPHAN_ENDED_WITHIN: Duration = Duration::from_secs(30);
+const ORPHAN_ENDED_WITHIN: Duration = Duration::from_mins(2);
 /// The number of random bytes in the password.
 const PASSWORD_BYTES: usize = 32;
 
