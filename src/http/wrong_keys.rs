@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn an_address_with_many_wrong_keys_has_to_wait_unless_its_key_is_known() {
-        let (all, now) = (WrongKeys::new(Some(3), [key("used lately")], Instant::now()), Instant::now());
+        let (all, now) = (WrongKeys::new(Some(3), [key("used-lately")], Instant::now()), Instant::now());
         let [here, there] = [address("192.0.2.1"), address("192.0.2.2")].map(Some);
         all.record(here, &key("valid"), true, now);
         for wrong in ["a", "b", "c"] {
@@ -136,7 +136,7 @@ mod tests {
         let wait = all.check(here, &key("d"), now).unwrap_err();
         assert!(wait > Duration::from_secs(19) && wait <= Duration::from_secs(21), "{wait:?}");
         assert_eq!(all.check(here, &key("valid"), now), Ok(()));
-        assert_eq!(all.check(here, &key("used lately"), now), Ok(()));
+        assert_eq!(all.check(here, &key("used-lately"), now), Ok(()));
         assert_eq!(all.check(there, &key("d"), now), Ok(()));
         assert_eq!(all.check(here, &key("d"), now + Duration::from_secs(21)), Ok(()));
         assert!(all.check(here, &key("valid"), now + KNOWN_FOR).is_ok(), "by then, the bucket is full");
