@@ -150,7 +150,7 @@ def main():
     parser.add_argument("program", type=Path, help="the windlass program")
     parser.add_argument("--mib", type=int, default=1024, help="minimum size of the file, in MiB")
     parser.add_argument("stores", nargs="*", default=["directory", "seaweedfs"])
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     program = arguments.program.resolve()
     peaks = {}
     with tempfile.TemporaryDirectory(dir=ROOT / "target") as folder:
