@@ -11,7 +11,7 @@ use windlass_types::{CompleteUploadRequest, CreateUploadRequest};
 pub type Outcome = Result<String, String>;
 
 /// More than the longest message of an error, in bytes: it shows only the beginning of what the client sent.
-const MESSAGE_BYTES: usize = 1000;
+const MESSAGE_BYTES: usize = 1100;
 
 /// Parses a body as each request type.
 ///
