@@ -3,6 +3,7 @@
 use std::future::{Ready, ready};
 use std::rc::Rc;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::body::{EitherBody, MessageBody};
@@ -12,7 +13,7 @@ use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST,
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest, ResponseError as _};
-use windlass_engine::model::{Caller, Scope};
+use windlass_engine::model::{Caller, KeyRecord, Scope};
 use windlass_engine::{self as engine, Service};
 use windlass_types::{AnyPurpose, ProjectId, Purpose};
 
@@ -128,25 +129,25 @@ pub async fn authenticate<B: MessageBody>(
     if request.method() == Method::OPTIONS {
         return Ok(next.call(request).await?.map_into_left_body());
     }
-    match caller(&request).await {
+    match admit(&request).await {
         Ok(caller) => {
-            record_field("project.id", caller.project);
-            record_field("key.id", caller.key);
             request.extensions_mut().insert(caller);
-            if let Some(activity) = request.conn_data::<Rc<Activity>>() {
-                activity.trust();
-            }
-            if let Err(error) = rates::admit(request.request(), caller.key, caller.rates) {
-                return Ok(request.into_response(error.error_response()).map_into_right_body());
-            }
             Ok(next.call(request).await?.map_into_left_body())
         }
         Err(error) => Ok(request.into_response(error.error_response()).map_into_right_body()),
     }
 }
 
-async fn caller(request: &ServiceRequest) -> Result<Caller, ApiError> {
+/// Authenticates the key, counts the request for its rates, and only then authorizes the request, which may create a
+/// project.
+async fn admit(request: &ServiceRequest) -> Result<Caller, ApiError> {
     let service = request.app_data::<Data<Service>>().ok_or_else(ApiError::no_key)?;
+    let key = known_key(request, service).await?;
+    record_field("key.id", key.id);
+    if let Some(activity) = request.conn_data::<Rc<Activity>>() {
+        activity.trust();
+    }
+    rates::admit(request.request(), key.id, key.rates)?;
     let headers = request.headers();
     let reads = matches!(*request.method(), Method::GET | Method::HEAD) || signed_urls::signs_download(request.path());
     let scope = if reads { Scope::Read } else { Scope::Write };
@@ -154,13 +155,20 @@ async fn caller(request: &ServiceRequest) -> Result<Caller, ApiError> {
     let named = [OPENAI_PROJECT].into_iter().chain(additional).flat_map(|it| headers.get_all(it));
     // A value that is not text names no project, but must not be ignored.
     let projects: Vec<_> = named.map(|it| it.to_str().map(str::trim).unwrap_or_default()).collect();
-    let key = api_key::of(headers)?;
+    let caller = service.authorize(&key, scope, &projects).await?;
+    record_field("project.id", caller.project);
+    Ok(caller)
+}
+
+/// Finds the key of a request, unless its address has sent too many wrong ones.
+async fn known_key(request: &ServiceRequest, service: &Service) -> Result<Arc<KeyRecord>, ApiError> {
+    let key = api_key::of(request.headers())?;
     let (hash, address) = (key.hash(), request.peer_addr().map(|it| it.ip()));
     let wrong_keys = request.app_data::<Data<WrongKeys>>();
     if let Some(Err(wait)) = wrong_keys.map(|it| it.check(address, &hash, Instant::now())) {
         return Err(ApiError::rate_limited(wait, TOO_MANY_WRONG_KEYS));
     }
-    let found = service.authenticate(&key, scope, &projects).await;
+    let found = service.find_key(&key).await;
     if let (Some(wrong_keys), Ok(_) | Err(engine::Error::UnknownKey)) = (wrong_keys, &found) {
         wrong_keys.record(address, &hash, found.is_ok(), Instant::now());
     }

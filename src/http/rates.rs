@@ -23,8 +23,8 @@ use super::error::ApiError;
 const RATE_EXCEEDED: &str = "Rate limit reached for this API key. The headers x-ratelimit-* show the limits; `windlass \
     keys set`, run on the server, changes them.";
 
-/// The maximum number of keys with buckets. When it is reached, those of keys that have used nothing lately are dropped.
-const MAX_KEYS: usize = 10_000;
+/// With more keys than this, the buckets of keys that have used nothing lately are dropped.
+const FEW_KEYS: usize = 10_000;
 
 /// The longest time for which a key is in debt.
 const LONGEST_DEBT: Duration = Duration::from_mins(15);
@@ -114,7 +114,15 @@ pub struct RateLimits {
 #[derive(Debug)]
 pub struct Rates {
     defaults: RateLimits,
-    keys: Mutex<HashMap<KeyId, Arc<Mutex<Buckets>>>>,
+    keys: Mutex<Keys>,
+}
+
+#[derive(Debug)]
+struct Keys {
+    buckets: HashMap<KeyId, Arc<Mutex<Buckets>>>,
+    /// With this number of keys, full buckets are dropped: at least twice the number that was left the last time, so that
+    /// a request takes constant time on average.
+    dropped_at: usize,
 }
 
 /// The buckets of a request's key, for its response. An extension of the request.
@@ -145,7 +153,7 @@ fn locked<T>(it: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Rates {
     /// Full buckets. Keys without rates of their own have the default ones.
     pub fn new(defaults: RateLimits) -> Self {
-        Self { defaults, keys: Mutex::default() }
+        Self { defaults, keys: Mutex::new(Keys { buckets: HashMap::new(), dropped_at: FEW_KEYS }) }
     }
 
     /// Takes a request of a key from its buckets.
@@ -172,11 +180,12 @@ impl Rates {
 
     fn buckets(&self, key: KeyId, now: Instant) -> Arc<Mutex<Buckets>> {
         let mut keys = locked(&self.keys);
-        if keys.len() >= MAX_KEYS && !keys.contains_key(&key) {
-            keys.retain(|_, it| !locked(it).is_full(now));
+        if keys.buckets.len() >= keys.dropped_at && !keys.buckets.contains_key(&key) {
+            keys.buckets.retain(|_, it| !locked(it).is_full(now));
+            keys.dropped_at = FEW_KEYS.max(2 * keys.buckets.len());
         }
         let new = || Arc::new(Mutex::new(Buckets { requests: Bucket::full(now), bytes: Bucket::full(now) }));
-        Arc::clone(keys.entry(key).or_insert_with(new))
+        Arc::clone(keys.buckets.entry(key).or_insert_with(new))
     }
 }
 
@@ -310,11 +319,11 @@ mod tests {
     #[test]
     fn the_number_of_buckets_is_bounded_by_dropping_full_ones() {
         let (all, now) = (Rates::new(RateLimits { requests: Some(1), bytes: None }), Instant::now());
-        for _ in 0..MAX_KEYS {
+        for _ in 0..FEW_KEYS {
             all.admit(KeyId::generate(), KeyRates::default(), now).1.unwrap();
         }
         all.admit(KeyId::generate(), KeyRates::default(), at(now, 2000)).1.unwrap();
-        assert_eq!(locked(&all.keys).len(), 1);
+        assert_eq!(locked(&all.keys).buckets.len(), 1);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use windlass_types::{ProjectId, ProjectName};
 use crate::db::{self, Db, Tx};
 use crate::error::{Error, NotReady, Result};
 use crate::model::{FileExpiry, KeyHash, KeyRecord, Limits, UrlSecrets};
-use crate::resources::create_queue::CreateQueue;
+use crate::resources::create_queue::CreateQueues;
 use crate::resources::disk_space::{DiskSpace, Volume};
 use crate::resources::fair_queue::{FairQueue, FairQueues, Permit};
 use crate::resources::md5_uploads::Md5Uploads;
@@ -62,7 +62,7 @@ pub struct Service {
     pub(crate) project_cache: ShortCache<ProjectName, ProjectId>,
     pub(crate) file_expiry_cache: ShortCache<ProjectId, Arc<FileExpiry>>,
     pub(crate) url_secret_cache: ShortCache<(), Arc<UrlSecrets>>,
-    pub(crate) create_queue: CreateQueue,
+    pub(crate) create_queues: CreateQueues,
     pub(crate) md5_uploads: Md5Uploads,
     pub(crate) readiness: Readiness,
     pub(crate) space: DiskSpace,
@@ -102,7 +102,7 @@ impl Service {
             project_cache: ShortCache::default(),
             file_expiry_cache: ShortCache::default(),
             url_secret_cache: ShortCache::default(),
-            create_queue: CreateQueue::default(),
+            create_queues: CreateQueues::default(),
             md5_uploads: Md5Uploads::default(),
             readiness: Readiness::default(),
             task_statuses: TaskStatuses::default(),

@@ -11,6 +11,7 @@ crate::on_a_directory_and_s3! {
     signed_urls_count_for_the_key_that_made_them;
     a_key_without_a_rate_has_that_of_the_settings (WINDLASS_KEY_MAX_REQUESTS_PER_SECOND = "3");
     a_rate_can_be_changed_while_the_service_runs;
+    a_refused_request_creates_no_project;
     wrong_keys_from_one_address_are_slowed_down (WINDLASS_MAX_WRONG_KEYS_PER_MINUTE = "5");
     without_a_limit_wrong_keys_are_never_slowed_down (WINDLASS_MAX_WRONG_KEYS_PER_MINUTE = "0");
 }
@@ -82,6 +83,21 @@ async fn a_key_that_transfers_too_many_bytes_is_answered_with_429(app: &TestApp)
     assert_eq!(reader.download(&file).await.len(), MANY);
     assert_limited(&reader.get("/v1/files").await);
     app.client.get("/v1/files").await.ok();
+}
+
+async fn a_refused_request_creates_no_project(app: &TestApp) {
+    let service = ["--kind", "service", "--acts-for", "team-*", "--creates-projects", "--max-requests-per-second", "1"];
+    let (gateway, _) = create(app, &service);
+    let answers = futures_util::future::join_all((0..20).map(|n| {
+        let list = gateway.request(Method::GET, "/v1/files").header("openai-project", format!("team-{n}"));
+        gateway.send(list)
+    }));
+    let answers = answers.await;
+    let admitted = answers.iter().filter(|it| it.status == 200).count();
+    let projects: Value = serde_json::from_slice(&app.run(&["projects", "list", "--json"]).stdout).unwrap();
+    let teams = projects.as_array().unwrap().iter().filter(|it| it["name"].as_str().unwrap().starts_with("team-"));
+    assert_eq!(teams.count(), admitted);
+    answers.iter().filter(|it| it.status != 200).for_each(assert_limited);
 }
 
 async fn signed_urls_count_for_the_key_that_made_them(app: &TestApp) {

@@ -1,17 +1,19 @@
 //! Quotas under a thousand parallel creates on three replicas, and while limits change.
 
-use futures_util::future::join_all;
+use chrono::{DateTime, Utc};
+use futures_util::future::{join, join_all};
 use serde_json::json;
 
 use super::{set, usage, used};
 use crate::support::client::id;
 use crate::support::program::Program;
-use crate::support::{Answer, Client, TestApp};
+use crate::support::{Answer, Client, TestApp, eventually};
 
 crate::on_a_directory_and_s3! {
     a_thousand_parallel_creates_on_three_replicas_fill_each_quota_exactly;
     parallel_files_on_three_replicas_never_exceed_a_quota;
     a_limit_that_is_changed_under_load_holds_for_what_begins_later;
+    an_upload_does_not_wait_for_the_lock_of_another_project;
 }
 
 /// Two more replicas, and a client of each of the three.
@@ -88,4 +90,29 @@ async fn a_limit_that_is_changed_under_load_holds_for_what_begins_later(app: &Te
     let answers = join_all((0..60).map(|n| begin(&clients[n % 3], 10))).await;
     assert_eq!(successes(&answers) as u64, room);
     assert_eq!(usage(&app.client).await["limits"], json!({"bytes": null, "pending_uploads": 40, "files": null}));
+}
+
+/// The sessions that wait for a lock, and since when.
+async fn waiting(app: &TestApp) -> Vec<(i32, DateTime<Utc>)> {
+    let sessions = "select pid, query_start from pg_stat_activity
+                    where wait_event_type = 'Lock' and datname = current_database()";
+    sqlx::query_as(sessions).fetch_all(&app.pool).await.unwrap()
+}
+
+async fn an_upload_does_not_wait_for_the_lock_of_another_project(app: &TestApp) {
+    let stranger = app.stranger();
+    set(app, "stranger", &["--max-files", "10"]);
+    let mut lock = app.pool.begin().await.unwrap();
+    let project = "select from project where name = 'stranger' for no key update";
+    sqlx::query(project).execute(&mut *lock).await.unwrap();
+    let checks = async {
+        eventually("the limited project's upload waits", async || !waiting(app).await.is_empty()).await;
+        let before = waiting(app).await;
+        begin(&app.client, 1).await.ok();
+        assert_eq!(waiting(app).await, before, "the other upload still waits, and has not been retried meanwhile");
+        lock.commit().await.unwrap();
+    };
+    let (answer, ()) = join(begin(stranger, 1), checks).await;
+    answer.ok();
+    assert_eq!(used(stranger).await, [1, 1, 0]);
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
+use windlass_engine::db::creations::{self, Creation};
 use windlass_engine::db::garbage::{self, GarbagePolicy};
 use windlass_engine::db::locks::{self, Lock};
 use windlass_engine::db::parts::{NewPart, PartContent};
-use windlass_engine::db::uploads::{Creation, Origin};
+use windlass_engine::db::uploads::Origin;
 use windlass_engine::db::{self, Db, Tx, files, keys, parts, uploads};
 use windlass_engine::model::{ApiKey, Digests, Limits, NewUpload, Part, ProjectLimits, UploadSpec, UploadState};
 use windlass_types::{ByteCount, Crc64, KeyId, PartId, PartOrder, ProjectId, UploadId};
@@ -57,7 +58,7 @@ impl Ledger {
         let new = NewUpload::new(spec, &Limits::default()).unwrap();
         let upload = UploadId::generate();
         let creation = Creation { id: upload, project: self.project, new };
-        uploads::insert(self.pool(), &[creation], Duration::from_hours(1), ProjectLimits::default()).await.unwrap();
+        creations::insert(self.pool(), &[creation], Duration::from_hours(1), ProjectLimits::default()).await.unwrap();
         let mut begun = Vec::new();
         for _ in 0..=receiving {
             begun.push(self.begin_part(upload).await.unwrap());

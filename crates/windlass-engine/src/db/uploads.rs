@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
-use windlass_types::{ByteCount, FileLifetime, Order, ProjectId, UploadId};
+use windlass_types::{FileLifetime, Order, ProjectId, UploadId};
 
 use super::files::FileColumns;
-use super::{Error, Position, Result, Tx, quotas, seconds};
-use crate::model::{NewUpload, ProjectLimits, QuotaExceeded, Upload, UploadSpec, UploadState};
+use super::{Error, Position, Result, Tx, seconds};
+use crate::model::{Upload, UploadSpec, UploadState};
 
 /// How an Upload was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,98 +130,6 @@ impl TryFrom<Row> for Upload {
         };
         Ok(Self { id: row.id, spec, state: status, created_at: row.created_at, expires_at: row.expires_at })
     }
-}
-
-/// An Upload to be inserted.
-#[derive(Debug, Clone)]
-pub struct Creation {
-    /// Id of the Upload.
-    pub id: UploadId,
-    /// The project it belongs to.
-    pub project: ProjectId,
-    /// The declaration.
-    pub new: NewUpload,
-}
-
-/// The outcome of inserting an Upload.
-#[derive(Debug, Clone, Copy)]
-pub struct Inserted {
-    /// Id of the Upload.
-    pub id: UploadId,
-    /// Its times, or the quota that it would exceed.
-    pub outcome: Result<Created, QuotaExceeded>,
-}
-
-/// The times of an Upload that was inserted.
-#[derive(Debug, Clone, Copy)]
-pub struct Created {
-    /// When it was inserted, by the database's clock.
-    pub created_at: DateTime<Utc>,
-    /// When it expires.
-    pub expires_at: DateTime<Utc>,
-}
-
-/// Inserts declared Uploads, except those that exceed a quota of their project, given the default limits. Returns those
-/// that were not inserted before.
-pub async fn insert(
-    db: impl PgExecutor<'_>,
-    creations: &[Creation],
-    lifetime: Duration,
-    limits: ProjectLimits,
-) -> Result<Vec<Inserted>> {
-    fn each<'c, T>(creations: &'c [Creation], it: impl Fn(&'c UploadSpec) -> T) -> Vec<T> {
-        creations.iter().map(|creation| it(creation.new.spec())).collect()
-    }
-    let [most_bytes, most_uploads, most_files] = quotas::columns(limits);
-    let rows = sqlx::query!(
-        r#"with limited as materialized (
-             select from project
-             where id = any($2) and (is_limited(max_bytes, $9) or is_limited(max_pending_uploads, $10)
-                                     or is_limited(max_files, $11))
-             limit 1
-         ), refused as materialized (
-             select refusal.* from limited, quota_refusals($1, $2, $6, 1, 1, $9, $10, $11) refusal
-         ), inserted as (
-             insert into upload (id, project_id, origin, filename, purpose, mime_type, bytes, file_lifetime_seconds,
-                                 expires_at)
-             select id, project_id, 'client', filename, purpose, mime_type, bytes, file_lifetime_seconds,
-                    now() + make_interval(secs => $8)
-             from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[])
-                  as new (id, project_id, filename, purpose, mime_type, bytes, file_lifetime_seconds)
-             where id not in (select refused from refused)
-             on conflict (id) do nothing
-             returning id, created_at, expires_at
-         )
-         select id as "id!: UploadId", created_at as "created_at?", expires_at as "expires_at?", null as "quota?: String",
-                null::bigint as "used?", null::bigint as "most?"
-         from inserted
-         union all
-         select refused, null, null, quota, used, most from refused"#,
-        &creations.iter().map(|it| it.id).collect::<Vec<_>>() as &[UploadId],
-        &creations.iter().map(|it| it.project).collect::<Vec<_>>() as &[ProjectId],
-        &each(creations, |it| it.filename.as_str()) as &[&str],
-        &each(creations, |it| it.purpose.as_str()) as &[&str],
-        &each(creations, |it| it.mime_type.as_str()) as &[&str],
-        &each(creations, |it| it.bytes) as &[ByteCount],
-        &each(creations, |it| it.file_lifetime.map(FileLifetime::seconds)) as &[Option<i64>],
-        seconds(lifetime),
-        most_bytes,
-        most_uploads,
-        most_files,
-    )
-    .fetch_all(db)
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            let (Some(created_at), Some(expires_at)) = (row.created_at, row.expires_at) else {
-                return Ok(Inserted {
-                    id: row.id,
-                    outcome: Err(quotas::exceeded(row.quota, row.used, row.most, row.id)?),
-                });
-            };
-            Ok(Inserted { id: row.id, outcome: Ok(Created { created_at, expires_at }) })
-        })
-        .collect()
 }
 
 /// Finds an Upload of the project by its id, unless it belongs to a form.

@@ -43,8 +43,6 @@ pub struct Caller {
     pub key: KeyId,
     /// Whether it is a service key.
     pub is_service: bool,
-    /// The rates of the key.
-    pub rates: KeyRates,
 }
 
 /// What a key permits.

@@ -61,6 +61,14 @@ pub struct ProjectLimits {
     pub files: Option<u64>,
 }
 
+impl ProjectLimits {
+    /// Whether there is no limit.
+    #[must_use]
+    pub fn is_unlimited(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What a project uses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {

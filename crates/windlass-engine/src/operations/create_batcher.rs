@@ -1,16 +1,18 @@
 //! Group commit of new Uploads: concurrent requests are inserted by one statement, with one commit. A request that
-//! arrives while a batch is being inserted waits for it, and is part of the next batch.
+//! arrives while a batch is being inserted waits for it, and is part of the next batch. Uploads of projects with a limit
+//! have batches of their own, since these wait for locks.
 
+use std::collections::HashMap;
 use std::slice;
 
 use tokio::sync::oneshot;
 use windlass_types::{ErrorChain, ProjectId, UploadId};
 
-use crate::db::uploads::{self, Created, Creation, Inserted};
+use crate::db::creations::{self, Created, Creation};
 use crate::error::{Error, Result};
 use crate::failpoints::CrashPoint;
 use crate::model::{NewUpload, QuotaExceeded, Upload, UploadState};
-use crate::resources::create_queue::Waiting;
+use crate::resources::create_queue::{Batch, Waiting};
 use crate::retry::retry;
 use crate::service::Service;
 
@@ -25,7 +27,7 @@ impl Service {
         self.space.admit(0)?;
         let lifetime = self.file_lifetime(project, new.spec().purpose, new.spec().file_lifetime).await?;
         let creation = Creation { id: UploadId::generate(), project, new: new.with_file_lifetime(lifetime) };
-        // One timeout for the batch in progress, the batch with this Upload, and a retry of this Upload alone.
+        // One timeout for the batches in progress, those with this Upload, and a retry of this Upload alone.
         let inserted = self.insert_in_batch(creation.clone())?;
         let wait = async {
             let id = creation.id;
@@ -42,36 +44,52 @@ impl Service {
     /// Adds an Upload to the next batch. The channel is closed without a value if the batch failed.
     fn insert_in_batch(&self, creation: Creation) -> Result<oneshot::Receiver<Result<Created, QuotaExceeded>>> {
         let (reply, inserted) = oneshot::channel();
-        let waiting = Waiting { creation, reply };
-        if let Some(mut guard) = self.create_queue.add(waiting)? {
+        // With a default limit, nearly all projects are limited.
+        let kind = if self.limits.project.is_unlimited() { Batch::Unlimited } else { Batch::Limited };
+        self.add_to_batch(kind, Waiting { creation, reply })?;
+        Ok(inserted)
+    }
+
+    fn add_to_batch(&self, kind: Batch, waiting: Waiting) -> Result<()> {
+        if let Some(mut guard) = self.create_queues.of(kind).add(waiting)? {
             let this = self.clone();
             let drain = async move {
                 while let Some(batch) = guard.take_all() {
-                    this.insert_batch(batch).await;
+                    this.insert_batch(kind, batch).await;
                 }
             };
             // Without the span of this request, since it inserts the Uploads of others, too.
             self.tasks.spawn_on(drain, &self.runtime);
         }
-        Ok(inserted)
+        Ok(())
     }
 
-    async fn insert_batch(&self, batch: Vec<Waiting>) {
+    async fn insert_batch(&self, kind: Batch, batch: Vec<Waiting>) {
         let (creations, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|it| (it.creation, it.reply)).unzip();
-        let inserted = uploads::insert(&self.db, &creations, self.limits.upload_lifetime, self.limits.project);
-        match self.with_db_timeout(inserted).await {
-            Ok(inserted) => {
-                CrashPoint::UploadWritten.passed();
-                for (creation, reply) in creations.iter().zip(replies) {
-                    if let Some(Inserted { outcome, .. }) = inserted.iter().find(|it| it.id == creation.id) {
-                        // Fails if the client has disconnected, which drops the receiver.
-                        reply.send(*outcome).ok();
-                    }
-                }
+        let (lifetime, limits) = (self.limits.upload_lifetime, self.limits.project);
+        let inserted = match kind {
+            Batch::Unlimited => {
+                self.with_db_timeout(creations::insert_unlimited(&self.db, &creations, lifetime, limits)).await
             }
+            Batch::Limited => self.with_db_timeout(creations::insert(&self.db, &creations, lifetime, limits)).await,
+        };
+        let inserted = match inserted {
+            Ok(inserted) => inserted,
             Err(error) => {
                 let (error, uploads) = (ErrorChain(&error), creations.len());
                 tracing::debug!(%error, uploads, "a batch of new uploads failed; each is retried separately");
+                return;
+            }
+        };
+        CrashPoint::UploadWritten.passed();
+        let mut outcomes: HashMap<_, _> = inserted.into_iter().map(|it| (it.id, it.outcome)).collect();
+        for (creation, reply) in creations.into_iter().zip(replies) {
+            if let Some(outcome) = outcomes.remove(&creation.id) {
+                // Fails if the client has disconnected, which drops the receiver.
+                reply.send(outcome).ok();
+            } else if kind == Batch::Unlimited {
+                // If that queue is full, the channel is closed, and the Upload is inserted alone.
+                self.add_to_batch(Batch::Limited, Waiting { creation, reply }).ok();
             }
         }
     }
@@ -79,7 +97,7 @@ impl Service {
     async fn insert_alone(self, creation: Creation) -> Result<Upload> {
         let insert = async || {
             let (lifetime, limits) = (self.limits.upload_lifetime, self.limits.project);
-            Ok::<_, Error>(uploads::insert(&self.db, slice::from_ref(&creation), lifetime, limits).await?)
+            Ok::<_, Error>(creations::insert(&self.db, slice::from_ref(&creation), lifetime, limits).await?)
         };
         let inserted = retry!(self, insert())?;
         // If an earlier attempt has inserted it, it counts, and may be what exceeds the quota now.

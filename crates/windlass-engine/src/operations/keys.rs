@@ -44,33 +44,11 @@ impl Service {
         self.run(move |it| async move { Ok(keys::list_used_lately(&it.db, limit).await?) }).await
     }
 
-    /// Authenticates a request that needs `scope`. `projects` are the project names in its headers; a service key acts
-    /// for the project that they name, and a project key ignores them. A key that was revoked or has expired a few
-    /// seconds ago may still be accepted.
+    /// Finds a key. One that was revoked or has expired a few seconds ago may still be found.
     ///
     /// # Errors
-    /// [`Error::UnknownKey`] if the key is unknown, revoked or expired, [`Error::NotInScope`],
-    /// [`Error::ProjectNotNamed`] or [`Error::ProjectNotAllowed`] if a service key cannot act for the project, or when
-    /// the ledger fails.
-    pub async fn authenticate(&self, key: &ApiKey, scope: Scope, projects: &[&str]) -> Result<Caller> {
-        let record = self.find_key(key).await?;
-        if !record.scopes.contains(&scope) {
-            return Err(Error::NotInScope(scope));
-        }
-        let (project, is_service) = match &record.grant {
-            Grant::Project(project) => (*project, false),
-            Grant::Service { acts_for, creates_projects } => {
-                let name = named_project(projects)?;
-                if !acts_for.iter().any(|it| it.matches(&name)) {
-                    return Err(Error::ProjectNotAllowed(name.to_string()));
-                }
-                (self.find_project(name, *creates_projects).await?, true)
-            }
-        };
-        Ok(Caller { project, key: record.id, is_service, rates: record.rates })
-    }
-
-    async fn find_key(&self, key: &ApiKey) -> Result<Arc<KeyRecord>> {
+    /// [`Error::UnknownKey`] if the key is unknown, revoked or expired, or when the ledger fails.
+    pub async fn find_key(&self, key: &ApiKey) -> Result<Arc<KeyRecord>> {
         let hash = key.hash();
         if let Some(record) = self.key_cache.find(&hash) {
             return Ok(record);
@@ -84,6 +62,29 @@ impl Service {
             self.record_use(record.id);
         }
         Ok(record)
+    }
+
+    /// Authorizes a request with this key that needs `scope`. `projects` are the project names in its headers; a service
+    /// key acts for the project that they name, which it creates if it may, and a project key ignores them.
+    ///
+    /// # Errors
+    /// [`Error::NotInScope`], [`Error::ProjectNotNamed`] or [`Error::ProjectNotAllowed`] if a service key cannot act for
+    /// the project, or when the ledger fails.
+    pub async fn authorize(&self, key: &KeyRecord, scope: Scope, projects: &[&str]) -> Result<Caller> {
+        if !key.scopes.contains(&scope) {
+            return Err(Error::NotInScope(scope));
+        }
+        let (project, is_service) = match &key.grant {
+            Grant::Project(project) => (*project, false),
+            Grant::Service { acts_for, creates_projects } => {
+                let name = named_project(projects)?;
+                if !acts_for.iter().any(|it| it.matches(&name)) {
+                    return Err(Error::ProjectNotAllowed(name.to_string()));
+                }
+                (self.find_project(name, *creates_projects).await?, true)
+            }
+        };
+        Ok(Caller { project, key: key.id, is_service })
     }
 
     /// Records the use of a key in the background: a request does not wait for it, and does not fail with it.

@@ -4,7 +4,8 @@ use std::slice;
 
 use windlass_types::{ProjectId, UploadId};
 
-use crate::db::uploads::{Creation, Origin};
+use crate::db::creations::{self, Creation};
+use crate::db::uploads::Origin;
 use crate::db::{self, garbage, uploads};
 use crate::error::{Error, Result};
 use crate::failpoints::CrashPoint;
@@ -94,7 +95,7 @@ impl Service {
         let (id, project) = (creation.id, creation.project);
         let (_permit, mut tx) = self.begin(project).await?;
         let (lifetime, limits) = (self.limits.upload_lifetime, self.limits.project);
-        let inserted = uploads::insert(&mut tx, slice::from_ref(creation), lifetime, limits).await?;
+        let inserted = creations::insert(&mut tx, slice::from_ref(creation), lifetime, limits).await?;
         // If an earlier attempt has inserted it, it counts, and may be what exceeds the quota now.
         let Some(upload) = uploads::find(&mut tx, project, id).await? else {
             return Err(inserted.first().and_then(|it| it.outcome.err()).map_or(Error::NoSuchUpload(id), Error::Quota));

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::db::uploads::{Created, Creation};
+use crate::db::creations::{Created, Creation};
 use crate::error::{Error, Result};
 use crate::model::QuotaExceeded;
 
@@ -13,7 +13,32 @@ use crate::model::QuotaExceeded;
 /// respond.
 const MAX_WAITING: usize = 4096;
 
-/// The queue. Clones share it.
+/// The two kinds of batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Batch {
+    /// Uploads of projects that probably have no limit. Those of the others are added to the next limited batch.
+    Unlimited,
+    /// Uploads whose insertion checks the quotas of their projects, and waits for others that do.
+    Limited,
+}
+
+/// One queue for each kind of batch. Clones share them.
+#[derive(Clone, Default)]
+pub(crate) struct CreateQueues {
+    unlimited: CreateQueue,
+    limited: CreateQueue,
+}
+
+impl CreateQueues {
+    pub(crate) fn of(&self, kind: Batch) -> &CreateQueue {
+        match kind {
+            Batch::Unlimited => &self.unlimited,
+            Batch::Limited => &self.limited,
+        }
+    }
+}
+
+/// A queue. Clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct CreateQueue(Arc<Mutex<Queue>>);
 
