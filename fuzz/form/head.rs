@@ -25,8 +25,9 @@ impl Head {
         let head: String = head.iter().copied().map(char::from).collect();
         let lines = head.replace("\r\n", "\n");
         let legal = |it: char| it == '\n' || it == '\t' || !it.is_ascii_control();
+        let begins_header = |line: &str| line.is_empty() || line.starts_with([' ', '\t']) || line.contains(':');
         let no_bare_lf = head.matches('\n').count() == head.matches("\r\n").count();
-        if !no_bare_lf || !lines.chars().all(legal) {
+        if !no_bare_lf || !lines.chars().all(legal) || !lines.split('\n').all(begins_header) {
             return None;
         }
         let mut headers = Vec::new();

@@ -98,3 +98,10 @@ fn a_form_is_parsed_the_same_however_it_is_split() {
 fn part_headers_are_parsed_as_by_the_reference() {
     check(head, HEADER_OUTCOMES);
 }
+
+/// Input that the fuzz target found, after which one of the two parsers was corrected.
+#[test]
+fn a_line_that_is_continued_is_a_header_only_if_it_has_a_colon() {
+    let found = form::check(b":\x01\x00\x00\x00\x1a\x00\x08\x14)\x9eOAMEAM\x05@\x06\x1c\x1c\x1c\x1c:\x00\x07");
+    assert!(found.refused.is_some_and(|it| it.contains("is not of the form 'Name: value'")));
+}

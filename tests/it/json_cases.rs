@@ -90,3 +90,10 @@ fn deeply_nested_json_is_refused() {
         assert!(json::check(body.as_bytes()).iter().all(Result::is_err));
     }
 }
+
+#[test]
+fn a_list_is_no_object() {
+    for body in ["[[]]", r#"["a",null,1]"#, r#"{"expires_after":["created_at",3600]}"#] {
+        assert!(json::check(body.as_bytes()).iter().all(Result::is_err), "{body}");
+    }
+}
