@@ -11,10 +11,22 @@ use crate::error::{Error, Result};
 use crate::failpoints::CrashPoint;
 use crate::model::{NewUpload, QuotaExceeded, Upload, UploadState};
 use crate::resources::create_queue::Waiting;
+use crate::resources::fair_queue::Precedence;
 use crate::retry::retry;
 use crate::service::Service;
 
 impl Service {
+    /// Fails if a new Upload of the project would wait for too long: to be inserted, or to be completed, since those that
+    /// are under way go first. To be called before a request is read.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`].
+    pub fn admit_upload(&self, project: ProjectId) -> Result<()> {
+        self.refuse_beyond(self.create_queue.expected_wait(project))?;
+        self.admit(&self.queues.statements, project, Precedence::UnderWay)?;
+        self.admit(&self.queues.transactions, project, Precedence::UnderWay)
+    }
+
     /// Creates an Upload.
     ///
     /// # Errors
@@ -46,7 +58,7 @@ impl Service {
         if let Some(mut guard) = self.create_queue.add(waiting)? {
             let this = self.clone();
             let drain = async move {
-                while let Some(batch) = guard.take_all() {
+                while let Some(batch) = guard.take_batch() {
                     this.insert_batch(batch).await;
                 }
             };

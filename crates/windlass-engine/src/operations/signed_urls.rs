@@ -12,6 +12,7 @@ use crate::model::{
     Caller, File, FileTerms, KeyRates, NewUpload, URL_SECRET_BYTES, UploadSpec, UrlAccess, UrlClaims, UrlSecrets,
 };
 use crate::operations::file_upload::FileUpload;
+use crate::resources::fair_queue::Precedence;
 use crate::retry::retry;
 use crate::service::Service;
 
@@ -69,7 +70,8 @@ impl Service {
 
     async fn sign(&self, caller: Caller, lifetime: UrlLifetime, once: bool, access: UrlAccess) -> Result<NewUrl> {
         let secrets = self.url_secrets().await?;
-        let expires_at = self.run(move |it| async move { Ok(signed_urls::expiry(&it.db, lifetime).await?) }).await?;
+        let expiry = move |it: Self| async move { Ok(signed_urls::expiry(&it.db, lifetime).await?) };
+        let expires_at = self.run_in_turn(caller.project, Precedence::New, expiry).await?;
         let Caller { project, key, .. } = caller;
         let claims = UrlClaims { key, project, expires_at, once: once.then(Uuid::now_v7), access };
         let token = secrets.sign(&claims).ok_or(Error::Bug("no secret signs URLs"))?;
