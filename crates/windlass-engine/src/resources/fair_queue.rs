@@ -18,6 +18,9 @@ use crate::resources::recent_average::RecentAverage;
 /// The maximum number of concurrent read-backs in total and per project: slow ones do not block other projects.
 const READ_BACKS: (usize, usize) = (16, 4);
 
+/// Connections for statements that need no turn: authentication and batches of new Uploads.
+const SPARE_STATEMENTS: usize = 1;
+
 /// One of this many permits for statements is left for other projects.
 const STATEMENTS_PER_SPARE: usize = 8;
 
@@ -38,7 +41,8 @@ pub(crate) struct FairQueues {
 
 impl FairQueues {
     pub(crate) fn new(db: &Db) -> Self {
-        let (statements, transactions) = (db.statements_at_once(), db.transactions_at_once());
+        let statements = db.statements_at_once().saturating_sub(SPARE_STATEMENTS);
+        let transactions = db.transactions_at_once();
         // CPU-bound work leaves half of the processors to other requests.
         let processors = thread::available_parallelism().map_or(1, usize::from).div_ceil(2);
         Self {
