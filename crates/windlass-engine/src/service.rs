@@ -257,7 +257,7 @@ impl Service {
             }
             Precedence::New => {
                 self.admit(queue, project, precedence)?;
-                let limit = limits.max_queue_wait;
+                let limit = limits.max_queue_wait.min(limits.queue_timeout);
                 let permit = timeout(limit, queue.acquire(project, precedence)).await;
                 permit.map_err(|_| Error::Overloaded { wait: limit, limit })
             }

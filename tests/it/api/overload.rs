@@ -50,7 +50,8 @@ async fn answer_before_the_body(client: &Client, request: &[u8]) -> String {
     let mut socket = TcpStream::connect(client.socket_address()).await.unwrap();
     socket.write_all(&request[..end]).await.unwrap();
     let mut answer = vec![0; 4096];
-    let read = timeout(Duration::from_secs(25), socket.read(&mut answer)).await.expect("it waits for the body").unwrap();
+    let read =
+        timeout(Duration::from_secs(25), socket.read(&mut answer)).await.expect("it waits for the body").unwrap();
     String::from_utf8_lossy(&answer[..read]).into_owned()
 }
 
@@ -123,7 +124,8 @@ async fn while_a_batch_of_creations_is_stuck_new_ones_are_refused() {
             tokio::spawn(async move { client.begin_upload(4).await })
         })
         .collect();
-    let blocked = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    let blocked =
+        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
     let is_blocked = async || sqlx::query_scalar::<_, i64>(blocked).fetch_one(&app.pool).await.unwrap() > 0;
     eventually("the batch waits for the lock", is_blocked).await;
     let soon = async || {
@@ -142,7 +144,8 @@ async fn while_a_batch_of_creations_is_stuck_new_ones_are_refused() {
     lock.rollback().await.unwrap();
     let created = join_all(waiting).await;
     assert!(created.iter().any(|it| it.as_ref().unwrap().status == StatusCode::OK), "{created:?}");
-    eventually("creations are admitted again", async || app.client.begin_upload(4).await.status == StatusCode::OK).await;
+    eventually("creations are admitted again", async || app.client.begin_upload(4).await.status == StatusCode::OK)
+        .await;
     app.nothing_is_lost_and_nothing_is_left().await;
 }
 

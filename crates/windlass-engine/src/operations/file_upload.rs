@@ -72,8 +72,8 @@ impl Service {
     /// any, and `once` the idempotency key, if there is one.
     ///
     /// # Errors
-    /// [`Error::Quota`]; when the ledger fails or the store does not belong to it, the service is overloaded, or the disk
-    /// does not have enough free space for the body.
+    /// [`Error::Quota`]; when the ledger fails or the store does not belong to it, or the disk does not have
+    /// enough free space for the body.
     pub async fn begin_file(
         &self,
         project: ProjectId,
@@ -81,7 +81,6 @@ impl Service {
         jsonl: JsonlValidation,
         once: Option<Once<File>>,
     ) -> Result<FileUpload> {
-        self.admit_upload(project)?;
         let once = match once {
             Some(once) => Some(Box::new(self.begin_once(project, once).await?)),
             None => None,
