@@ -31,6 +31,16 @@ impl Latencies {
         self.0.get_mut().unwrap().push(took);
     }
 
+    /// Adds a latency, while others may add some.
+    pub fn push_shared(&self, took: Duration) {
+        self.0.lock().unwrap().push(took);
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.0.lock().unwrap().len() as u64
+    }
+
     /// Adds the latencies of another measurement.
     pub fn add(&mut self, other: Self) {
         self.0.get_mut().unwrap().extend(other.0.into_inner().unwrap());

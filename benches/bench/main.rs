@@ -15,6 +15,7 @@ mod load;
 mod memory;
 mod metadata;
 mod neighbours;
+mod overload;
 mod peers;
 mod process;
 mod slow;
@@ -27,13 +28,14 @@ mod unread;
 mod windlass;
 
 /// The parts, by their names on the command line.
-const PARTS: [(&str, fn()); 10] = [
+const PARTS: [(&str, fn()); 11] = [
     ("ingest", ingest::run),
     ("hostile", hostile::run),
     ("unread", unread::run),
     ("download", download::run),
     ("completion", completion::run),
     ("metadata", metadata::run),
+    ("overload", overload::run),
     ("memory", memory::run),
     ("slow", slow::run),
     ("sweep", sweep::run),

@@ -177,6 +177,10 @@ pub struct Options {
     /// The timeout of a database operation. After it, the database counts as unavailable and clients get 503.
     #[arg(long, global = true, env = "WINDLASS_LEDGER_PATIENCE", default_value = "30s", value_parser = positive_duration)]
     db_timeout: Duration,
+    /// How long a new request may wait for its project's turn. One that would wait longer is refused at once, with 503
+    /// and `retry-after`. Requests that continue an upload are served first. 10ms to 1h.
+    #[arg(long, global = true, env = "WINDLASS_MAX_QUEUE_WAIT", default_value = "1s", value_parser = values::queue_wait)]
+    max_queue_wait: Duration,
     /// How long unreferenced objects are kept for downloads in progress and for backups: a backup must not take longer
     /// than this from the start of the copy of the database to the end of the copy of the store.
     #[arg(long, global = true, env = "WINDLASS_DELETION_GRACE", default_value = "1h", value_parser = duration)]
@@ -317,6 +321,7 @@ impl TryFrom<Options> for Config {
             body_deadline: typed.body_deadline,
             min_rate: typed.connections.min_rate,
             db_timeout: typed.db_timeout,
+            max_queue_wait: typed.max_queue_wait,
             deletion_grace: typed.deletion_grace,
             mime_policy: typed.mime_policy.into(),
             jsonl_check: typed.jsonl_check.into(),

@@ -76,6 +76,16 @@ pub fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Parses a duration from 10 ms to an hour.
+pub fn queue_wait(text: &str) -> Result<Duration, String> {
+    match duration(text) {
+        Ok(it) if !(Duration::from_millis(10)..=Duration::from_hours(1)).contains(&it) => {
+            Err("must be 10ms to 1h, such as 1s".to_owned())
+        }
+        outcome => outcome,
+    }
+}
+
 /// Validates a Postgres URL. The error does not contain the value, which may include a password.
 pub fn database_url(text: &str) -> Result<String, String> {
     const RIGHT: &str = "is not a Postgres URL such as postgres://user:password@host:5432/name";

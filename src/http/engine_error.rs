@@ -145,6 +145,7 @@ impl From<engine::Error> for ApiError {
             // The readiness probe has logged the cause.
             E::StoreMismatch(_) => Self::unavailable(STORE_MISMATCH),
             E::Busy => Self::unavailable("The server is overloaded. Retry in a moment."),
+            E::Overloaded { wait, limit } => Self::overloaded(wait, limit),
             E::BusySending => {
                 Self::unavailable("The server has no memory left for further responses. Retry in a moment.")
             }

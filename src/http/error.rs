@@ -16,6 +16,9 @@ use super::digests::{BadDigestHeader, WrongDigest};
 /// The maximum of `retry-after`, in seconds: SDKs ignore longer ones.
 const MAX_RETRY_AFTER_SECONDS: u64 = 60;
 
+/// The longest `retry-after` of a server that is overloaded, as a multiple of the shortest.
+const RETRY_SPREAD: u64 = 4;
+
 /// Value of `retry-after` in a 503 response, in seconds. SDKs ignore values above 60.
 pub const RETRY_AFTER_SECONDS: u16 = 1;
 
@@ -166,6 +169,20 @@ impl ApiError {
         let message = "The server had an error while processing the request. Retry it; if it fails again, look up its \
                        x-request-id in the server's log.";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, Some(ErrorCode::ServerError), None, message)
+    }
+
+    /// 503: the request would wait for longer than `limit`, and was refused at once. The time in `retry-after` is random,
+    /// so that the clients that were refused do not all return at the same time.
+    pub(super) fn overloaded(wait: Duration, limit: Duration) -> Self {
+        let limit = humantime::format_duration(limit);
+        let message = format!(
+            "The server is overloaded: this request would wait longer than {limit} for its project's turn, so it was \
+             refused and has changed nothing. Send it again after the time in retry-after. Requests that continue an \
+             upload are served first."
+        );
+        let least = wait.as_secs().clamp(1, MAX_RETRY_AFTER_SECONDS / RETRY_SPREAD);
+        let retry_after = u16::try_from(fastrand::u64(least..=RETRY_SPREAD * least)).ok();
+        Self { retry_after, ..Self::unavailable(&message) }
     }
 
     /// 503: a temporary error.

@@ -49,6 +49,7 @@ pub async fn create_file(
     let limits = service.limits();
     let limit = ContentLimit { content: limits.file_bytes, error: Error::FileTooLarge };
     let expected = limit.declared_length(&request)?;
+    service.admit_upload(project.0)?;
     let mut form = Form::open(&request, body, limits, &limit, &[PURPOSE, FILE, ANCHOR, SECONDS])?;
     let mut sent = SentFile::default();
     while let Some(field) = form.next().await? {

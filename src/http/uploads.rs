@@ -38,6 +38,7 @@ pub async fn create_upload(
     key: Key,
     body: Body,
 ) -> Result<HttpResponse, ApiError> {
+    service.admit_upload(project.0)?;
     let body = read_small(body, &service, project.0).await?;
     let request = match purposes {
         AllowedPurposes::Client => json::read::<CreateUploadRequest>(&body.bytes)?.into(),

@@ -1,6 +1,7 @@
 //! The errors of the engine.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::task::JoinError;
 use windlass_types::{AnyPurpose, ByteCount, FileId, KeyId, Md5, PartId, ProjectName, StoreId, UploadId};
@@ -128,6 +129,14 @@ pub enum Error {
     /// No memory or permit became available in time, or too many tasks are running or waiting.
     #[error("the service is overloaded")]
     Busy,
+    /// The request would wait longer than the limit for its project's turn.
+    #[error("the request would wait for {wait:?}, which exceeds {limit:?}")]
+    Overloaded {
+        /// How long it would probably wait.
+        wait: Duration,
+        /// The limit.
+        limit: Duration,
+    },
     /// Unread responses use all of the memory for responses, or too many lists are being read.
     #[error("no memory is left for responses")]
     BusySending,

@@ -16,7 +16,7 @@ use crate::error::{Error, NotReady, Result};
 use crate::model::{FileExpiry, KeyHash, KeyRecord, Limits, UrlSecrets};
 use crate::resources::create_queue::CreateQueues;
 use crate::resources::disk_space::{DiskSpace, Volume};
-use crate::resources::fair_queue::{FairQueue, FairQueues, Permit};
+use crate::resources::fair_queue::{FairQueue, FairQueues, Permit, Precedence};
 use crate::resources::md5_uploads::Md5Uploads;
 use crate::resources::memory_budget::MemoryBudget;
 use crate::resources::part_buffers::ChunkSize;
@@ -214,16 +214,71 @@ impl Service {
     /// Waits for a permit of the project, then begins a transaction. The permit must be held until the transaction has
     /// ended; variables bound in this order are dropped in reverse, the transaction first.
     pub(crate) async fn begin(&self, project: ProjectId) -> Result<(Permit, Tx)> {
-        let permit = self.acquire_permit(&self.queues.transactions, project).await?;
+        let permit = self.turn(&self.queues.transactions, project, Precedence::UnderWay).await?;
         Ok((permit, self.db.begin().await?))
+    }
+
+    /// Like [`Self::run`], for single statements: waits for the project's turn before.
+    ///
+    /// # Errors
+    /// Those of [`Self::run`] and [`Self::turn`].
+    pub(crate) async fn run_in_turn<T, F>(
+        &self,
+        project: ProjectId,
+        precedence: Precedence,
+        operation: impl FnOnce(Self) -> F,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let permit = self.turn(&self.queues.statements, project, precedence).await?;
+        let run = |it| {
+            let running = operation(it);
+            async move {
+                let _permit = permit;
+                running.await
+            }
+        };
+        self.run(run).await
     }
 
     /// Waits for a permit.
     ///
     /// # Errors
-    /// [`Error::Busy`] on timeout.
-    pub(crate) async fn acquire_permit(&self, queue: &FairQueue, project: ProjectId) -> Result<Permit> {
-        timeout(self.limits.queue_timeout, queue.acquire(project)).await.map_err(|_| Error::Busy)
+    /// [`Error::Overloaded`] if the request is new and would wait for longer than it may, or does; [`Error::Busy`] if it
+    /// is under way and none became available in time.
+    pub(crate) async fn turn(&self, queue: &FairQueue, project: ProjectId, precedence: Precedence) -> Result<Permit> {
+        let limits = &self.limits;
+        match precedence {
+            Precedence::UnderWay => {
+                let permit = timeout(limits.queue_timeout, queue.acquire(project, precedence)).await;
+                permit.map_err(|_| Error::Busy)
+            }
+            Precedence::New => {
+                self.admit(queue, project, precedence)?;
+                let limit = limits.max_queue_wait.min(limits.queue_timeout);
+                let permit = timeout(limit, queue.acquire(project, precedence)).await;
+                permit.map_err(|_| Error::Overloaded { wait: limit, limit })
+            }
+        }
+    }
+
+    /// Fails if a request that arrives now would wait for longer than a new one may.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`].
+    pub(crate) fn admit(&self, queue: &FairQueue, project: ProjectId, precedence: Precedence) -> Result<()> {
+        self.refuse_beyond(queue.expected_wait(project, precedence))
+    }
+
+    /// Fails if this is longer than a new request may wait.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`].
+    pub(crate) fn refuse_beyond(&self, wait: Duration) -> Result<()> {
+        let limit = self.limits.max_queue_wait;
+        if wait > limit { Err(Error::Overloaded { wait, limit }) } else { Ok(()) }
     }
 
     /// Spawns a tracked task on the service's runtime, in the caller's span.

@@ -21,6 +21,7 @@ mod listing;
 mod logs;
 mod md5;
 mod openapi;
+mod overload;
 mod parts;
 mod prefixes;
 mod rates;

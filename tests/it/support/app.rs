@@ -53,6 +53,8 @@ impl TestApp {
             ("WINDLASS_API_KEY".to_owned(), "test-key-of-the-default-project".to_owned()),
             ("WINDLASS_DATA_DIR".to_owned(), data_dir.path().display().to_string()),
             ("WINDLASS_DATABASE_CONNECTIONS".to_owned(), "6".to_owned()),
+            // Builds for tests on a busy machine are slow: what they begin at once may wait.
+            ("WINDLASS_MAX_QUEUE_WAIT".to_owned(), "20s".to_owned()),
             // Tests sweep explicitly.
             ("WINDLASS_SWEEP_INTERVAL".to_owned(), "1h".to_owned()),
         ]);

@@ -161,6 +161,11 @@ impl Db {
         Ok(Tx::begin(&self.transactions).await?)
     }
 
+    /// The maximum number of concurrent statements outside of transactions.
+    pub fn statements_at_once(&self) -> usize {
+        self.statements.status().max_size
+    }
+
     /// The maximum number of concurrent transactions.
     pub fn transactions_at_once(&self) -> usize {
         self.transactions.status().max_size

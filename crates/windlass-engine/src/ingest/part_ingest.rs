@@ -22,6 +22,7 @@ use crate::ingest::once::{Once, OnceIngest, OnceRequest, Outcome};
 use crate::model::{Fingerprint, Part};
 use crate::resources::SMALL_BODY_OVERHEAD;
 use crate::resources::disk_space::SpaceClaim;
+use crate::resources::fair_queue::Precedence;
 use crate::resources::in_flight::InFlight;
 use crate::resources::memory_budget::MemoryReservation;
 use crate::resources::part_buffers::{PartBuffer, PartBuffers};
@@ -61,8 +62,8 @@ impl Service {
     /// is the idempotency key, if there is one.
     ///
     /// # Errors
-    /// When memory or disk space is insufficient, the ledger fails or the store does not belong to it, or, unless the
-    /// body is small, the Upload is unknown, has ended or has the maximum number of Parts.
+    /// [`Error::Overloaded`]; when memory or disk space is insufficient, the ledger fails or the store does not belong to
+    /// it, or, unless the body is small, the Upload is unknown, has ended or has the maximum number of Parts.
     pub async fn begin_part(
         &self,
         project: ProjectId,
@@ -70,6 +71,7 @@ impl Service {
         expected: Option<u64>,
         once: Option<Once<Part>>,
     ) -> Result<PartIngest> {
+        self.admit(&self.queues.statements, project, Precedence::UnderWay)?;
         let target = Target { project, upload, origin: Origin::Client };
         let Some(once) = once else { return self.begin_ingest(target, expected, None).await };
         let once = self.begin_once(project, once).await?;
@@ -115,7 +117,8 @@ impl Service {
                 None => self.first_buffer(target, expected).await?,
             };
             let buffers = reused.unwrap_or_default();
-            Destination::Store(Box::new(self.run(move |it| it.begin_object(target, expected, buffer, buffers)).await?))
+            let begin = move |it: Self| it.begin_object(target, expected, buffer, buffers);
+            Destination::Store(Box::new(self.run_in_turn(target.project, Precedence::UnderWay, begin).await?))
         };
         Ok(PartIngest {
             service: self.clone(),
@@ -223,7 +226,8 @@ impl PartIngest {
                 let before = mem::take(content);
                 let (target, expected, buffers) = (self.target, self.expected, Arc::default());
                 let buffer = self.service.first_buffer(target, expected).await?;
-                let mut object = self.service.run(move |it| it.begin_object(target, expected, buffer, buffers)).await?;
+                let begin = move |it: Service| it.begin_object(target, expected, buffer, buffers);
+                let mut object = self.service.run_in_turn(target.project, Precedence::UnderWay, begin).await?;
                 object.write(&before).await?;
                 object.write(bytes).await?;
                 self.destination = Destination::Store(Box::new(object));
@@ -287,7 +291,7 @@ impl PartIngest {
                     drop(memory);
                     stored
                 };
-                Ok((self.service.run(store).await?, None))
+                Ok((self.service.run_in_turn(target.project, Precedence::UnderWay, store).await?, None))
             }
             Destination::Nowhere => Err(Error::Bug("a repeated part is not stored")),
         }

@@ -49,8 +49,11 @@ pub struct Limits {
     pub discard_batch: u16,
     /// The memory that the process may use while bodies arrive.
     pub buffer_bytes: ByteCount,
-    /// How long a body waits for that memory before it is rejected with 503.
+    /// How long a body waits for that memory, and a request that is under way for its project's turn, before it is
+    /// rejected with 503.
     pub queue_timeout: Duration,
+    /// How long a new request waits for its project's turn. One that would wait longer is rejected at once.
+    pub max_queue_wait: Duration,
 }
 
 impl Limits {
@@ -118,6 +121,7 @@ impl Default for Limits {
             discard_batch: 1000,
             buffer_bytes: ByteCount::of(256 * 1024 * 1024),
             queue_timeout: Duration::from_secs(20),
+            max_queue_wait: Duration::from_secs(1),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::db::{self, Tx, files, parts, uploads};
 use crate::error::{Error, Result};
 use crate::failpoints::CrashPoint;
 use crate::model::{Digests, File, Part, PendingUpload, Upload, UploadState, in_order};
-use crate::resources::fair_queue::Permit;
+use crate::resources::fair_queue::{Permit, Precedence};
 use crate::retry::retry;
 use crate::service::Service;
 use crate::spawn::spawn_blocking;
@@ -79,7 +79,11 @@ impl Service {
 
     /// Waits for a permit if the list is long.
     async fn list_permit(&self, project: ProjectId, order: &PartOrder) -> Result<Option<Permit>> {
-        Ok(if is_long(order) { Some(self.acquire_permit(&self.queues.long_lists, project).await?) } else { None })
+        Ok(if is_long(order) {
+            Some(self.turn(&self.queues.long_lists, project, Precedence::UnderWay).await?)
+        } else {
+            None
+        })
     }
 
     /// The Parts of a long list, read before the Upload's row is locked, so that a list that does not fit fails without
@@ -158,7 +162,8 @@ impl Service {
             Err(error) => {
                 // If the Upload was cancelled or has expired in the meantime, or its File was deleted, its Parts may be
                 // gone: report that as the reason.
-                let upload = not_abandoned(self.get_upload(project, id).await?)?;
+                let upload =
+                    not_abandoned(self.run(move |it| async move { it.find_upload(project, id).await }).await?)?;
                 let is_gone = matches!(upload.state, UploadState::Completed(None));
                 Err(if is_gone { Error::CompletedOtherwise(id) } else { error })
             }
@@ -186,7 +191,11 @@ impl Service {
             let bytes: u64 = unread.iter().map(|part| part.bytes.get()).sum();
             let needs_permit = bytes > SMALL_READ_BACK_BYTES;
             // Without a timeout, since requests ahead in the queue may read files of the maximum size.
-            let permit = if needs_permit { Some(self.queues.read_backs.acquire(project).await) } else { None };
+            let permit = if needs_permit {
+                Some(self.queues.read_backs.acquire(project, Precedence::UnderWay).await)
+            } else {
+                None
+            };
             let read = async move |it: Self| {
                 let _permit = permit;
                 it.read_md5(project, digest, unread).await
@@ -219,7 +228,7 @@ impl Service {
         let mut slices = self.read_parts(&parts).await?;
         while let Some(slice) = slices.next().await {
             let slice = slice?;
-            let _permit = self.queues.checksums.acquire(project).await;
+            let _permit = self.queues.checksums.acquire(project, Precedence::UnderWay).await;
             // Hashing a megabyte would block a thread of the runtime for milliseconds.
             let hashed = spawn_blocking(move || slice.look(|seen| digest.update(seen)).map(|()| digest));
             digest = hashed.await?.map_err(Error::Read)?;

@@ -13,10 +13,22 @@ use crate::error::{Error, Result};
 use crate::failpoints::CrashPoint;
 use crate::model::{NewUpload, QuotaExceeded, Upload, UploadState};
 use crate::resources::create_queue::{Batch, Waiting};
+use crate::resources::fair_queue::Precedence;
 use crate::retry::retry;
 use crate::service::Service;
 
 impl Service {
+    /// Fails if a new Upload of the project would wait for too long: to be inserted, or to be completed, since those that
+    /// are under way go first. To be called before a request is read.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`].
+    pub fn admit_upload(&self, project: ProjectId) -> Result<()> {
+        self.refuse_beyond(self.create_queues.expected_wait(self.first_batch(), project))?;
+        self.admit(&self.queues.statements, project, Precedence::UnderWay)?;
+        self.admit(&self.queues.transactions, project, Precedence::UnderWay)
+    }
+
     /// Creates an Upload.
     ///
     /// # Errors
@@ -44,17 +56,20 @@ impl Service {
     /// Adds an Upload to the next batch. The channel is closed without a value if the batch failed.
     fn insert_in_batch(&self, creation: Creation) -> Result<oneshot::Receiver<Result<Created, QuotaExceeded>>> {
         let (reply, inserted) = oneshot::channel();
-        // With a default limit, nearly all projects are limited.
-        let kind = if self.limits.project.is_unlimited() { Batch::Unlimited } else { Batch::Limited };
-        self.add_to_batch(kind, Waiting { creation, reply })?;
+        self.add_to_batch(self.first_batch(), Waiting { creation, reply })?;
         Ok(inserted)
+    }
+
+    /// The kind of batch that an Upload is added to first. With a default limit, nearly all projects are limited.
+    fn first_batch(&self) -> Batch {
+        if self.limits.project.is_unlimited() { Batch::Unlimited } else { Batch::Limited }
     }
 
     fn add_to_batch(&self, kind: Batch, waiting: Waiting) -> Result<()> {
         if let Some(mut guard) = self.create_queues.of(kind).add(waiting)? {
             let this = self.clone();
             let drain = async move {
-                while let Some(batch) = guard.take_all() {
+                while let Some(batch) = guard.take_batch() {
                     this.insert_batch(kind, batch).await;
                 }
             };

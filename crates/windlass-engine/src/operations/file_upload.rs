@@ -17,6 +17,7 @@ use crate::ingest::part_ingest::PartIngest;
 use crate::model::{Digests, File, Fingerprint, Limits, Quota, QuotaExceeded, UploadSpec, UploadState};
 use crate::operations::jsonl_check::JsonlValidation;
 use crate::operations::signed_urls::UploadUrl;
+use crate::resources::fair_queue::Precedence;
 use crate::resources::part_buffers::PartBuffers;
 use crate::retry::retry;
 use crate::service::Service;
@@ -71,8 +72,8 @@ impl Service {
     /// any, and `once` the idempotency key, if there is one.
     ///
     /// # Errors
-    /// [`Error::Quota`]; when the ledger fails or the store does not belong to it, or the disk does not have enough free
-    /// space for the body.
+    /// [`Error::Quota`]; when the ledger fails or the store does not belong to it, or the disk does not have
+    /// enough free space for the body.
     pub async fn begin_file(
         &self,
         project: ProjectId,
@@ -130,7 +131,7 @@ impl Service {
             CrashPoint::FormWritten.passed();
             Ok(file)
         };
-        self.run(begin).await
+        self.run_in_turn(project, Precedence::UnderWay, begin).await
     }
 
     /// Inserts the Upload, and reserves the declared length of its body.

@@ -6,6 +6,7 @@ use crate::db::{self, files, garbage};
 use crate::error::{Error, Result};
 use crate::failpoints::CrashPoint;
 use crate::model::File;
+use crate::resources::fair_queue::Precedence;
 use crate::retry::retry;
 use crate::service::Service;
 
@@ -13,18 +14,19 @@ impl Service {
     /// Finds a File of the project.
     ///
     /// # Errors
-    /// [`Error::NoSuchFile`], or when the ledger fails.
+    /// [`Error::NoSuchFile`], or when the ledger fails or the service is overloaded.
     pub async fn get_file(&self, project: ProjectId, id: FileId) -> Result<File> {
         let find = move |it: Self| async move { files::find(&it.db, project, id).await?.ok_or(Error::NoSuchFile(id)) };
-        self.run(find).await
+        self.run_in_turn(project, Precedence::New, find).await
     }
 
     /// Deletes a File. It disappears immediately; its bytes are deleted after the grace period.
     ///
     /// # Errors
-    /// [`Error::NoSuchFile`], or when the ledger fails or the store does not belong to it.
+    /// [`Error::NoSuchFile`], when the ledger fails or the store does not belong to it, or the service is overloaded.
     pub async fn delete_file(&self, project: ProjectId, id: FileId) -> Result<()> {
         self.readiness.check_store()?;
+        self.admit(&self.queues.transactions, project, Precedence::New)?;
         let delete = move |it: Self| async move {
             let mut commit_sent = false;
             retry!(it, it.try_delete(project, id, &mut commit_sent))

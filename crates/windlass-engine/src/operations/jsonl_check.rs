@@ -8,6 +8,7 @@ use windlass_types::{AnyPurpose, Filename, PartOrder, ProjectId, UploadId};
 use crate::db::parts;
 use crate::error::{Error, Result};
 use crate::model::{JsonLines, NotJsonl, Part, Upload, UploadSpec, UploadState, in_order};
+use crate::resources::fair_queue::Precedence;
 use crate::service::Service;
 use crate::spawn::spawn_blocking;
 
@@ -62,7 +63,7 @@ impl Service {
         }
         let find = async move |it: Self| it.pending_with_lines(project, id).await;
         let Some(upload) = self.run_without_timeout(find).await? else { return Ok(()) };
-        let (permit, listed) = (self.queues.read_backs.acquire(project).await, Arc::clone(order));
+        let (permit, listed) = (self.queues.read_backs.acquire(project, Precedence::UnderWay).await, Arc::clone(order));
         let check = async move |it: Self| {
             let _permit = permit;
             it.check_lines(project, &upload, &listed).await
@@ -92,7 +93,7 @@ impl Service {
         let mut slices = self.read_parts(&parts).await?;
         while let Some(slice) = slices.next().await {
             let slice = slice?;
-            let _permit = self.queues.checksums.acquire(project).await;
+            let _permit = self.queues.checksums.acquire(project, Precedence::UnderWay).await;
             // This would block a thread of the runtime for milliseconds, or longer if it waits for a disk.
             let checked = spawn_blocking(move || slice.look(|it| lines.take(it)).map(|()| lines));
             lines = checked.await?.map_err(Error::Read)?;

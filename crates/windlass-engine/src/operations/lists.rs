@@ -10,6 +10,7 @@ use windlass_types::{AnyPurpose, FileId, Order, PageLimit, PageRequest, PartId, 
 use crate::db::{self, Db, Position, files, parts, uploads};
 use crate::error::{Error, Result};
 use crate::model::{File, Part, Upload, UploadSpec, UploadState};
+use crate::resources::fair_queue::Precedence;
 use crate::service::Service;
 
 /// The maximum number of rows in a batch. Most lists consist of a single batch.
@@ -30,6 +31,7 @@ const OBJECT_OVERHEAD_BYTES: usize = 320;
 /// A list being read.
 pub struct List<T: ListItem> {
     service: Service,
+    project: ProjectId,
     of: T::Of,
     order: Order,
     next: Next,
@@ -140,19 +142,20 @@ impl Service {
     /// Lists the project's Uploads. Returns the list, and its first batch.
     ///
     /// # Errors
-    /// [`Error::NoSuchCursor`], [`Error::BusySending`] if unread responses use up the memory or too many lists are
-    /// being read, or when the ledger fails.
+    /// [`Error::NoSuchCursor`]; [`Error::Overloaded`]; [`Error::BusySending`] if unread responses use up the memory or too
+    /// many lists are being read; or when the ledger fails.
     pub async fn list_uploads(
         &self,
         project: ProjectId,
         page: PageRequest<UploadId>,
     ) -> Result<(List<Upload>, Batch<Upload>)> {
+        self.admit(&self.queues.statements, project, Precedence::New)?;
         let begin = move |it: Self| async move {
             let after = match page.after {
                 Some(id) => Some(it.cursor(id, uploads::find_position(&it.db, project, id)).await?),
                 None => None,
             };
-            List::begin(it, project, page.order, after, page.limit).await
+            List::begin(it, project, project, page.order, after, page.limit).await
         };
         self.run_without_timeout(begin).await
     }
@@ -167,12 +170,13 @@ impl Service {
         purpose: Option<AnyPurpose>,
         page: PageRequest<FileId>,
     ) -> Result<(List<File>, Batch<File>)> {
+        self.admit(&self.queues.statements, project, Precedence::New)?;
         let begin = move |it: Self| async move {
             let after = match page.after {
                 Some(id) => Some(it.cursor(id, files::find_position(&it.db, project, id)).await?),
                 None => None,
             };
-            List::begin(it, (project, purpose), page.order, after, page.limit).await
+            List::begin(it, project, (project, purpose), page.order, after, page.limit).await
         };
         self.run_without_timeout(begin).await
     }
@@ -189,13 +193,14 @@ impl Service {
         after: Option<PartId>,
         limit: PageLimit,
     ) -> Result<(List<Part>, Batch<Part>)> {
+        self.admit(&self.queues.statements, project, Precedence::New)?;
         let begin = move |it: Self| async move {
             it.with_db_timeout(it.find_upload(project, id)).await?;
             let after = match after {
                 Some(part) => Some(it.cursor(part, parts::find_position(&it.db, id, part)).await?),
                 None => None,
             };
-            List::begin(it, id, Order::Ascending, after, limit).await
+            List::begin(it, project, id, Order::Ascending, after, limit).await
         };
         self.run_without_timeout(begin).await
     }
@@ -213,14 +218,15 @@ impl Service {
 impl<T: ListItem> List<T> {
     async fn begin(
         service: Service,
+        project: ProjectId,
         of: T::Of,
         order: Order,
         after: Option<Position>,
         limit: PageLimit,
     ) -> Result<(Self, Batch<T>)> {
         let first = Next { after, left: limit.get(), rows: MAX_ROWS };
-        let mut list = Self { service, of, order, next: first, _memory: None };
-        let batch = list.read_next().await?;
+        let mut list = Self { service, project, of, order, next: first, _memory: None };
+        let batch = list.read_next(Precedence::New).await?;
         if batch.is_last {
             return Ok((list, batch));
         }
@@ -231,26 +237,27 @@ impl<T: ListItem> List<T> {
         drop(batch);
         let memory = list.service.reserve_to_send(LIST_KIB.into()).await?;
         let mut list = Self { next: first, _memory: Some(memory), ..list };
-        let batch = list.read_next().await?;
+        let batch = list.read_next(Precedence::New).await?;
         Ok((list, batch))
     }
 
     /// Reads the next batch, if the previous one was not the last.
     ///
     /// # Errors
-    /// When the ledger fails, or [`Error::BusySending`] if too many lists are being read.
+    /// When the ledger fails, [`Error::Busy`], or [`Error::BusySending`] if too many lists are being read.
     pub async fn next(mut self) -> Result<(Self, Batch<T>)> {
         let service = self.service.clone();
         let read = |_: Service| async move {
-            let batch = self.read_next().await?;
+            let batch = self.read_next(Precedence::UnderWay).await?;
             Ok((self, batch))
         };
         service.run_without_timeout(read).await
     }
 
-    async fn read_next(&mut self) -> Result<Batch<T>> {
+    async fn read_next(&mut self, precedence: Precedence) -> Result<Batch<T>> {
         let Next { after, left, rows } = self.next;
         let rows = rows.min(left);
+        let _turn = self.service.turn(&self.service.queues.statements, self.project, precedence).await?;
         let reader = Arc::clone(&self.service.list_readers).acquire_owned();
         let reader = timeout(self.service.limits.queue_timeout, reader).await.map_err(|_| Error::BusySending)?;
         let one_more = i64::try_from(rows + 1).unwrap_or(i64::MAX);

@@ -10,19 +10,20 @@ use crate::db::{keys, quotas};
 use crate::error::{Error, Result};
 use crate::model::{FileExpiry, KeyChange, ProjectChange, ProjectLimits, Usage};
 use crate::operations::keys::Keys;
+use crate::resources::fair_queue::Precedence;
 use crate::service::Service;
 
 impl Service {
     /// What a project uses, and its limits.
     ///
     /// # Errors
-    /// When the ledger fails.
+    /// When the ledger fails or the service is overloaded.
     pub async fn usage(&self, project: ProjectId) -> Result<Usage> {
         let find = move |it: Self| async move {
             let found = quotas::list_usage(&it.db, Some(project), it.limits.project).await?;
             found.into_iter().next().map(|it| it.usage).ok_or(Error::Bug("the project of a key does not exist"))
         };
-        self.run(find).await
+        self.run_in_turn(project, Precedence::New, find).await
     }
 
     /// The lifetime of a new File of the project: the given one, or the default for its purpose. Rules that were changed

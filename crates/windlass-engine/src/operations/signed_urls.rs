@@ -12,6 +12,7 @@ use crate::model::{
     Caller, File, FileTerms, KeyRates, NewUpload, URL_SECRET_BYTES, UploadSpec, UrlAccess, UrlClaims, UrlSecrets,
 };
 use crate::operations::file_upload::FileUpload;
+use crate::resources::fair_queue::Precedence;
 use crate::retry::retry;
 use crate::service::Service;
 
@@ -69,7 +70,8 @@ impl Service {
 
     async fn sign(&self, caller: Caller, lifetime: UrlLifetime, once: bool, access: UrlAccess) -> Result<NewUrl> {
         let secrets = self.url_secrets().await?;
-        let expires_at = self.run(move |it| async move { Ok(signed_urls::expiry(&it.db, lifetime).await?) }).await?;
+        let expiry = move |it: Self| async move { Ok(signed_urls::expiry(&it.db, lifetime).await?) };
+        let expires_at = self.run_in_turn(caller.project, Precedence::New, expiry).await?;
         let Caller { project, key, .. } = caller;
         let claims = UrlClaims { key, project, expires_at, once: once.then(Uuid::now_v7), access };
         let token = secrets.sign(&claims).ok_or(Error::Bug("no secret signs URLs"))?;
@@ -115,13 +117,14 @@ impl Service {
     ///
     /// # Errors
     /// Those of [`Self::begin_file`] and [`Self::begin_jsonl_validation`], [`Error::UrlFileTooLarge`] if the declared
-    /// length is more than permitted, or [`Error::BadUrl`] if the URL is not for an upload.
+    /// length is more than permitted, [`Error::Overloaded`], or [`Error::BadUrl`] if the URL is not for an upload.
     pub async fn begin_url_file(&self, claims: &UrlClaims, expected: Option<u64>) -> Result<(FileUpload, FileTerms)> {
         let (UrlAccess::Upload(terms), Some(once)) = (&claims.access, claims.once) else { return Err(Error::BadUrl) };
         let max_bytes = terms.max_bytes.unwrap_or(self.limits.file_bytes).min(self.limits.file_bytes);
         if expected.is_some_and(|it| it > max_bytes.get()) {
             return Err(Error::UrlFileTooLarge(max_bytes));
         }
+        self.admit_upload(claims.project)?;
         let jsonl = self.begin_jsonl_validation(&terms.filename, Some(terms.purpose))?;
         let file = self.begin_file(claims.project, expected, jsonl, None).await?;
         Ok((file.with_url(UploadUrl { once, expires_at: claims.expires_at, max_bytes }), terms.clone()))

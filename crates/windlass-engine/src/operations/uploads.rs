@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::failpoints::CrashPoint;
 use crate::ingest::once::{Once, OnceRequest, Outcome};
 use crate::model::{Fingerprint, NewUpload, Upload, UploadState};
+use crate::resources::fair_queue::Precedence;
 use crate::retry::retry;
 use crate::service::Service;
 
@@ -18,9 +19,10 @@ impl Service {
     /// Finds an Upload of the project.
     ///
     /// # Errors
-    /// [`Error::NoSuchUpload`], or when the ledger fails.
+    /// [`Error::NoSuchUpload`], or when the ledger fails or the service is overloaded.
     pub async fn get_upload(&self, project: ProjectId, id: UploadId) -> Result<Upload> {
-        self.run(move |it| async move { it.find_upload(project, id).await }).await
+        let find = move |it: Self| async move { it.find_upload(project, id).await };
+        self.run_in_turn(project, Precedence::New, find).await
     }
 
     /// Like [`Self::get_upload`], for operations that already run on the service's runtime.

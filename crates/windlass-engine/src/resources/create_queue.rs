@@ -1,17 +1,23 @@
-//! The queue of new Uploads that wait to be inserted in one batch.
+//! The queue of new Uploads that wait to be inserted in a batch. A batch takes them from the projects in rotation.
 
-use std::mem;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
+use windlass_types::ProjectId;
 
 use crate::db::creations::{Created, Creation};
 use crate::error::{Error, Result};
 use crate::model::QuotaExceeded;
+use crate::resources::recent_average::RecentAverage;
 
-/// The maximum length of the queue. It includes Uploads whose clients have disconnected while the ledger does not
-/// respond.
+/// The maximum length of the queue.
 const MAX_WAITING: usize = 4096;
+
+/// The maximum number of Uploads in a batch. Larger batches are not faster.
+const MAX_BATCH: usize = 256;
 
 /// The two kinds of batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +42,14 @@ impl CreateQueues {
             Batch::Limited => &self.limited,
         }
     }
+
+    /// How long an Upload of the project that is added to a batch of this kind will probably wait.
+    pub(crate) fn expected_wait(&self, kind: Batch, project: ProjectId) -> Duration {
+        let wait = self.of(kind).expected_wait(project);
+        // Whether a project is limited is known only of those that have Uploads in that queue.
+        let goes_on = kind == Batch::Unlimited && self.limited.lock().projects.contains_key(&project);
+        wait + if goes_on { self.limited.expected_wait(project) } else { Duration::ZERO }
+    }
 }
 
 /// A queue. Clones share it.
@@ -44,7 +58,13 @@ pub(crate) struct CreateQueue(Arc<Mutex<Queue>>);
 
 #[derive(Default)]
 struct Queue {
-    waiting: Vec<Waiting>,
+    projects: HashMap<ProjectId, VecDeque<Waiting>>,
+    /// The projects with waiting Uploads, in the order in which they are served.
+    rotation: VecDeque<ProjectId>,
+    /// How long inserting a batch takes.
+    batch_takes: RecentAverage,
+    /// When the batch that is being inserted was taken.
+    batch_since: Option<Instant>,
     /// Whether a task inserts the waiting Uploads.
     is_draining: bool,
 }
@@ -68,12 +88,27 @@ impl CreateQueue {
     /// [`Error::Busy`] if the queue is full.
     pub(crate) fn add(&self, waiting: Waiting) -> Result<Option<DrainGuard>> {
         let mut queue = self.lock();
-        if queue.waiting.len() == MAX_WAITING {
+        if queue.projects.values().map(VecDeque::len).sum::<usize>() >= MAX_WAITING {
             return Err(Error::Busy);
         }
-        queue.waiting.push(waiting);
-        let is_first = !mem::replace(&mut queue.is_draining, true);
-        Ok(is_first.then(|| DrainGuard { queue: self.clone(), is_done: false }))
+        let project = waiting.creation.project;
+        queue.projects.entry(project).or_default().push_back(waiting);
+        if !queue.rotation.contains(&project) {
+            queue.rotation.push_back(project);
+        }
+        let is_draining = std::mem::replace(&mut queue.is_draining, true);
+        Ok((!is_draining).then(|| DrainGuard { queue: self.clone(), is_done: false }))
+    }
+
+    /// How long an Upload of the project that is added now will probably wait: for as many batches as are before and
+    /// with it, or at least as long as the batch in progress has taken so far. Zero if none is in progress.
+    pub(crate) fn expected_wait(&self, project: ProjectId) -> Duration {
+        let queue = self.lock();
+        let Some(since) = queue.batch_since else { return Duration::ZERO };
+        let own = queue.projects.get(&project).map_or(0, VecDeque::len);
+        let others = queue.projects.iter().filter(|(id, _)| **id != project).map(|(_, it)| it.len().min(own + 1));
+        let batches = u32::try_from((own + others.sum::<usize>()) / MAX_BATCH + 1).unwrap_or(u32::MAX);
+        (queue.batch_takes.get() * batches).max(since.elapsed())
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -81,14 +116,39 @@ impl CreateQueue {
     }
 }
 
+impl Queue {
+    /// Removes the next Upload whose client still waits.
+    fn next(&mut self) -> Option<Waiting> {
+        loop {
+            let project = self.rotation.pop_front()?;
+            let Some(waiting) = self.projects.get_mut(&project) else { continue };
+            let next = waiting.pop_front();
+            if waiting.is_empty() {
+                self.projects.remove(&project);
+            } else {
+                self.rotation.push_back(project);
+            }
+            if let Some(next) = next.filter(|it| !it.reply.is_closed()) {
+                return Some(next);
+            }
+        }
+    }
+}
+
 impl DrainGuard {
-    /// Removes and returns all waiting Uploads. `None` if there are none: then the task must end, since the next Upload
-    /// starts another one.
-    pub(crate) fn take_all(&mut self) -> Option<Vec<Waiting>> {
+    /// Ends the previous batch, and removes and returns the next one. `None` if no Upload waits: then the task must end,
+    /// since the next Upload starts another one.
+    pub(crate) fn take_batch(&mut self) -> Option<Vec<Waiting>> {
         let mut queue = self.queue.lock();
-        self.is_done = queue.waiting.is_empty();
+        let now = Instant::now();
+        if let Some(since) = queue.batch_since.take() {
+            queue.batch_takes.record(now - since);
+        }
+        let batch: Vec<_> = std::iter::from_fn(|| queue.next()).take(MAX_BATCH).collect();
+        self.is_done = batch.is_empty();
         queue.is_draining = !self.is_done;
-        queue.is_draining.then(|| mem::take(&mut queue.waiting))
+        queue.batch_since = queue.is_draining.then_some(now);
+        queue.is_draining.then_some(batch)
     }
 }
 
@@ -99,3 +159,6 @@ impl Drop for DrainGuard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,21 +1,34 @@
-//! Fair scheduling of scarce resources, such as the ledger's transactions: permits go to projects in rotation, however
-//! many requests each of them has waiting, and no project holds all permits at once.
+//! Fair scheduling of scarce resources, such as the ledger's connections: permits go to projects in rotation, however
+//! many requests each of them has waiting, and within a project first to what is under way. A queue also predicts how
+//! long a new request would wait, so that it can be refused at once instead.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use windlass_types::ProjectId;
 
 use crate::db::Db;
+use crate::resources::in_flight::InFlight;
+use crate::resources::recent_average::RecentAverage;
 
 /// The maximum number of concurrent read-backs in total and per project: slow ones do not block other projects.
 const READ_BACKS: (usize, usize) = (16, 4);
 
+/// Connections for statements that need no turn: authentication and batches of new Uploads.
+const SPARE_STATEMENTS: usize = 1;
+
+/// One of this many permits for statements is left for other projects.
+const STATEMENTS_PER_SPARE: usize = 8;
+
 /// The resources that projects compete for.
 #[derive(Clone)]
 pub(crate) struct FairQueues {
+    /// Single statements, limited by the connections of their pool.
+    pub(crate) statements: FairQueue,
     /// Transactions, limited by the connections of their pool.
     pub(crate) transactions: FairQueue,
     /// Processing long lists of Parts.
@@ -28,10 +41,12 @@ pub(crate) struct FairQueues {
 
 impl FairQueues {
     pub(crate) fn new(db: &Db) -> Self {
+        let statements = db.statements_at_once().saturating_sub(SPARE_STATEMENTS);
         let transactions = db.transactions_at_once();
         // CPU-bound work leaves half of the processors to other requests.
         let processors = thread::available_parallelism().map_or(1, usize::from).div_ceil(2);
         Self {
+            statements: FairQueue::new(statements, statements - statements / STATEMENTS_PER_SPARE),
             transactions: FairQueue::new(transactions, transactions.saturating_sub(1)),
             long_lists: FairQueue::new(processors + 1, processors),
             read_backs: FairQueue::new(READ_BACKS.0, READ_BACKS.1),
@@ -40,9 +55,20 @@ impl FairQueues {
     }
 }
 
+/// Which of its project's requests a request goes before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Precedence {
+    /// It continues or ends what was begun: it goes before new requests.
+    UnderWay,
+    /// It begins something.
+    New,
+}
+
 /// A fixed number of permits, and the requests that wait for one. Clones share them.
 #[derive(Clone)]
 pub(crate) struct FairQueue {
+    /// The number of permits.
+    count: usize,
     /// The maximum number of permits of one project.
     per_project: usize,
     state: Arc<Mutex<State>>,
@@ -52,6 +78,8 @@ struct State {
     free: usize,
     /// The number of permits granted so far.
     granted: u64,
+    /// For how long permits are held.
+    held_for: RecentAverage,
     /// The projects that hold permits or wait for one.
     projects: HashMap<ProjectId, ProjectQueue>,
 }
@@ -62,32 +90,63 @@ struct ProjectQueue {
     held: usize,
     /// The value of [`State::granted`] after the project's latest permit.
     last: u64,
-    waiting: VecDeque<oneshot::Sender<Permit>>,
+    /// The waiting requests, those under way and new ones.
+    waiting: [VecDeque<Waiting>; 2],
+}
+
+struct Waiting {
+    since: Instant,
+    permit: oneshot::Sender<Permit>,
 }
 
 /// A permit. It is released on drop.
 pub(crate) struct Permit {
     queue: FairQueue,
     project: ProjectId,
+    since: Instant,
 }
 
 impl FairQueue {
     /// A queue with `count` permits in total, and at most `per_project` for each project; at least one of each.
     pub(crate) fn new(count: usize, per_project: usize) -> Self {
-        let state = State { free: count.max(1), granted: 0, projects: HashMap::new() };
-        Self { per_project: per_project.max(1), state: Arc::new(Mutex::new(state)) }
+        let count = count.max(1);
+        let state = State { free: count, granted: 0, held_for: RecentAverage::default(), projects: HashMap::new() };
+        Self { count, per_project: per_project.clamp(1, count), state: Arc::new(Mutex::new(state)) }
     }
 
     /// Waits for a permit. Cancel-safe: a cancelled request leaves the queue.
-    pub(crate) async fn acquire(&self, project: ProjectId) -> Permit {
+    pub(crate) async fn acquire(&self, project: ProjectId, precedence: Precedence) -> Permit {
         let (sender, mut permit) = oneshot::channel();
-        self.lock().projects.entry(project).or_default().waiting.push_back(sender);
+        let waiting = Waiting { since: Instant::now(), permit: sender };
+        self.lock().projects.entry(project).or_default().waiting[precedence as usize].push_back(waiting);
         self.serve();
         if let Ok(permit) = permit.try_recv() {
             return permit;
         }
-        let _counted = Counted::begin();
+        let _counted = InFlight::begin("windlass_turns_waiting");
         permit.await.expect("a request stays queued until it is served or cancelled")
+    }
+
+    /// How long a request of the project that arrives now will probably wait. Zero if a permit is free.
+    ///
+    /// It is the longer of two predictions: from the permits that will be granted before, given how long one is held on
+    /// average; and from how long the first of the project's waiting requests has waited, which also holds if nothing is
+    /// granted any more.
+    pub(crate) fn expected_wait(&self, project: ProjectId, precedence: Precedence) -> Duration {
+        let state = self.lock();
+        let own = state.projects.get(&project);
+        let ahead = own.map_or(0, |it| it.ahead_of(precedence).count());
+        if ahead == 0 && state.free > 0 && own.is_none_or(|it| it.held < self.per_project) {
+            return Duration::ZERO;
+        }
+        // In rotation, each other project gets as many permits first as the project itself, if it has requests.
+        let others = state.projects.iter().filter(|(id, _)| **id != project);
+        let others: usize = others.map(|(_, it)| it.ahead_of(Precedence::New).count().min(ahead + 1)).sum();
+        let permits = if others == 0 { self.per_project } else { self.count };
+        let permits_before = u32::try_from(ahead + others + 1).unwrap_or(u32::MAX);
+        let by_length = state.held_for.get() * permits_before / u32::try_from(permits).unwrap_or(u32::MAX);
+        let first = own.and_then(|it| it.ahead_of(precedence).map(|it| it.since).min());
+        by_length.max(first.map_or(Duration::ZERO, |it| it.elapsed()))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -98,8 +157,19 @@ impl FairQueue {
     fn serve(&self) {
         loop {
             let Some((project, sender)) = self.lock().next(self.per_project) else { return };
-            sender.send(Permit { queue: self.clone(), project }).ok();
+            sender.send(Permit { queue: self.clone(), project, since: Instant::now() }).ok();
         }
+    }
+}
+
+impl ProjectQueue {
+    /// The waiting requests that a new one would wait for.
+    fn ahead_of(&self, precedence: Precedence) -> impl Iterator<Item = &Waiting> {
+        self.waiting[..=precedence as usize].iter().flatten().filter(|it| !it.permit.is_closed())
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.waiting.iter().any(|it| !it.is_empty())
     }
 }
 
@@ -111,122 +181,33 @@ impl State {
             return None;
         }
         self.projects.retain(|_, queue| {
-            queue.waiting.retain(|it| !it.is_closed());
-            queue.held > 0 || !queue.waiting.is_empty()
+            queue.waiting.iter_mut().for_each(|it| it.retain(|it| !it.permit.is_closed()));
+            queue.held > 0 || queue.is_waiting()
         });
-        let eligible = self.projects.iter_mut().filter(|(_, it)| it.held < per_project && !it.waiting.is_empty());
+        let eligible = self.projects.iter_mut().filter(|(_, it)| it.held < per_project && it.is_waiting());
         let (project, queue) = eligible.min_by_key(|(_, it)| (it.held, it.last))?;
-        let sender = queue.waiting.pop_front()?;
+        let next = queue.waiting.iter_mut().find_map(VecDeque::pop_front)?;
         self.free -= 1;
         self.granted += 1;
         (queue.held, queue.last) = (queue.held + 1, self.granted);
-        Some((*project, sender))
+        Some((*project, next.permit))
     }
 
-    fn release(&mut self, project: ProjectId) {
+    fn release(&mut self, project: ProjectId, held_for: Duration) {
         self.free += 1;
+        self.held_for.record(held_for);
         if let Some(queue) = self.projects.get_mut(&project) {
             queue.held -= 1;
         }
     }
 }
 
-/// Counts a waiting request in the metrics.
-struct Counted;
-
-impl Counted {
-    fn begin() -> Self {
-        metrics::gauge!("windlass_turns_waiting").increment(1);
-        Self
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        metrics::gauge!("windlass_turns_waiting").decrement(1);
-    }
-}
-
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.queue.lock().release(self.project);
+        self.queue.lock().release(self.project, self.since.elapsed());
         self.queue.serve();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use futures_util::FutureExt;
-    use futures_util::future::BoxFuture;
-
-    use super::*;
-
-    /// Acquires a permit, which must be free.
-    fn acquire(queue: &FairQueue, project: ProjectId) -> Permit {
-        queue.acquire(project).now_or_never().expect("a permit is free")
-    }
-
-    /// Begins to wait for a permit; none may be free.
-    fn wait(queue: &FairQueue, project: ProjectId) -> BoxFuture<'static, Permit> {
-        let queue = queue.clone();
-        let mut waiting = async move { queue.acquire(project).await }.boxed();
-        assert!((&mut waiting).now_or_never().is_none(), "no permit is free");
-        waiting
-    }
-
-    /// The permits granted to waiting requests, with the requests' indexes.
-    fn served(requests: &mut [Option<BoxFuture<'static, Permit>>]) -> Vec<(usize, Permit)> {
-        let mut served = Vec::new();
-        for (index, request) in requests.iter_mut().enumerate() {
-            if let Some(permit) = request.as_mut().and_then(FutureExt::now_or_never) {
-                *request = None;
-                served.push((index, permit));
-            }
-        }
-        served
-    }
-
-    #[test]
-    fn a_project_with_many_waiting_requests_does_not_delay_another() {
-        let (queue, [many, few]) = (FairQueue::new(2, 2), [ProjectId::generate(), ProjectId::generate()]);
-        let held = [acquire(&queue, many), acquire(&queue, many)];
-        let mut requests: Vec<_> = [many; 20].into_iter().chain([few; 2]).map(|it| Some(wait(&queue, it))).collect();
-        let [first, second] = held;
-        drop(first);
-        let next = served(&mut requests);
-        assert_eq!(next.iter().map(|it| it.0).collect::<Vec<_>>(), [20]);
-        drop(second);
-        let after = served(&mut requests);
-        assert_eq!(after.iter().map(|it| it.0).collect::<Vec<_>>(), [0], "each project holds one");
-        drop(after);
-        let last = served(&mut requests);
-        assert_eq!(last.iter().map(|it| it.0).collect::<Vec<_>>(), [1]);
-        drop(next);
-        assert_eq!(served(&mut requests)[0].0, 21);
-    }
-
-    #[test]
-    fn one_project_cannot_hold_all_permits() {
-        let (queue, [greedy, other]) = (FairQueue::new(3, 2), [ProjectId::generate(), ProjectId::generate()]);
-        let held = [acquire(&queue, greedy), acquire(&queue, greedy)];
-        let waiting = wait(&queue, greedy);
-        let others = acquire(&queue, other);
-        drop(held);
-        assert!(waiting.now_or_never().is_some());
-        drop(others);
-    }
-
-    #[test]
-    fn cancelled_requests_pass_their_permits_on() {
-        let (queue, project) = (FairQueue::new(1, 1), ProjectId::generate());
-        let held = acquire(&queue, project);
-        let [cancelled, granted, waiting] = std::array::from_fn(|_| wait(&queue, project));
-        drop(cancelled);
-        drop(held);
-        drop(granted);
-        drop(waiting.now_or_never().expect("a permit is free"));
-        drop(acquire(&queue, project));
-        assert!(queue.lock().next(1).is_none());
-        assert!(queue.lock().projects.is_empty());
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ pub(crate) mod md5_uploads;
 pub(crate) mod memory_budget;
 pub(crate) mod part_buffers;
 pub(crate) mod readiness;
+pub(crate) mod recent_average;
 pub(crate) mod request_memory;
 pub(crate) mod short_cache;
 pub(crate) mod task_status;
