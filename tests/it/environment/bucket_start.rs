@@ -95,10 +95,12 @@ async fn a_store_that_cannot_be_written_or_read_fails_the_start_with_the_step_an
     }
     // The first start fails as plainly.
     let store = format!("s3://uploads/read-only-{}", fastrand::u64(..));
-    let denied = Fault::Refuses(403, "AccessDenied");
-    faults.set(Rule { method: "PUT", about: "/windlass-store.json", after: 0, times: usize::MAX, fault: denied });
-    let (succeeded, log) = app.link(&[("AWS_ENDPOINT_URL", &faults.endpoint), ("WINDLASS_STORE", &store)]);
-    assert!(!succeeded && log.contains("lack a required permission") && log.contains(&place), "{log}");
+    for method in ["PUT", "GET"] {
+        let denied = Fault::Refuses(403, "AccessDenied");
+        faults.set(Rule { method, about: "/windlass-store.json", after: 0, times: usize::MAX, fault: denied });
+        let (succeeded, log) = app.link(&[("AWS_ENDPOINT_URL", &faults.endpoint), ("WINDLASS_STORE", &store)]);
+        assert!(!succeeded && log.contains("lack a required permission") && log.contains(&place), "{method}: {log}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -62,12 +62,18 @@ impl Drill {
         &self.cluster.app.client
     }
 
-    /// Makes commits wait for the standby.
+    /// Makes commits wait for the standby; other clients of the server choose not to by default.
     async fn replicate_synchronously(&self) {
-        for statement in ["alter system set synchronous_standby_names = '*'", "select pg_reload_conf()"] {
+        for statement in [
+            "alter system set synchronous_commit = local",
+            "alter system set synchronous_standby_names = '*'",
+            "select pg_reload_conf()",
+        ] {
             self.cluster.app.pool.execute(statement).await.unwrap();
         }
         self.standby_is("sync_state = 'sync'").await;
+        // Far enough behind that a commit that does not wait for the standby would be lost.
+        self.replication.set(Mode::Late(Duration::from_millis(50)));
     }
 
     async fn standby_is(&self, condition: &str) {
@@ -203,7 +209,7 @@ async fn nothing_acknowledged_is_lost_with_a_synchronous_standby() {
     let mut drill = Drill::start().await;
     drill.replicate_synchronously().await;
     drill.begin_load();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     drill.kill_primary().await;
     drill.fail_over().await;
     let acknowledged = drill.end_load().await;
