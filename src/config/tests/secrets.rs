@@ -86,6 +86,9 @@ fn a_file_that_holds_no_secret_is_refused_and_not_echoed() {
         ("WINDLASS_API_KEY", "secret", "16 to 512"),
         ("WINDLASS_API_KEY", "two secret words of a key", "no spaces"),
         ("DATABASE_URL", "mysql://u:secret@h/d", "is not a Postgres URL"),
+        ("DATABASE_URL", "postgres://u:secret@a:5432,b:5432/d", "it names several hosts"),
+        ("DATABASE_URL", "postgres://u:secret@a,b/d?sslmode=require", "it names several hosts"),
+        ("DATABASE_URL", "postgres:///d?user=u&password=secret&host=a,b", "it names several hosts"),
     ] {
         std::fs::write(path, content).unwrap();
         let variable = format!("{name}_FILE");

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use crate::support::s3_faults::{Fault, FaultyS3, Rule};
-use crate::support::{StoreKind, TestApp, program};
+use crate::support::{OBJECTS_ONLY, StoreKind, TestApp, eventually, program};
 
 fn sweep(app: &TestApp, more: &[(&str, &str)]) -> (bool, String) {
     let swept = app.run_with(more, &["sweep"]);
@@ -57,6 +57,8 @@ async fn permanent_refusals_of_a_store_are_explained() {
         (400, "ExpiredToken", "has expired"),
         (301, "PermanentRedirect", "another region than us-east-1"),
         (404, "NoSuchBucket", "the bucket does not exist: create it"),
+        (400, "KMS.DisabledException", "encryption key cannot be used: enable it in KMS"),
+        (403, "InvalidObjectState", "the object is archived"),
     ] {
         faults.set(Rule { method: "GET", about: "", after: 0, times: usize::MAX, fault: Fault::Refuses(status, code) });
         let (succeeded, log) = sweep(&app, &[("AWS_ENDPOINT_URL", &faults.endpoint)]);
@@ -82,6 +84,7 @@ async fn a_store_that_cannot_be_written_or_read_fails_the_start_with_the_step_an
         ("PUT", Fault::Refuses(403, "AccessDenied"), "could not be written", "lack a required permission"),
         ("PUT", Fault::Refuses(403, "RequestTimeTooSkewed"), "could not be written", "set the clock"),
         ("PUT", Fault::Refuses(403, "InvalidAccessKeyId"), "could not be written", "unknown access key"),
+        ("PUT", Fault::Refuses(400, "KMS.NotFoundException"), "could not be written", "encryption key cannot be used"),
         ("GET", Fault::Refuses(403, "AccessDenied"), "could not be read", "lack a required permission"),
         ("GET", Fault::Refuses(404, "NoSuchKey"), "was written, but is missing when it is read", "no cache"),
         ("GET", Fault::Answers("other bytes"), "does not have the content that was written to it", "no cache"),
@@ -92,10 +95,12 @@ async fn a_store_that_cannot_be_written_or_read_fails_the_start_with_the_step_an
     }
     // The first start fails as plainly.
     let store = format!("s3://uploads/read-only-{}", fastrand::u64(..));
-    let denied = Fault::Refuses(403, "AccessDenied");
-    faults.set(Rule { method: "PUT", about: "/windlass-store.json", after: 0, times: usize::MAX, fault: denied });
-    let (succeeded, log) = app.link(&[("AWS_ENDPOINT_URL", &faults.endpoint), ("WINDLASS_STORE", &store)]);
-    assert!(!succeeded && log.contains("lack a required permission") && log.contains(&place), "{log}");
+    for method in ["PUT", "GET"] {
+        let denied = Fault::Refuses(403, "AccessDenied");
+        faults.set(Rule { method, about: "/windlass-store.json", after: 0, times: usize::MAX, fault: denied });
+        let (succeeded, log) = app.link(&[("AWS_ENDPOINT_URL", &faults.endpoint), ("WINDLASS_STORE", &store)]);
+        assert!(!succeeded && log.contains("lack a required permission") && log.contains(&place), "{method}: {log}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,6 +115,30 @@ async fn a_store_that_refuses_deletions_is_used_and_reported() {
     assert_eq!(app.store.list().await.len(), 1);
     faults.heal();
     app.restart_with(&[("AWS_ENDPOINT_URL", &faults.endpoint)]);
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disabled_encryption_key_makes_a_running_service_not_ready_and_loses_nothing() {
+    let Some(app) = TestApp::start(StoreKind::Bucket, &[OBJECTS_ONLY]).await else { return };
+    let faults = FaultyS3::before(app.setting("AWS_ENDPOINT_URL"));
+    app.restart_with(&[("AWS_ENDPOINT_URL", &faults.endpoint)]);
+    let file = app.client.file("kept").await;
+    let disabled = Fault::Refuses(400, "KMS.DisabledException");
+    faults.set(Rule { method: "GET", about: "", after: 0, times: usize::MAX, fault: disabled });
+    faults.add(Rule { method: "PUT", about: "", after: 0, times: usize::MAX, fault: disabled });
+    eventually("it is not ready", async || {
+        let answer = app.client.get("/readyz").await;
+        answer.status == 503 && answer.json()["causes"][0]["code"] == "store_unavailable"
+    })
+    .await;
+    let refused = app.client.create_file("user_data", "bytes").await;
+    refused.error(503, None);
+    assert!(refused.header("retry-after").is_some());
+    assert!(app.log().contains("KMS.DisabledException"), "{}", app.log());
+    faults.heal();
+    eventually("it is ready", async || app.client.get("/readyz").await.status == 200).await;
+    assert_eq!(app.client.download(&file).await, b"kept");
     app.nothing_is_lost_and_nothing_is_left().await;
 }
 

@@ -18,10 +18,10 @@ use crate::support::tcp_proxy::{Mode, TcpProxy};
 use crate::support::{Answer, StoreKind, TestApp, eventually, program};
 
 /// A Postgres for one test, and a Windlass that connects to it through a proxy, whose target can be changed.
-struct Cluster {
-    primary: Url,
-    proxy: TcpProxy,
-    app: TestApp,
+pub(super) struct Cluster {
+    pub primary: Url,
+    pub proxy: TcpProxy,
+    pub app: TestApp,
     _data_dir: TempDir,
 }
 
@@ -34,12 +34,12 @@ fn start_primary(data_dir: &TempDir) -> Url {
     url
 }
 
-fn address(url: &Url) -> SocketAddr {
+pub(super) fn address(url: &Url) -> SocketAddr {
     format!("{}:{}", url.host_str().unwrap(), url.port().unwrap()).parse().unwrap()
 }
 
 impl Cluster {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let data_dir = tempfile::tempdir().unwrap();
         let primary = start_primary(&data_dir);
         let proxy = TcpProxy::to(address(&primary)).await;
@@ -55,12 +55,17 @@ impl Cluster {
     /// Promotes the standby and redirects new connections of the program to it.
     async fn fail_over_to(&mut self, standby: &Standby) {
         standby.promote(&self.app.pool).await;
+        self.redirect_to(standby).await;
+    }
+
+    /// Redirects new connections of the program to a standby that has been promoted.
+    pub async fn redirect_to(&mut self, standby: &Standby) {
         self.proxy.lead_to(standby.address);
         self.app.pool = PgPoolOptions::new().max_connections(4).connect(&standby.url).await.unwrap();
     }
 
     /// Waits until files can be created again; until then, clients must get a retryable error.
-    async fn writes_again(&self) {
+    pub async fn writes_again(&self) {
         let began = Instant::now();
         eventually("writes reach the new primary", async || {
             let made = self.app.client.create_file("user_data", "bytes").await;
@@ -76,7 +81,7 @@ impl Cluster {
 }
 
 #[track_caller]
-fn is_unavailable(answer: &Answer) {
+pub(super) fn is_unavailable(answer: &Answer) {
     answer.error(503, None);
     assert!(answer.header("retry-after").is_some());
 }

@@ -8,6 +8,7 @@ mod bucket_start;
 mod bucket_tls;
 mod data_directory;
 mod failover;
+mod failover_drill;
 mod full_disk;
 mod large_ends;
 mod memory_limit;

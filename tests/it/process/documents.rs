@@ -5,9 +5,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::json;
 use sqlx::AssertSqlSafe;
 use sqlx::Executor as _;
 
+use crate::support::client::id;
 use crate::support::program;
 use crate::support::{StoreKind, TestApp, cluster, tools};
 
@@ -88,6 +90,34 @@ async fn the_commands_about_integrity_run_unchanged() {
         .output()
         .unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_commands_about_keys_quotas_signed_urls_and_settings_run_unchanged() {
+    let Some(app) = TestApp::start(StoreKind::Directory, &[]).await else { return };
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("output.jsonl"), "{}\n").unwrap();
+    let file = app.client.file("a file").await;
+    let body = json!({ "method": "PUT", "filename": "output.jsonl", "purpose": "user_data" });
+    let url = app.client.post("/v1/files/signed_url", &body).await.ok()["url"].as_str().unwrap().to_owned();
+    let binary = Path::new(env!("CARGO_BIN_EXE_windlass"));
+    let programs = format!("{}:{}", binary.parent().unwrap().display(), tools::path().display());
+    for page in ["docs/keys.md", "docs/quotas.md", "docs/signed-urls.md", "docs/configuration.md"] {
+        let made = app.run(&["keys", "create", "--json"]);
+        let key = id(&serde_json::from_slice(&made.stdout).unwrap());
+        let script = blocks(&read(page), "sh").join("\n").replace("key_…", &key);
+        let script = format!("curl() {{ command curl --fail-with-body --silent --show-error \"$@\"; }}\n{script}");
+        let done = Command::new("bash")
+            .args(["-euxo", "pipefail", "-c", &script])
+            .current_dir(place.path())
+            .envs(app.settings.iter().cloned())
+            .envs([("WINDLASS", &app.client.address), ("KEY", &app.client.key), ("FILE", &file), ("URL", &url)])
+            .env("PATH", &programs)
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{page}: {}", String::from_utf8_lossy(&done.stderr));
+    }
     app.nothing_is_lost_and_nothing_is_left().await;
 }
 

@@ -78,6 +78,11 @@ impl Standby {
             sqlx::query_scalar::<_, i64>(behind).fetch_one(primary).await.unwrap() == 0
         })
         .await;
+        self.promote_as_it_is();
+    }
+
+    /// Promotes the standby with what it has received so far.
+    pub fn promote_as_it_is(&self) {
         let mut promote = command(self.bin.join("pg_ctl"));
         promote.args(["promote", "-D"]).arg(self.folder.path().join("data"));
         let promoted = tokio::task::block_in_place(|| promote.output()).unwrap();

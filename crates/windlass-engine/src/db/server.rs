@@ -19,6 +19,15 @@ const ROOT_CERT: [&str; 3] = ["sslrootcert", "ssl-root-cert", "ssl-ca"];
 /// URL parameters for the TLS mode.
 const SSL_MODE: [&str; 2] = ["sslmode", "ssl-mode"];
 
+/// Whether a URL has a list of hosts, which libpq supports and sqlx does not.
+fn names_several_hosts(url: &str) -> bool {
+    let (address, query) = url.split_once('?').unwrap_or((url, ""));
+    let authority = address.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or_default());
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let parameters = query.split('&').filter(|it| it.starts_with("host=") || it.starts_with("hostaddr="));
+    host.contains(',') || parameters.into_iter().any(|it| it.contains(',') || it.to_lowercase().contains("%2c"))
+}
+
 /// A Postgres server, as configured.
 #[derive(Clone)]
 pub struct Server {
@@ -42,6 +51,9 @@ impl Server {
     /// # Errors
     /// What is wrong with it.
     pub fn check(url: &str) -> std::result::Result<(), String> {
+        if names_several_hosts(url) {
+            return Err("it names several hosts; name one host, which leads to the primary".to_owned());
+        }
         // The CA file is opened only when connecting.
         let server = Self { ca_file: Some(PathBuf::new()), ..Self::from(url) };
         let Err(error) = server.options() else { return Ok(()) };

@@ -66,7 +66,8 @@ impl Session {
 ///
 /// Sequential scans are disabled because a generic plan made while a table was small would keep scanning all of it, and
 /// every query has an index. Disabling them inflates plan costs beyond the threshold for JIT compilation, hence `jit`.
-/// `synchronous_commit` is only ever raised: stricter settings, which wait for replicas, are kept.
+/// `synchronous_commit` is only ever raised, to `on`: a weaker one does not wait for the disk, or for a synchronous
+/// standby. It is always set, so that a later change of the server's default has no effect either.
 fn settings(patience: Duration, local: bool) -> String {
     let (patience, idle) = (milliseconds(patience), milliseconds(patience + IDLE_MARGIN));
     format!(
@@ -74,8 +75,8 @@ fn settings(patience: Duration, local: bool) -> String {
                 set_config('idle_in_transaction_session_timeout', '{idle}', {local}),
                 set_config('default_transaction_isolation', 'read committed', {local}),
                 set_config('enable_seqscan', 'off', {local}), set_config('jit', 'off', {local}),
-                case when current_setting('synchronous_commit') = 'off'
-                     then set_config('synchronous_commit', 'on', {local}) end,
+                set_config('synchronous_commit', case current_setting('synchronous_commit')
+                    when 'remote_apply' then 'remote_apply' else 'on' end, {local}),
                 case when current_setting('server_version_num')::int >= 140000 and version() like '%linux%'
                      then set_config('client_connection_check_interval', '1000', {local}) end,
                 case when current_setting('server_version_num')::int >= 170000

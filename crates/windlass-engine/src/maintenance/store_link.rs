@@ -209,5 +209,5 @@ fn unreadable(blobs: &BlobStore, error: store::Error) -> Error {
     if matches!(error, store::Error::BadIdentity) {
         return StoreMismatch::Unreadable { store: blobs.to_string() }.into();
     }
-    error.into()
+    blobs.explained(error).into()
 }

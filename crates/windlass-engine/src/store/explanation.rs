@@ -37,6 +37,15 @@ const MEANINGS: &[(&[&str], &str)] = &[
     ),
     (&["<Code>InvalidToken<", "<Code>InvalidClientTokenId<"], "the session token does not belong to the access key"),
     (
+        &["<Code>KMS.", "kms:GenerateDataKey", "kms:Decrypt"],
+        "the bucket's encryption key cannot be used: enable it in KMS, and allow these credentials kms:GenerateDataKey \
+         and kms:Decrypt in its policy",
+    ),
+    (
+        &["<Code>InvalidObjectState<"],
+        "the object is archived: restore it, and remove the lifecycle rule that moves objects to another storage class",
+    ),
+    (
         &[
             "<Code>AccessDenied<",
             "<Code>AllAccessDisabled<",
@@ -154,6 +163,14 @@ mod tests {
             ("<Code>SignatureDoesNotMatch</Code>", "secret key"),
             ("<Code>RequestTimeTooSkewed</Code>", "clock"),
             ("<Code>ExpiredToken</Code>", "expired"),
+            ("<Code>KMS.DisabledException</Code>", "enable it in KMS"),
+            (
+                "<Code>AccessDenied</Code><Message>User: arn:aws:iam::1:user/w is not authorized to perform: \
+                 kms:GenerateDataKey on the resource arn:aws:kms:eu-central-1:1:key/k</Message>",
+                "kms:GenerateDataKey and kms:Decrypt",
+            ),
+            ("<Code>AccessDenied</Code>", "lack a required permission"),
+            ("<Code>InvalidObjectState</Code>", "archived"),
             ("<Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region>", "AWS_REGION=eu-west-1"),
             ("Received redirect without LOCATION, this", "AWS_REGION"),
             ("invalid peer certificate: UnknownIssuer", "SSL_CERT_FILE"),
