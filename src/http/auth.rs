@@ -12,14 +12,15 @@ use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST,
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest, ResponseError as _};
-use windlass_engine::model::{Caller, Scope};
+use windlass_engine::model::{Caller, Grant, Scope};
 use windlass_engine::{self as engine, Service};
 use windlass_types::{AnyPurpose, ProjectId, Purpose};
 
-use super::access_log::record_field;
 use super::api_key::{self, API_KEY};
+use super::client_address;
 use super::connection::activity::Activity;
 use super::error::ApiError;
+use super::subject::{Fact, note};
 use super::wrong_keys::{TOO_MANY_WRONG_KEYS, WrongKeys};
 use super::{rates, signed_urls};
 
@@ -130,8 +131,10 @@ pub async fn authenticate<B: MessageBody>(
     }
     match caller(&request).await {
         Ok(caller) => {
-            record_field("project.id", caller.project);
-            record_field("key.id", caller.key);
+            note(Fact::Project(caller.project));
+            if caller.is_new_project {
+                note(Fact::NewProject);
+            }
             request.extensions_mut().insert(caller);
             if let Some(activity) = request.conn_data::<Rc<Activity>>() {
                 activity.trust();
@@ -155,14 +158,25 @@ async fn caller(request: &ServiceRequest) -> Result<Caller, ApiError> {
     // A value that is not text names no project, but must not be ignored.
     let projects: Vec<_> = named.map(|it| it.to_str().map(str::trim).unwrap_or_default()).collect();
     let key = api_key::of(headers)?;
-    let (hash, address) = (key.hash(), request.peer_addr().map(|it| it.ip()));
+    let (hash, address) = (key.hash(), client_address::of(request));
     let wrong_keys = request.app_data::<Data<WrongKeys>>();
     if let Some(Err(wait)) = wrong_keys.map(|it| it.check(address, &hash, Instant::now())) {
         return Err(ApiError::rate_limited(wait, TOO_MANY_WRONG_KEYS));
     }
-    let found = service.authenticate(&key, scope, &projects).await;
+    let found = service.authenticate(&key).await;
     if let (Some(wrong_keys), Ok(_) | Err(engine::Error::UnknownKey)) = (wrong_keys, &found) {
         wrong_keys.record(address, &hash, found.is_ok(), Instant::now());
     }
-    Ok(found?)
+    let record = found?;
+    note(Fact::Key(record.id));
+    if let Grant::Project(project) = record.grant {
+        note(Fact::Project(project));
+    }
+    let authorized = service.authorize(&record, scope, &projects).await;
+    if let Err(engine::Error::ProjectNotAllowed(name)) = &authorized
+        && let Ok(name) = name.parse()
+    {
+        note(Fact::NamedProject(name));
+    }
+    Ok(authorized?)
 }

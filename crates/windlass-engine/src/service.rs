@@ -11,10 +11,11 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 use windlass_types::{ProjectId, ProjectName};
 
+use crate::db::uploads::{Created, Creation};
 use crate::db::{self, Db, Tx};
 use crate::error::{Error, NotReady, Result};
-use crate::model::{FileExpiry, KeyHash, KeyRecord, Limits, UrlSecrets};
-use crate::resources::create_queue::CreateQueue;
+use crate::model::{AuditEvent, FileExpiry, KeyHash, KeyRecord, Limits, QuotaExceeded, UrlSecrets};
+use crate::resources::batch_queue::BatchQueue;
 use crate::resources::disk_space::{DiskSpace, Volume};
 use crate::resources::fair_queue::{FairQueue, FairQueues, Permit};
 use crate::resources::md5_uploads::Md5Uploads;
@@ -62,7 +63,10 @@ pub struct Service {
     pub(crate) project_cache: ShortCache<ProjectName, ProjectId>,
     pub(crate) file_expiry_cache: ShortCache<ProjectId, Arc<FileExpiry>>,
     pub(crate) url_secret_cache: ShortCache<(), Arc<UrlSecrets>>,
-    pub(crate) create_queue: CreateQueue,
+    /// New Uploads.
+    pub(crate) create_queue: BatchQueue<Creation, Result<Created, QuotaExceeded>>,
+    /// Events of the audit trail, by request.
+    pub(crate) audit_queue: BatchQueue<Vec<AuditEvent>, ()>,
     pub(crate) md5_uploads: Md5Uploads,
     pub(crate) readiness: Readiness,
     pub(crate) space: DiskSpace,
@@ -102,7 +106,8 @@ impl Service {
             project_cache: ShortCache::default(),
             file_expiry_cache: ShortCache::default(),
             url_secret_cache: ShortCache::default(),
-            create_queue: CreateQueue::default(),
+            create_queue: BatchQueue::default(),
+            audit_queue: BatchQueue::default(),
             md5_uploads: Md5Uploads::default(),
             readiness: Readiness::default(),
             task_statuses: TaskStatuses::default(),

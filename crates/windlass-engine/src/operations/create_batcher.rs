@@ -10,7 +10,7 @@ use crate::db::uploads::{self, Created, Creation, Inserted};
 use crate::error::{Error, Result};
 use crate::failpoints::CrashPoint;
 use crate::model::{NewUpload, QuotaExceeded, Upload, UploadState};
-use crate::resources::create_queue::Waiting;
+use crate::resources::batch_queue::Waiting;
 use crate::retry::retry;
 use crate::service::Service;
 
@@ -41,9 +41,8 @@ impl Service {
 
     /// Adds an Upload to the next batch. The channel is closed without a value if the batch failed.
     fn insert_in_batch(&self, creation: Creation) -> Result<oneshot::Receiver<Result<Created, QuotaExceeded>>> {
-        let (reply, inserted) = oneshot::channel();
-        let waiting = Waiting { creation, reply };
-        if let Some(mut guard) = self.create_queue.add(waiting)? {
+        let (inserted, guard) = self.create_queue.add(creation)?;
+        if let Some(mut guard) = guard {
             let this = self.clone();
             let drain = async move {
                 while let Some(batch) = guard.take_all() {
@@ -56,8 +55,8 @@ impl Service {
         Ok(inserted)
     }
 
-    async fn insert_batch(&self, batch: Vec<Waiting>) {
-        let (creations, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|it| (it.creation, it.reply)).unzip();
+    async fn insert_batch(&self, batch: Vec<Waiting<Creation, Result<Created, QuotaExceeded>>>) {
+        let (creations, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|it| (it.item, it.reply)).unzip();
         let inserted = uploads::insert(&self.db, &creations, self.limits.upload_lifetime, self.limits.project);
         match self.with_db_timeout(inserted).await {
             Ok(inserted) => {
