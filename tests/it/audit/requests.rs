@@ -183,8 +183,8 @@ async fn no_secret_and_no_content_is_recorded(app: &TestApp) {
     app.client.get(&path(&signed)).await;
     Client::new(&app.client.address, &key).get("/v1/files").await.ok();
     let all = format!("{:?}", events(app).await);
-    assert!(all.contains("signed_url") && token.len() > 20);
-    for secret in [&key, &app.client.key, &token, "confidential"] {
+    assert!(all.contains("signed_url"));
+    for secret in [&key, &app.client.key, &token[..20], &token[token.len() - 20..], "confidential"] {
         assert!(!all.contains(secret), "{secret} is in {all}");
     }
 }
