@@ -20,9 +20,11 @@
 //! [`windlass_engine`] documents the data flow, the ledger and the invariants of the engine. Modules of this crate:
 //!
 //! ```text
-//! main ────► app, config, embedded, health, http, keys_command, projects_command, signals, telemetry
+//! main ────► app, audit_command, config, embedded, health, http, keys_command, projects_command, signals,
+//!            telemetry
 //! app ─────► config, descriptors, http, listener, telemetry
 //! health ──► config
+//! audit_command ──► config, telemetry
 //! keys_command ──► config, telemetry
 //! projects_command ──► config, keys_command, telemetry
 //! config ──► embedded, http, memory
@@ -61,6 +63,7 @@
 //! `ingest/part_ingest.rs` and `operations/completion.rs` (its implementation) → `migrations/` (the schema).
 
 pub mod app;
+pub mod audit_command;
 pub mod config;
 pub mod descriptors;
 pub mod embedded;

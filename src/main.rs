@@ -13,7 +13,7 @@ use windlass::config::{
 use windlass::embedded::{Postgres, Upgrade, exec_wrapper, upgrade};
 use windlass::health::Probe;
 use windlass::telemetry::stdout;
-use windlass::{app, health, http, keys_command, projects_command, signals, telemetry};
+use windlass::{app, audit_command, health, http, keys_command, projects_command, signals, telemetry};
 use windlass_engine::store::IfMissing;
 use windlass_engine::{Finding, FsckOptions, FsckReport, Keys, Service, StoreLink, rotate_url_secret};
 use windlass_types::StoreId;
@@ -162,6 +162,7 @@ async fn run(
     url: &SecretString,
     stop: CancellationToken,
 ) -> Result<ExitCode, Box<dyn Error>> {
+    let is_audited = config.limits.audit_retention.is_some();
     match command {
         Command::Serve => app::serve(config, url, stop).await?,
         Command::Openapi | Command::Health(_) | Command::Config { .. } | Command::UpgradePostgres(_) => {}
@@ -187,18 +188,20 @@ async fn run(
             store(&command, &app::open_unlinked(&config, url, if_missing).await?).await?;
         }
         Command::Keys(command) => {
-            keys_command::keys(command, &Keys::new(app::open_db(&config, url, 2).await?)).await?;
+            keys_command::keys(command, &Keys::new(app::open_db(&config, url, 2).await?, is_audited)).await?;
         }
         Command::SignedUrls(SignedUrlsCommand::RotateSecret { void_existing }) => {
-            rotate_url_secret(&app::open_db(&config, url, 2).await?, void_existing).await?;
+            rotate_url_secret(&app::open_db(&config, url, 2).await?, void_existing, is_audited).await?;
             let outcome = if void_existing { "existing URLs are void" } else { "existing URLs stay valid" };
             stdout::print(format_args!("rotated: {outcome}"))?;
         }
         Command::Projects(command) => {
-            projects_command::projects(command, &Keys::new(app::open_db(&config, url, 2).await?)).await?;
+            let keys = Keys::new(app::open_db(&config, url, 2).await?, is_audited);
+            projects_command::projects(command, &keys).await?;
         }
+        Command::Audit(command) => audit_command::audit(command, app::open_db(&config, url, 2).await?).await?,
         Command::Usage(command) => {
-            let keys = Keys::new(app::open_db(&config, url, 2).await?);
+            let keys = Keys::new(app::open_db(&config, url, 2).await?, is_audited);
             projects_command::usage(command, &keys, config.limits.project).await?;
         }
     }

@@ -7,6 +7,7 @@ use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use windlass_engine::model::{LimitSetting, ProjectPattern, PurposeLifetimes, Scope};
 use windlass_types::{KeyId, ProjectName};
 
+use super::AuditCommand;
 use super::values::{self, MOST_BYTES, count, duration, limit, size};
 
 /// The command to run.
@@ -42,6 +43,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Export the audit trail, oldest events first: who did what, when and from where.
+    Audit(AuditCommand),
     /// Show what projects use, and their limits.
     Usage(UsageCommand),
     /// Create, change, list and revoke API keys.
@@ -67,6 +70,7 @@ impl Command {
             | Self::UpgradePostgres(_)
             | Self::Openapi
             | Self::Health(_)
+            | Self::Audit(_)
             | Self::Usage(_)
             | Self::Keys(_)
             | Self::Projects(_)

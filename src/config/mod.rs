@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the only module that reads the environment")]
 #![expect(clippy::doc_markdown, reason = "the settings' docs are the text of --help")]
 
+mod audit;
 mod commands;
 mod connections;
 mod contradictions;
@@ -29,6 +30,8 @@ use windlass_engine::model::{ApiKey, Limits};
 use windlass_engine::store::{Location, Variables};
 use windlass_types::ByteCount;
 
+pub use self::audit::AuditCommand;
+use self::audit::AuditOptions;
 pub use self::commands::{
     Command, CreateKey, Fsck, Health, KeyKind, KeysCommand, ProjectsCommand, SetKey, SetProject, SignedUrlsCommand,
     StoreCommand, UpgradePostgres, UsageCommand,
@@ -195,6 +198,8 @@ pub struct Options {
     connections: ConnectionOptions,
     #[command(flatten)]
     quotas: QuotaOptions,
+    #[command(flatten)]
+    audit: AuditOptions,
     /// The memory that the process may use while bodies are in transit; bodies that exceed it wait, then get 503.
     /// Responses that clients have not read yet may use up to a third as much in addition. If not set, 256 MiB or a
     /// quarter of the machine's or container's memory, whichever is less.
@@ -327,6 +332,7 @@ impl TryFrom<Options> for Config {
             jsonl_check: typed.jsonl_check.into(),
             project: typed.quotas.project_limits(),
             file_expiry: typed.quotas.file_expiry(),
+            audit_retention: typed.audit.retention(),
             ..Limits::default()
         };
         let connections = typed.connections.limits(limits.buffer_bytes);

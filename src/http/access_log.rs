@@ -21,7 +21,7 @@ use actix_web::{Error, HttpMessage as _, ResponseError as _};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use pin_project_lite::pin_project;
-use tracing::field::{Empty, display};
+use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 use windlass_types::Shown;
@@ -73,10 +73,9 @@ pub struct BytesIn(pub ByteCounter);
 #[derive(Debug, Clone, Default)]
 pub struct BytesOut(pub ByteCounter);
 
-/// Sets a field of the current request's span. It must be one of those that [`record`] declares.
-pub fn record_field(field: &'static str, value: impl std::fmt::Display) {
-    Span::current().record(field, display(value));
-}
+/// The id of a request, as in its response. An extension of the request.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
 
 /// Start time and id of a request, for its log line and its response headers.
 pub struct RequestRecord {
@@ -142,6 +141,7 @@ pub async fn record<B: MessageBody>(
     let bytes_in = request.extensions().get::<BytesIn>().cloned().unwrap_or_default();
     let bytes_out = BytesOut::default();
     request.extensions_mut().insert(bytes_out.clone());
+    request.extensions_mut().insert(RequestId(record.id.clone()));
     let operation = Operation::new(request.method(), None);
     let mut line = Line {
         record,

@@ -13,14 +13,15 @@ use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST,
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest, ResponseError as _};
-use windlass_engine::model::{Caller, KeyRecord, Scope};
+use windlass_engine::model::{Caller, Grant, KeyRecord, Scope};
 use windlass_engine::{self as engine, Service};
 use windlass_types::{AnyPurpose, ProjectId, Purpose};
 
-use super::access_log::record_field;
 use super::api_key::{self, API_KEY};
+use super::client_address;
 use super::connection::activity::Activity;
 use super::error::ApiError;
+use super::subject::{Fact, note};
 use super::wrong_keys::{TOO_MANY_WRONG_KEYS, WrongKeys};
 use super::{rates, signed_urls};
 
@@ -131,6 +132,10 @@ pub async fn authenticate<B: MessageBody>(
     }
     match admit(&request).await {
         Ok(caller) => {
+            note(Fact::Project(caller.project));
+            if caller.is_new_project {
+                note(Fact::NewProject);
+            }
             request.extensions_mut().insert(caller);
             Ok(next.call(request).await?.map_into_left_body())
         }
@@ -143,7 +148,10 @@ pub async fn authenticate<B: MessageBody>(
 async fn admit(request: &ServiceRequest) -> Result<Caller, ApiError> {
     let service = request.app_data::<Data<Service>>().ok_or_else(ApiError::no_key)?;
     let key = known_key(request, service).await?;
-    record_field("key.id", key.id);
+    note(Fact::Key(key.id));
+    if let Grant::Project(project) = key.grant {
+        note(Fact::Project(project));
+    }
     if let Some(activity) = request.conn_data::<Rc<Activity>>() {
         activity.trust();
     }
@@ -155,15 +163,19 @@ async fn admit(request: &ServiceRequest) -> Result<Caller, ApiError> {
     let named = [OPENAI_PROJECT].into_iter().chain(additional).flat_map(|it| headers.get_all(it));
     // A value that is not text names no project, but must not be ignored.
     let projects: Vec<_> = named.map(|it| it.to_str().map(str::trim).unwrap_or_default()).collect();
-    let caller = service.authorize(&key, scope, &projects).await?;
-    record_field("project.id", caller.project);
-    Ok(caller)
+    let authorized = service.authorize(&key, scope, &projects).await;
+    if let Err(engine::Error::ProjectNotAllowed(name)) = &authorized
+        && let Ok(name) = name.parse()
+    {
+        note(Fact::NamedProject(name));
+    }
+    Ok(authorized?)
 }
 
 /// Finds the key of a request, unless its address has sent too many wrong ones.
 async fn known_key(request: &ServiceRequest, service: &Service) -> Result<Arc<KeyRecord>, ApiError> {
     let key = api_key::of(request.headers())?;
-    let (hash, address) = (key.hash(), request.peer_addr().map(|it| it.ip()));
+    let (hash, address) = (key.hash(), client_address::of(request));
     let wrong_keys = request.app_data::<Data<WrongKeys>>();
     if let Some(Err(wait)) = wrong_keys.map(|it| it.check(address, &hash, Instant::now())) {
         return Err(ApiError::rate_limited(wait, TOO_MANY_WRONG_KEYS));

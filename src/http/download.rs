@@ -19,7 +19,7 @@ use windlass_engine::model::{File, UrlClaims};
 use windlass_engine::{self as engine, ContentStream, FileSlice, Service};
 use windlass_types::ErrorResponse;
 
-use super::access_log::{BytesOut, record_field};
+use super::access_log::BytesOut;
 use super::attachment::attachment;
 use super::auth::AuthenticatedProject;
 use super::connection::SendfileQueue;
@@ -28,6 +28,7 @@ use super::error::ApiError;
 use super::range;
 use super::requests::FileBytes;
 use super::requests::file_id;
+use super::subject::{Fact, note};
 
 /// Up to this many bytes are sent through actix, together with the head: a separate packet costs more than a copy.
 const SMALL_BYTES: usize = 16 * 1024;
@@ -75,7 +76,7 @@ pub async fn download_file(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let id = file_id(&id)?;
-    record_field("file.id", id);
+    note(Fact::File(id));
     let file = service.get_file(project.0, id).await?;
     respond(&service, &request, &file, &attachment(&file.filename), None).await
 }

@@ -15,6 +15,10 @@ const DISK_FULL: &str = "The server's disk is full. Delete files to free space, 
 pub const STORE_MISMATCH: &str =
     "The server's store is missing or does not belong to its database. The server's log has the details.";
 
+/// The operation may have taken effect. `operations/audit.rs` has logged the cause.
+const UNAUDITED: &str =
+    "The server cannot record the request in its audit trail, and therefore does not answer it. Retry in a moment.";
+
 const STORAGE_UNREACHABLE: &str = "The server cannot reach its storage. Retry in a moment.";
 
 /// The only place where engine errors are mapped to statuses and messages for clients.
@@ -144,6 +148,8 @@ impl From<engine::Error> for ApiError {
             }
             // The readiness probe has logged the cause.
             E::StoreMismatch(_) => Self::unavailable(STORE_MISMATCH),
+            E::Unaudited => Self::unavailable(UNAUDITED),
+            E::NoTime { .. } => Self::malformed(sentence(&error)),
             E::Busy => Self::unavailable("The server is overloaded. Retry in a moment."),
             E::Overloaded { wait, limit } => Self::overloaded(wait, limit),
             E::BusySending => {

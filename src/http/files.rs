@@ -9,7 +9,6 @@ use windlass_types::{
     Order,
 };
 
-use super::access_log::record_field;
 use super::auth::{AllowedPurposes, AuthenticatedProject};
 use super::body::Body;
 use super::error::ApiError;
@@ -20,6 +19,7 @@ use super::number::whole;
 use super::query::Query;
 use super::requests::{CreateFileForm, file_id, file_lifetime};
 use super::responses::ToObject as _;
+use super::subject::{Fact, note};
 
 const PURPOSE: &str = "purpose";
 const FILE: &str = "file";
@@ -64,9 +64,10 @@ pub async fn create_file(
         }
     }
     let outcome = sent.finish().await?;
-    if let Outcome::Created(file) = &outcome {
-        record_field("file.id", file.id);
-    }
+    note(Fact::File(match &outcome {
+        Outcome::Created(file) => file.id,
+        Outcome::Repeated { id, .. } => (*id).into(),
+    }));
     Ok(idempotency::respond(outcome))
 }
 
@@ -172,7 +173,7 @@ pub async fn retrieve_file(
     id: Path<String>,
 ) -> Result<Json<FileObject>, ApiError> {
     let id = file_id(&id)?;
-    record_field("file.id", id);
+    note(Fact::File(id));
     let file = service.get_file(project.0, id).await?;
     Ok(Json(file.to_object()))
 }
@@ -192,7 +193,7 @@ pub async fn delete_file(
     id: Path<String>,
 ) -> Result<Json<DeletedFileObject>, ApiError> {
     let id = file_id(&id)?;
-    record_field("file.id", id);
+    note(Fact::File(id));
     service.delete_file(project.0, id).await?;
     Ok(Json(DeletedFileObject { object: ObjectKind::File, deleted: true, id }))
 }

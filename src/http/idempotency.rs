@@ -49,8 +49,8 @@ impl FromRequest for Key {
 pub fn respond<T: ToObject>(outcome: Outcome<T>) -> HttpResponse {
     match outcome {
         Outcome::Created(created) => HttpResponse::Ok().json(created.to_object()),
-        Outcome::Repeated(body) => {
-            HttpResponse::Ok().content_type(ContentType::json()).insert_header(REPLAYED).body(body)
+        Outcome::Repeated { response, .. } => {
+            HttpResponse::Ok().content_type(ContentType::json()).insert_header(REPLAYED).body(response)
         }
     }
 }

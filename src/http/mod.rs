@@ -10,15 +10,18 @@
 //! digests, idempotency                               what applies to requests with content
 //! auth, api_key, rates, wrong_keys, cors, origins,   what applies to several operations
 //! content_coding, resource, trailing_slash,
-//! access_log, request_metrics
+//! subject, access_log, request_metrics, audit,
+//! client_address
 //! connection                                         client connections, below the HTTP parser
 //! ```
 
 mod access_log;
 pub mod api_key; // Public for the fuzz target.
 mod attachment;
+mod audit;
 mod auth;
 pub mod body; // Public for the fuzz targets, like the modules below.
+mod client_address;
 mod connection;
 mod content_coding;
 mod cors;
@@ -44,6 +47,7 @@ mod requests;
 mod resource;
 mod responses;
 mod signed_urls;
+mod subject;
 mod trailing_slash;
 mod uploads;
 mod usage;
@@ -128,10 +132,14 @@ fn routes(config: &mut ServiceConfig, settings: &Settings, shared: &Shared) {
         let scope = web::scope(prefix)
             .wrap(from_fn(content_coding::refuse))
             .wrap(from_fn(auth::authenticate))
+            .wrap(from_fn(audit::record))
             .wrap(from_fn(rates::report));
         config.service(scope.configure(operations).default_service(web::to(no_such_path)));
     }
-    let signed = web::scope(signed_urls::PREFIX).wrap(from_fn(content_coding::refuse)).wrap(from_fn(rates::report));
+    let signed = web::scope(signed_urls::PREFIX)
+        .wrap(from_fn(content_coding::refuse))
+        .wrap(from_fn(audit::record))
+        .wrap(from_fn(rates::report));
     let paths = ["/{token}", "/{token}/{name}"];
     let signed = paths
         .into_iter()

@@ -49,6 +49,11 @@ impl Operation {
         Self { method, route }
     }
 
+    /// The method and the route.
+    pub fn names(&self) -> (&'static str, &str) {
+        (self.method, &self.route)
+    }
+
     /// Records a request. `status` is `aborted` if the client disconnected before the end of the response.
     pub fn record(self, status: &str, duration: Duration, bytes_in: u64, bytes_out: u64) {
         let Self { method, route } = self;

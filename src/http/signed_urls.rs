@@ -15,7 +15,6 @@ use windlass_types::{
     CreateDownloadUrlRequest, CreateUploadUrlRequest, ErrorResponse, Filename, MimeType, ObjectKind, SignedUrlObject,
 };
 
-use super::access_log::record_field;
 use super::attachment::{attachment, safe_name};
 use super::auth::{AllowedPurposes, AuthenticatedCaller};
 use super::body::{Allowance, Body, declared_length, read_small, timed};
@@ -24,6 +23,7 @@ use super::error::ApiError;
 use super::public_url::PublicUrl;
 use super::query::Query;
 use super::requests::file_id;
+use super::subject::{Fact, note};
 use super::{download, idempotency, json, rates};
 
 /// Path prefix of signed URLs.
@@ -53,7 +53,7 @@ pub async fn create_download_url(
     body: Body,
 ) -> Result<Json<SignedUrlObject>, ApiError> {
     let id = file_id(&id)?;
-    record_field("file.id", id);
+    note(Fact::File(id));
     let body = read_small(body, &service, caller.0.project).await?;
     let CreateDownloadUrlRequest { expires_in, once } = match body.bytes.trim_ascii() {
         b"" | b"null" => CreateDownloadUrlRequest::default(),
@@ -137,7 +137,7 @@ pub fn without_token(path: &str) -> Cow<'_, str> {
 pub async fn download(service: Data<Service>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let claims = verify(&service, &request).await?;
     let UrlAccess::Download(id) = claims.access else { return Err(Error::BadUrl.into()) };
-    record_field("file.id", id);
+    note(Fact::File(id));
     let query = Query::from(&request);
     let disposition = query.content_disposition()?;
     let file = service.get_file(claims.project, id).await?;
@@ -165,16 +165,17 @@ pub async fn upload(service: Data<Service>, request: HttpRequest, body: Payload)
         upload.write(bytes.as_ref().map_err(ApiError::from)?).await?;
     }
     let outcome = upload.finish(|bytes| terms.spec(bytes), digests).await?;
-    if let Outcome::Created(file) = &outcome {
-        record_field("file.id", file.id);
-    }
+    note(Fact::File(match &outcome {
+        Outcome::Created(file) => file.id,
+        Outcome::Repeated { id, .. } => (*id).into(),
+    }));
     Ok(idempotency::respond(outcome))
 }
 
 async fn verify(service: &Service, request: &HttpRequest) -> Result<UrlClaims, ApiError> {
     let (claims, rates) = service.verify_url(request.match_info().get("token").unwrap_or_default()).await?;
-    record_field("project.id", claims.project);
-    record_field("key.id", claims.key);
+    note(Fact::Project(claims.project));
+    note(Fact::SignedUrl(claims.key));
     if let Some(activity) = request.conn_data::<Rc<Activity>>() {
         activity.trust();
     }

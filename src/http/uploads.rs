@@ -9,7 +9,6 @@ use windlass_types::{
     UploadObject,
 };
 
-use super::access_log::record_field;
 use super::auth::{AllowedPurposes, AuthenticatedProject};
 use super::body::{Body, SmallBody, read_small};
 use super::error::ApiError;
@@ -20,6 +19,7 @@ use super::multipart_form::{ContentLimit, Form};
 use super::query::Query;
 use super::requests::{AddUploadPartForm, spec, upload_id};
 use super::responses::ToObject as _;
+use super::subject::{Fact, note};
 
 /// Creates an Upload. Parts can be added to it for an hour.
 #[utoipa::path(
@@ -49,9 +49,10 @@ pub async fn create_upload(
         None => Outcome::Created(service.create_upload(project.0, new).await?),
         Some(once) => service.create_upload_once(project.0, new, once).await?,
     };
-    if let Outcome::Created(upload) = &outcome {
-        record_field("upload.id", upload.id);
-    }
+    note(Fact::Upload(match &outcome {
+        Outcome::Created(upload) => upload.id,
+        Outcome::Repeated { id, .. } => (*id).into(),
+    }));
     Ok(idempotency::respond(outcome))
 }
 
@@ -96,7 +97,7 @@ pub async fn retrieve_upload(
     id: Path<String>,
 ) -> Result<Json<UploadObject>, ApiError> {
     let id = upload_id(&id)?;
-    record_field("upload.id", id);
+    note(Fact::Upload(id));
     let upload = service.get_upload(project.0, id).await?;
     Ok(Json(upload.to_object()))
 }
@@ -123,7 +124,7 @@ pub async fn list_upload_parts(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let id = upload_id(&id)?;
-    record_field("upload.id", id);
+    note(Fact::Upload(id));
     let (after, limit) = {
         let query = Query::from(&request);
         (query.after()?, query.limit()?)
@@ -154,7 +155,7 @@ pub async fn add_upload_part(
     body: Body,
 ) -> Result<HttpResponse, ApiError> {
     let id = upload_id(&id)?;
-    record_field("upload.id", id);
+    note(Fact::Upload(id));
     let limits = service.limits();
     let limit = ContentLimit { content: limits.part_bytes, error: Error::PartTooLarge };
     let expected = limit.declared_length(&request)?;
@@ -164,9 +165,10 @@ pub async fn add_upload_part(
         return Err(error);
     }
     let outcome = part.finish().await?;
-    if let Outcome::Created(part) = &outcome {
-        record_field("part.id", part.id);
-    }
+    note(Fact::Part(match &outcome {
+        Outcome::Created(part) => part.id,
+        Outcome::Repeated { id, .. } => (*id).into(),
+    }));
     Ok(idempotency::respond(outcome))
 }
 
@@ -204,7 +206,7 @@ pub async fn complete_upload(
     body: Body,
 ) -> Result<Json<UploadObject>, ApiError> {
     let id = upload_id(&id)?;
-    record_field("upload.id", id);
+    note(Fact::Upload(id));
     let SmallBody { bytes, memory: _memory } = read_small(body, &service, project.0).await?;
     let CompleteUploadRequest { part_ids, md5 } = json::read(&bytes)?;
     // The memory stays reserved for the parsed list, which takes about as much as its text.
@@ -230,7 +232,7 @@ pub async fn cancel_upload(
     id: Path<String>,
 ) -> Result<Json<UploadObject>, ApiError> {
     let id = upload_id(&id)?;
-    record_field("upload.id", id);
+    note(Fact::Upload(id));
     let upload = service.cancel_upload(project.0, id).await?;
     Ok(Json(upload.to_object()))
 }

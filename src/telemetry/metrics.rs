@@ -19,6 +19,7 @@ const COUNTERS: &[(&str, &str)] = &[
     ("windlass_files_expired_total", "Files that this process expired."),
     ("windlass_objects_deleted_total", "Objects that this process deleted."),
     ("windlass_object_deletions_failed_total", "Failed attempts of this process to delete an object."),
+    ("windlass_audit_events_lost_total", "Events that this process could not add to the audit trail."),
     ("windlass_postgres_restarts_total", "Restarts of the embedded PostgreSQL after an unexpected exit."),
 ];
 

@@ -12,13 +12,20 @@ use super::OUTPUT_PATIENCE;
 #[error("standard output cannot be written")]
 pub struct Error(#[from] io::Error);
 
+impl Error {
+    /// Whether the reader of a pipe has closed it.
+    pub fn is_closed_pipe(&self) -> bool {
+        self.0.kind() == ErrorKind::BrokenPipe
+    }
+}
+
 /// Writes a line of a command's output. A pipe that the reader has closed (`| head -1`) is not an error.
 ///
 /// # Errors
 /// When the line cannot be written, for example to a full disk.
 pub fn print(line: impl Display) -> Result<(), Error> {
     match deliver(line) {
-        Err(Error(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.is_closed_pipe() => Ok(()),
         written => written,
     }
 }

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails on an unexpected error")]
 
 mod api;
+mod audit;
 mod connections;
 #[cfg(feature = "crash-points")]
 mod crash;

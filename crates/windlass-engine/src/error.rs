@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::task::JoinError;
 use windlass_types::{AnyPurpose, ByteCount, FileId, KeyId, Md5, PartId, ProjectName, StoreId, UploadId};
 
@@ -126,6 +127,17 @@ pub enum Error {
     /// No project has this name.
     #[error("there is no project '{0}'; `windlass projects list` shows them")]
     NoSuchProject(ProjectName),
+    /// The events of a request could not be added to the audit trail. What it did may have taken effect.
+    #[error("the request could not be recorded in the audit trail")]
+    Unaudited,
+    /// There is no time between the bounds of an export of the audit trail.
+    #[error("--since ({since}) must be before --until ({until}), which is now by default")]
+    NoTime {
+        /// The beginning.
+        since: DateTime<Utc>,
+        /// The end.
+        until: DateTime<Utc>,
+    },
     /// No memory or permit became available in time, or too many tasks are running or waiting.
     #[error("the service is overloaded")]
     Busy,

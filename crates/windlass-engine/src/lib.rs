@@ -78,7 +78,7 @@
 //!
 //! Postgres is the source of truth; the store holds bytes under names that only the ledger records. The tables are
 //! `store`, `project`, `api_key`, `upload`, `part`, `file`, `unfinished_discard`, `url_secret`, `used_url` and
-//! `usage_counter`, `idempotency_key`; the rules between them are checks and triggers in `migrations/`, and
+//! `usage_counter`, `idempotency_key`, `audit_event`; the rules between them are checks and triggers in `migrations/`, and
 //! `tests/it/sql/` tests each of them.
 //!
 //! - A row of `part` either belongs to an object in the store, or has the Part's bytes in `content`; the row alone
@@ -128,6 +128,9 @@
 //! **Invariant: an idempotency key creates once.** The response to a request with a key is recorded in the transaction
 //! that creates its object (`ingest/once.rs`), so there are both or neither, and one of concurrent requests wins.
 //!
+//! **Invariant: nothing is answered that is not recorded.** If there is an audit trail, the events of a request are
+//! committed before its response is sent, including the first byte of a download (`operations/audit.rs`).
+//!
 //! **Invariant: expiry is decided by the database's clock.** Statements compare with `now()`, so replicas agree, and an
 //! Upload past its lifetime is expired for all of them at once, swept or not.
 //!
@@ -155,6 +158,7 @@ pub use self::ingest::part_ingest::PartIngest;
 pub use self::maintenance::fsck::{Finding, FsckOptions, FsckReport};
 pub use self::maintenance::store_link::{Sample, StoreLink};
 pub use self::maintenance::sweep::SweepReport;
+pub use self::operations::audit::{AuditExport, Moment};
 pub use self::operations::file_upload::FileUpload;
 pub use self::operations::jsonl_check::JsonlValidation;
 pub use self::operations::keys::{FirstKey, Keys};

@@ -13,7 +13,8 @@ use windlass_types::{ProjectId, ProjectName};
 
 use crate::db::{self, Db, Tx};
 use crate::error::{Error, NotReady, Result};
-use crate::model::{FileExpiry, KeyHash, KeyRecord, Limits, UrlSecrets};
+use crate::model::{AuditEvent, FileExpiry, KeyHash, KeyRecord, Limits, UrlSecrets};
+use crate::resources::batch_queue::BatchQueue;
 use crate::resources::create_queue::CreateQueues;
 use crate::resources::disk_space::{DiskSpace, Volume};
 use crate::resources::fair_queue::{FairQueue, FairQueues, Permit, Precedence};
@@ -63,6 +64,8 @@ pub struct Service {
     pub(crate) file_expiry_cache: ShortCache<ProjectId, Arc<FileExpiry>>,
     pub(crate) url_secret_cache: ShortCache<(), Arc<UrlSecrets>>,
     pub(crate) create_queues: CreateQueues,
+    /// Events of the audit trail, by request.
+    pub(crate) audit_queue: BatchQueue<Vec<AuditEvent>, ()>,
     pub(crate) md5_uploads: Md5Uploads,
     pub(crate) readiness: Readiness,
     pub(crate) space: DiskSpace,
@@ -103,6 +106,7 @@ impl Service {
             file_expiry_cache: ShortCache::default(),
             url_secret_cache: ShortCache::default(),
             create_queues: CreateQueues::default(),
+            audit_queue: BatchQueue::default(),
             md5_uploads: Md5Uploads::default(),
             readiness: Readiness::default(),
             task_statuses: TaskStatuses::default(),

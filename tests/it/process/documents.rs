@@ -121,6 +121,24 @@ async fn the_commands_about_keys_quotas_signed_urls_and_settings_run_unchanged()
     app.nothing_is_lost_and_nothing_is_left().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_commands_about_the_audit_trail_run_unchanged() {
+    let Some(app) = TestApp::start(StoreKind::Directory, &[("WINDLASS_AUDIT", "on")]).await else { return };
+    let place = tempfile::tempdir().unwrap();
+    let script = blocks(&read("docs/audit.md"), "sh").join("\n");
+    let program = Path::new(env!("CARGO_BIN_EXE_windlass")).parent().unwrap();
+    let done = Command::new("bash")
+        .args(["-euxo", "pipefail", "-c", &script])
+        .current_dir(place.path())
+        .envs(app.settings.iter().cloned())
+        .env("PATH", format!("{}:{}", program.display(), tools::path().into_string().unwrap()))
+        .envs([("WINDLASS", &app.client.address), ("KEY", &app.client.key)])
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    app.nothing_is_lost_and_nothing_is_left().await;
+}
+
 #[test]
 fn the_documented_configuration_of_nginx_is_the_one_that_the_replicas_are_tested_with() {
     assert_eq!(blocks(&read("docs/deployment.md"), "nginx"), [read("deploy/nginx/windlass.conf")]);

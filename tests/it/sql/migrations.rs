@@ -164,6 +164,7 @@ async fn rows_of_every_version_are_swept_when_due() {
     let settings = [
         ("DATABASE_URL".to_owned(), database.url.clone()),
         ("WINDLASS_DATA_DIR".to_owned(), folder.path().display().to_string()),
+        ("WINDLASS_AUDIT".to_owned(), "on".to_owned()),
     ];
     // The rows' objects never existed.
     let linked = program::run(&settings, &["store", "link", "--yes"]);

@@ -129,7 +129,8 @@ pub async fn let_time_pass(pool: &PgPool, interval: &str) {
                            ended_at = ended_at - interval '{interval}';
          update part set created_at = created_at - interval '{interval}', not_before = not_before - interval '{interval}';
          update used_url set expires_at = expires_at - interval '{interval}';
-         update idempotency_key set expires_at = expires_at - interval '{interval}'"
+         update idempotency_key set expires_at = expires_at - interval '{interval}';
+         update audit_event set at = at - interval '{interval}'"
     );
     move_clock(pool, &statements).await;
 }

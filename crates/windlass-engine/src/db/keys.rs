@@ -83,16 +83,16 @@ pub async fn find_project(db: impl PgExecutor<'_>, name: &ProjectName) -> Result
     Ok(row.map(|row| row.id))
 }
 
-/// Creates a project unless one of that name exists.
-pub async fn insert_project_if_missing(db: impl PgExecutor<'_>, name: &ProjectName) -> Result<()> {
-    sqlx::query!(
+/// Creates a project unless one of that name exists. Returns whether it did.
+pub async fn insert_project_if_missing(db: impl PgExecutor<'_>, name: &ProjectName) -> Result<bool> {
+    let outcome = sqlx::query!(
         "insert into project (id, name) values ($1, $2) on conflict (name) do nothing",
         ProjectId::generate() as ProjectId,
         name.as_str(),
     )
     .execute(db)
     .await?;
-    Ok(())
+    Ok(outcome.rows_affected() == 1)
 }
 
 /// All projects, in the order of their names.

@@ -1,5 +1,6 @@
 //! Access to Postgres: connections, errors, and one module per table. No other module uses sqlx.
 
+pub mod audit;
 pub mod compatibility;
 pub mod creations;
 mod endpoint;

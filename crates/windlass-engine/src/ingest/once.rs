@@ -34,8 +34,13 @@ pub struct Once<T> {
 pub enum Outcome<T> {
     /// The request created this.
     Created(T),
-    /// An earlier request with the same key created something; this is the body of its response.
-    Repeated(String),
+    /// An earlier request with the same key created something.
+    Repeated {
+        /// Its id.
+        id: Uuid,
+        /// The body of the response.
+        response: String,
+    },
 }
 
 /// An idempotent request whose content is being received.
@@ -98,8 +103,9 @@ impl<T> OnceRequest<T> {
     }
 
     fn repeat(&self, answer: Answer) -> Result<Outcome<T>> {
-        let is_same = answer.fingerprint == self.fingerprint.as_ref();
-        if is_same { Ok(Outcome::Repeated(answer.response)) } else { Err(Error::KeyReused) }
+        let Answer { fingerprint, created: id, response } = answer;
+        let is_same = fingerprint == self.fingerprint.as_ref();
+        if is_same { Ok(Outcome::Repeated { id, response }) } else { Err(Error::KeyReused) }
     }
 }
 

@@ -10,6 +10,7 @@
 //! | a garbage Part's object, if any, is deleted, then its row | at `not_before` | grace for readers and writers |
 //! | rows of ended Uploads and deleted Files are deleted | after `tombstone_retention`, without Parts | late retries |
 //! | rows of idempotency keys are deleted | 24 hours after their insertion | the contract of the header |
+//! | events of the audit trail are deleted | after `audit_retention`, if there is one | set by the operator |
 //! | rows of used URLs are deleted | `tombstone_retention` after their expiry | uploads that began before it |
 //!
 //! While disk space is low, the object of a Part that was stored may be deleted before its `not_before`.
@@ -22,7 +23,7 @@ use tokio::time::timeout;
 use windlass_types::{ErrorChain, FileId, PartId};
 
 use crate::db::garbage::{self, GarbagePolicy};
-use crate::db::{self, files, idempotency, signed_urls, uploads};
+use crate::db::{self, audit, files, idempotency, signed_urls, uploads};
 use crate::error::Result;
 use crate::failpoints::CrashPoint;
 use crate::service::Service;
@@ -47,7 +48,7 @@ pub struct SweepReport {
     pub objects_deleted: u64,
     /// Objects that could not be deleted. Their rows are kept, and the deletion is retried later.
     pub objects_failed: u64,
-    /// Ended Uploads, deleted Files, used URLs and idempotency keys whose rows were deleted.
+    /// Ended Uploads, deleted Files, used URLs, idempotency keys and events whose rows were deleted.
     pub rows_forgotten: u64,
     /// Whether a batch of the last pass was full, so that more work is due.
     pub more_to_do: bool,
@@ -97,6 +98,9 @@ struct Collected {
 /// one batch.
 const QUEUED_AT_ONCE: u16 = 4;
 
+/// The maximum number of events of the audit trail that are deleted per pass. There may be several for each Upload.
+const EVENTS_AT_ONCE: u16 = 1000;
+
 /// Runs the steps of a pass and records which of them failed.
 struct Pass<'s> {
     service: &'s Service,
@@ -143,9 +147,11 @@ impl Service {
         let files_forgotten = pass.step("forget files", self.with_db_timeout(self.forget_files())).await;
         let urls_forgotten = pass.step("forget used URLs", self.with_db_timeout(self.forget_used_urls())).await;
         let keys_forgotten = pass.step("forget idempotency keys", self.with_db_timeout(self.forget_keys())).await;
+        let events_forgotten = pass.step("forget audit events", self.with_db_timeout(self.forget_events())).await;
         let collected = objects_deleted + objects_failed;
         let forgotten = [uploads_forgotten, files_forgotten, urls_forgotten, keys_forgotten];
         let more_to_do = discarded.uploads > 0
+            || events_forgotten >= u64::from(EVENTS_AT_ONCE)
             || [uploads_expired, files_expired, collected].iter().chain(&forgotten).any(|count| *count >= batch);
         metrics::counter!("windlass_uploads_expired_total").increment(uploads_expired);
         metrics::counter!("windlass_files_expired_total").increment(files_expired);
@@ -160,7 +166,7 @@ impl Service {
             parts_discarded: discarded.parts,
             objects_deleted,
             objects_failed,
-            rows_forgotten: forgotten.iter().sum(),
+            rows_forgotten: forgotten.iter().sum::<u64>() + events_forgotten,
             more_to_do,
             failed_steps: pass.failed,
             ledger_time: began.elapsed().saturating_sub(store_time),
@@ -284,6 +290,12 @@ impl Service {
 
     async fn forget_keys(&self) -> Result<u64> {
         Ok(idempotency::delete_expired(&self.db, self.limits.sweep_batch).await?)
+    }
+
+    /// Only with an audit trail: a process without these settings does not know how long events are kept.
+    async fn forget_events(&self) -> Result<u64> {
+        let Some(retention) = self.limits.audit_retention else { return Ok(0) };
+        Ok(audit::delete_old(&self.db, retention, EVENTS_AT_ONCE).await?)
     }
 
     async fn count_refusing(&self) -> Result<()> {

@@ -39,6 +39,8 @@ pub struct KeyHash([u8; 32]);
 pub struct Caller {
     /// The project that the request is for. Every query is limited to it.
     pub project: ProjectId,
+    /// Whether the request has created the project.
+    pub is_new_project: bool,
     /// Id of the key.
     pub key: KeyId,
     /// Whether it is a service key.

@@ -43,6 +43,8 @@ pub struct Limits {
     pub deletion_grace: Duration,
     /// How long the rows of ended Uploads and deleted Files are kept, or longer if their bytes are not deleted by then.
     pub tombstone_retention: Duration,
+    /// How long events of the audit trail are kept; `None` if there is no audit trail.
+    pub audit_retention: Option<Duration>,
     /// The maximum number of rows per batch of the sweeper.
     pub sweep_batch: u16,
     /// The maximum number of Parts that a transaction marks as garbage; the sweeper marks the rest in such batches.
@@ -117,6 +119,7 @@ impl Default for Limits {
             db_timeout: Duration::from_secs(30),
             deletion_grace: Duration::from_hours(1),
             tombstone_retention: Duration::from_hours(168),
+            audit_retention: None,
             sweep_batch: 100,
             discard_batch: 1000,
             buffer_bytes: ByteCount::of(256 * 1024 * 1024),

@@ -1,6 +1,7 @@
 //! Domain types and their rules. No I/O, no async code, no clock.
 
 mod api_key;
+mod audit;
 mod digests;
 mod file;
 mod file_expiry;
@@ -17,6 +18,7 @@ mod signed_url;
 mod upload;
 
 pub use self::api_key::*;
+pub use self::audit::*;
 pub use self::digests::*;
 pub use self::file::*;
 pub use self::file_expiry::*;

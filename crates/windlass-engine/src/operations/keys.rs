@@ -7,9 +7,12 @@ use chrono::{DateTime, Utc};
 use windlass_types::{ErrorChain, KeyId, ProjectId, ProjectName};
 
 use crate::db::locks::{self, Lock};
-use crate::db::{self, Db, Tx, keys};
+use crate::db::{Db, Tx, keys};
 use crate::error::{Error, Result};
-use crate::model::{ApiKey, Caller, Grant, KeyEntry, KeyHash, KeyRates, KeyRecord, NewKey, ProjectEntry, Scope};
+use crate::model::{
+    ApiKey, AuditAction, Caller, Grant, KeyEntry, KeyHash, KeyRates, KeyRecord, NewKey, ProjectEntry, Scope,
+};
+use crate::operations::audit::{Act, commit_act};
 use crate::retry::retry;
 use crate::service::Service;
 
@@ -17,6 +20,8 @@ use crate::service::Service;
 pub struct FirstKey {
     tx: Tx,
     key: ApiKey,
+    id: KeyId,
+    is_audited: bool,
 }
 
 impl FirstKey {
@@ -30,7 +35,9 @@ impl FirstKey {
     /// # Errors
     /// When the ledger fails.
     pub async fn commit(self) -> Result<ApiKey> {
-        db::commit(self.tx).await?;
+        let default = default_project()?;
+        let acts = creation(None, Some(self.id), Some(&default));
+        commit_act(self.tx, self.is_audited, &acts).await?;
         Ok(self.key)
     }
 }
@@ -74,8 +81,8 @@ impl Service {
         if !key.scopes.contains(&scope) {
             return Err(Error::NotInScope(scope));
         }
-        let (project, is_service) = match &key.grant {
-            Grant::Project(project) => (*project, false),
+        let ((project, is_new_project), is_service) = match &key.grant {
+            Grant::Project(project) => ((*project, false), false),
             Grant::Service { acts_for, creates_projects } => {
                 let name = named_project(projects)?;
                 if !acts_for.iter().any(|it| it.matches(&name)) {
@@ -84,7 +91,7 @@ impl Service {
                 (self.find_project(name, *creates_projects).await?, true)
             }
         };
-        Ok(Caller { project, key: key.id, is_service })
+        Ok(Caller { project, is_new_project, key: key.id, is_service })
     }
 
     /// Records the use of a key in the background: a request does not wait for it, and does not fail with it.
@@ -97,29 +104,29 @@ impl Service {
         });
     }
 
-    /// Finds a project that a service key may act for, or creates it if that is allowed.
-    async fn find_project(&self, name: ProjectName, may_create: bool) -> Result<ProjectId> {
+    /// Finds a project that a service key may act for, or creates it if that is allowed. Returns also whether it is new.
+    async fn find_project(&self, name: ProjectName, may_create: bool) -> Result<(ProjectId, bool)> {
         if let Some(project) = self.project_cache.find(&name) {
-            return Ok(project);
+            return Ok((project, false));
         }
         let queried_at = Instant::now();
         let wanted = name.clone();
         let find = move |it: Self| async move {
             if let Some(found) = keys::find_project(&it.db, &wanted).await? {
-                return Ok(Some(found));
+                return Ok(Some((found, false)));
             }
             if !may_create {
                 return Ok(None);
             }
-            retry!(it, it.create_project(&wanted))?;
-            Ok(keys::find_project(&it.db, &wanted).await?)
+            let is_new = retry!(it, it.create_project(&wanted))?;
+            Ok(keys::find_project(&it.db, &wanted).await?.map(|it| (it, is_new)))
         };
-        let project = self.run(find).await?.ok_or_else(|| Error::ProjectNotAllowed(name.to_string()))?;
+        let (project, is_new) = self.run(find).await?.ok_or_else(|| Error::ProjectNotAllowed(name.to_string()))?;
         self.project_cache.insert(name, project, queried_at);
-        Ok(project)
+        Ok((project, is_new))
     }
 
-    async fn create_project(&self, name: &ProjectName) -> Result<()> {
+    async fn create_project(&self, name: &ProjectName) -> Result<bool> {
         Ok(keys::insert_project_if_missing(&self.db, name).await?)
     }
 
@@ -130,16 +137,19 @@ impl Service {
     /// When the ledger fails.
     pub async fn ensure_key(self, key: ApiKey) -> Result<bool> {
         let default = default_project()?;
-        keys::insert_project_if_missing(&self.db, &default).await?;
+        let mut tx = self.db.begin().await?;
+        let is_new_project = keys::insert_project_if_missing(&mut tx, &default).await?;
         let new = NewKey {
             id: KeyId::generate(),
             name: "from the settings".to_owned(),
-            grant: Grant::Project(default),
+            grant: Grant::Project(default.clone()),
             scopes: Scope::ALL.to_vec(),
             expires_in: None,
             rates: KeyRates::default(),
         };
-        keys::insert(&self.db, &new, &key.hash()).await?;
+        let is_new = keys::insert(&mut tx, &new, &key.hash()).await?;
+        let acts = creation(is_new_project.then_some(&default), is_new.then_some(new.id), Some(&default));
+        commit_act(tx, self.is_audited(), &acts).await?;
         Ok(keys::find(&self.db, &key.hash()).await?.is_some())
     }
 
@@ -157,9 +167,21 @@ impl Service {
         locks::take(&mut tx, Lock::FirstKey, self.limits.db_timeout).await?;
         let default = default_project()?;
         keys::insert_project_if_missing(&mut tx, &default).await?;
-        let first = keys::insert_if_first(&mut tx, &default, KeyId::generate(), "first key", &key.hash()).await?;
-        Ok(first.then_some(FirstKey { tx, key }))
+        let (id, is_audited) = (KeyId::generate(), self.is_audited());
+        let first = keys::insert_if_first(&mut tx, &default, id, "first key", &key.hash()).await?;
+        Ok(first.then_some(FirstKey { tx, key, id, is_audited }))
     }
+}
+
+/// What is recorded when a key is created, with its project if that is new.
+fn creation<'p>(
+    new_project: Option<&'p ProjectName>,
+    key: Option<KeyId>,
+    project: Option<&'p ProjectName>,
+) -> Vec<Act<'p>> {
+    let of_project = new_project.map(|it| Act { action: AuditAction::ProjectCreate, project: Some(it), key: None });
+    let of_key = key.map(|it| Act { action: AuditAction::KeyCreate, project, key: Some(it) });
+    of_project.into_iter().chain(of_key).collect()
 }
 
 /// The project of the keys that are created at startup.
@@ -178,12 +200,20 @@ fn named_project(projects: &[&str]) -> Result<ProjectName> {
 
 /// Management of keys and projects. It needs only the ledger, not the store.
 #[derive(Debug)]
-pub struct Keys(pub(crate) Db);
+pub struct Keys {
+    pub(crate) db: Db,
+    is_audited: bool,
+}
 
 impl Keys {
-    /// Manages the keys of this ledger.
-    pub fn new(db: Db) -> Self {
-        Self(db)
+    /// Manages the keys of this ledger. Changes are recorded if there is an audit trail.
+    pub fn new(db: Db, is_audited: bool) -> Self {
+        Self { db, is_audited }
+    }
+
+    /// Commits changes, and records them.
+    pub(crate) async fn commit(&self, tx: Tx, acts: &[Act<'_>]) -> Result<()> {
+        commit_act(tx, self.is_audited, acts).await
     }
 
     /// Creates a key, and its project if it is new. The key cannot be retrieved later.
@@ -192,10 +222,13 @@ impl Keys {
     /// When the ledger fails.
     pub async fn create(&self, new: &NewKey) -> Result<ApiKey> {
         let key = ApiKey::generate();
-        if let Grant::Project(project) = &new.grant {
-            keys::insert_project_if_missing(&self.0, project).await?;
-        }
-        keys::insert(&self.0, new, &key.hash()).await?;
+        let mut tx = self.db.begin().await?;
+        let (project, is_new) = match &new.grant {
+            Grant::Project(project) => (Some(project), keys::insert_project_if_missing(&mut tx, project).await?),
+            Grant::Service { .. } => (None, false),
+        };
+        keys::insert(&mut tx, new, &key.hash()).await?;
+        self.commit(tx, &creation(project.filter(|_| is_new), Some(new.id), project)).await?;
         Ok(key)
     }
 
@@ -204,7 +237,7 @@ impl Keys {
     /// # Errors
     /// When the ledger fails.
     pub async fn list(&self) -> Result<Vec<KeyEntry>> {
-        Ok(keys::list(&self.0).await?)
+        Ok(keys::list(&self.db).await?)
     }
 
     /// Revokes a key, and returns when it was revoked. A running service may accept it for a few more seconds.
@@ -212,7 +245,10 @@ impl Keys {
     /// # Errors
     /// [`Error::NoSuchKey`] if no key has this id, or when the ledger fails.
     pub async fn revoke(&self, key: KeyId) -> Result<DateTime<Utc>> {
-        keys::revoke(&self.0, key).await?.ok_or(Error::NoSuchKey(key))
+        let mut tx = self.db.begin().await?;
+        let revoked_at = keys::revoke(&mut tx, key).await?.ok_or(Error::NoSuchKey(key))?;
+        self.commit(tx, &[Act { action: AuditAction::KeyRevoke, project: None, key: Some(key) }]).await?;
+        Ok(revoked_at)
     }
 
     /// Creates a project. Returns whether it is new.
@@ -220,9 +256,10 @@ impl Keys {
     /// # Errors
     /// When the ledger fails.
     pub async fn create_project(&self, name: &ProjectName) -> Result<bool> {
-        let exists = keys::find_project(&self.0, name).await?.is_some();
-        keys::insert_project_if_missing(&self.0, name).await?;
-        Ok(!exists)
+        let mut tx = self.db.begin().await?;
+        let is_new = keys::insert_project_if_missing(&mut tx, name).await?;
+        self.commit(tx, &creation(Some(name).filter(|_| is_new), None, None)).await?;
+        Ok(is_new)
     }
 
     /// Lists all projects.
@@ -230,6 +267,6 @@ impl Keys {
     /// # Errors
     /// When the ledger fails.
     pub async fn list_projects(&self) -> Result<Vec<ProjectEntry>> {
-        Ok(keys::list_projects(&self.0).await?)
+        Ok(keys::list_projects(&self.db).await?)
     }
 }

@@ -1,5 +1,6 @@
 //! The use cases of the API. Only this module and `maintenance` begin and commit transactions.
 
+pub(crate) mod audit;
 pub(crate) mod completion;
 pub(crate) mod create_batcher;
 pub(crate) mod file_upload;

@@ -8,7 +8,8 @@ use windlass_types::{AnyPurpose, FileLifetime, KeyId, ProjectId, ProjectName};
 use crate::db::quotas::ProjectUsage;
 use crate::db::{keys, quotas};
 use crate::error::{Error, Result};
-use crate::model::{FileExpiry, KeyChange, ProjectChange, ProjectLimits, Usage};
+use crate::model::{AuditAction, FileExpiry, KeyChange, ProjectChange, ProjectLimits, Usage};
+use crate::operations::audit::Act;
 use crate::operations::keys::Keys;
 use crate::resources::fair_queue::Precedence;
 use crate::service::Service;
@@ -59,8 +60,11 @@ impl Keys {
     /// # Errors
     /// [`Error::NoSuchProject`], or when the ledger fails.
     pub async fn change_project(&self, name: &ProjectName, change: &ProjectChange) -> Result<()> {
-        let found = quotas::update_project(&self.0, name, change).await?;
-        if found { Ok(()) } else { Err(Error::NoSuchProject(name.clone())) }
+        let mut tx = self.db.begin().await?;
+        if !quotas::update_project(&mut tx, name, change).await? {
+            return Err(Error::NoSuchProject(name.clone()));
+        }
+        self.commit(tx, &[Act { action: AuditAction::ProjectChange, project: Some(name), key: None }]).await
     }
 
     /// Changes the rates of a key. A running service may apply the previous ones for a few more seconds.
@@ -68,7 +72,11 @@ impl Keys {
     /// # Errors
     /// [`Error::NoSuchKey`], or when the ledger fails.
     pub async fn change_key(&self, key: KeyId, change: KeyChange) -> Result<()> {
-        if keys::update_rates(&self.0, key, change).await? { Ok(()) } else { Err(Error::NoSuchKey(key)) }
+        let mut tx = self.db.begin().await?;
+        if !keys::update_rates(&mut tx, key, change).await? {
+            return Err(Error::NoSuchKey(key));
+        }
+        self.commit(tx, &[Act { action: AuditAction::KeyChange, project: None, key: Some(key) }]).await
     }
 
     /// What one project uses, or all of them, given the default limits.
@@ -78,11 +86,11 @@ impl Keys {
     pub async fn usage(&self, project: Option<&ProjectName>, defaults: ProjectLimits) -> Result<Vec<ProjectUsage>> {
         let id = match project {
             Some(name) => {
-                let found = keys::find_project(&self.0, name).await?;
+                let found = keys::find_project(&self.db, name).await?;
                 Some(found.ok_or_else(|| Error::NoSuchProject(name.clone()))?)
             }
             None => None,
         };
-        Ok(quotas::list_usage(&self.0, id, defaults).await?)
+        Ok(quotas::list_usage(&self.db, id, defaults).await?)
     }
 }

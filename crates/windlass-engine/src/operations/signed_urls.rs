@@ -9,8 +9,10 @@ use windlass_types::{ByteCount, FileId, ProjectId, UrlLifetime};
 use crate::db::{Db, Tx, files, signed_urls};
 use crate::error::{Error, Result};
 use crate::model::{
-    Caller, File, FileTerms, KeyRates, NewUpload, URL_SECRET_BYTES, UploadSpec, UrlAccess, UrlClaims, UrlSecrets,
+    AuditAction, Caller, File, FileTerms, KeyRates, NewUpload, URL_SECRET_BYTES, UploadSpec, UrlAccess, UrlClaims,
+    UrlSecrets,
 };
+use crate::operations::audit::{Act, commit_act};
 use crate::operations::file_upload::FileUpload;
 use crate::resources::fair_queue::Precedence;
 use crate::retry::retry;
@@ -169,12 +171,14 @@ impl FileTerms {
 ///
 /// # Errors
 /// When the ledger fails, or the operating system cannot provide random bytes.
-pub async fn rotate_url_secret(db: &Db, void_existing: bool) -> Result<()> {
+pub async fn rotate_url_secret(db: &Db, void_existing: bool, is_audited: bool) -> Result<()> {
     let mut secret = [0; URL_SECRET_BYTES];
     aws_lc_rs::rand::fill(&mut secret).map_err(|_| Error::Bug("there are no random bytes"))?;
     let (delay, retention) =
         if void_existing { (Duration::ZERO, Duration::ZERO) } else { (SIGNING_DELAY, REPLACED_SECRET_RETENTION) };
-    signed_urls::insert_secret(db, Uuid::now_v7(), &secret, delay).await?;
-    signed_urls::delete_replaced_secrets(db, retention).await?;
-    Ok(())
+    let mut tx = db.begin().await?;
+    signed_urls::insert_secret(&mut tx, Uuid::now_v7(), &secret, delay).await?;
+    signed_urls::delete_replaced_secrets(&mut tx, retention).await?;
+    let act = Act { action: AuditAction::SignedUrlRotateSecret, project: None, key: None };
+    commit_act(tx, is_audited, &[act]).await
 }

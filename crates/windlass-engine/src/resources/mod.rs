@@ -1,5 +1,6 @@
 //! Resources shared by requests (memory, disk space, fair queues) and state kept by the process.
 
+pub(crate) mod batch_queue;
 pub(crate) mod create_queue;
 pub(crate) mod disk_space;
 pub(crate) mod fair_queue;

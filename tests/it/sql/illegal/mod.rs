@@ -1,5 +1,6 @@
 //! Every constraint and trigger of the schema refuses the statements that violate it.
 
+mod audit_events;
 mod discards;
 mod files;
 mod idempotency_keys;
@@ -42,7 +43,7 @@ pub(super) async fn states() -> PgPool {
 
 fn rules() -> impl Iterator<Item = Rule> {
     let uploads = [uploads::RULES, files::RULES, parts::RULES, discards::RULES];
-    [projects::RULES, quotas::RULES, urls::RULES, idempotency_keys::RULES, stores::RULES]
+    [projects::RULES, quotas::RULES, urls::RULES, idempotency_keys::RULES, audit_events::RULES, stores::RULES]
         .into_iter()
         .chain(uploads)
         .flatten()

@@ -57,6 +57,18 @@ pub(super) const EXPECTED: &[Expected] = &[
     generic("insert into idempotency_key", &[]),
     generic("select fingerprint, created_id", &["idempotency_key_pkey"]),
     with_values("delete from idempotency_key", &["idempotency_key_by_expiry"], &["500"]),
+    // The audit trail.
+    generic("insert into audit_event", &[]),
+    generic("select clock_timestamp()", &[]),
+    with_values(
+        "from audit_event where (at, id) > ($1, $2)",
+        &["audit_event_by_time"],
+        &[
+            "'1970-01-01', id(0), now(), 2000, null, null, null, null",
+            "now() - interval '30 days', id(1), now(), 2000, 'project-1', 'file.read', id(1), array['file-1']",
+        ],
+    ),
+    with_values("delete from audit_event", &["audit_event_by_time"], &["7776000, 1000"]),
     // Runs for every request.
     with_values("from api_key where hash = $1", &["api_key_hash_key"], &["sha256('1'), 600"]),
     // Uploads.

@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection, Postgres, Row as _};
 use crate::support::cluster;
 
 /// The tables that grow large. Projects and keys are few.
-const LARGE: [&str; 3] = ["upload", "part", "file"];
+const LARGE: [&str; 4] = ["upload", "part", "file", "audit_event"];
 
 /// A statement that sqlx has checked at compile time.
 struct Query {

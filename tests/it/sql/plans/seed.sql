@@ -17,6 +17,10 @@ insert into idempotency_key (project_id, key, fingerprint, created_id, response,
 select id(1 + n % 20), 'key-' || n, sha256(n::text::bytea), id(n), repeat('a', 300),
        now() + interval '1 day' - n * interval '10 seconds'
 from generate_series(1, 10000) n;
+insert into audit_event (id, at, action, outcome, status, via, key_id, project, object, address)
+select id(n), now() - n * interval '3 minutes', 'file.read', 'ok', 200, 'key', id(1 + n % 3000), 'project-' || n % 20,
+       'file-' || n, '192.0.2.1'
+from generate_series(1, 50000) n;
 
 -- Of each hundred: 80 completed, 8 cancelled, 10 expired, 2 pending (one of them a form, a few of them due).
 insert into upload (id, project_id, origin, filename, purpose, mime_type, bytes, status, created_at, expires_at, ended_at)
