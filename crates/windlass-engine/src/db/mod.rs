@@ -1,5 +1,6 @@
 //! Access to Postgres: connections, errors, and one module per table. No other module uses sqlx.
 
+pub mod backlog;
 pub mod compatibility;
 mod endpoint;
 mod errors;
