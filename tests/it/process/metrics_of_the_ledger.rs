@@ -94,7 +94,7 @@ async fn refused_requests_are_counted_once_by_reason() {
         value(&app.client, "windlass_refusals_total", &labels).await.expect("it is exported from the start")
     };
     let upload = app.client.upload(10).await;
-    let wrong = Client::new(&app.client.address, "a wrong key of 16 characters or more");
+    let wrong = Client::new(&app.client.address, "a-wrong-key-of-16-characters-or-more");
     assert!(refused("overloaded").await == 0.0 && refused("shutting_down").await == 0.0);
     app.client.begin_upload(20).await.error(400, None);
     assert!(refused("quota").await == 1.0, "{}", refused("quota").await);

@@ -75,14 +75,13 @@ pub async fn count_due_files(db: impl PgExecutor<'_>, most: u32) -> Result<u32> 
 /// that are due first.
 pub async fn find_age_of_oldest_garbage(db: impl PgExecutor<'_>, candidates: u32) -> Result<Option<f64>> {
     let row = sqlx::query!(
-        "select extract(epoch from now() - min(coalesce(file.deleted_at, upload.ended_at, part.created_at)))::float8
+        "select extract(epoch from now() - min(coalesce(file.deleted_at, upload.ended_at, oldest.created_at)))::float8
                 as age
-         from ((select id from part where not_before is not null order by not_before limit $1)
-               union
-               (select id from part where last_error is not null order by id limit $1)) oldest
-         join part on part.id = oldest.id
-         join upload on upload.id = part.upload_id
-         left join file on file.id = part.upload_id",
+         from ((select upload_id, created_at from part where not_before is not null order by not_before limit $1)
+               union all
+               (select upload_id, created_at from part where last_error is not null order by id limit $1)) oldest
+         join upload on upload.id = oldest.upload_id
+         left join file on file.id = oldest.upload_id",
         i64::from(candidates),
     )
     .fetch_one(db)

@@ -103,8 +103,8 @@ pub(super) const EXPECTED: &[Expected] = &[
     },
     with_values("from (select from file where deleted_at is null", &["file_due"], &["100000"]),
     Expected {
-        fragment: "as age from ((select id from part",
-        indexes: &["part_due", "part_refusing", "part_pkey", "upload_pkey", "file_pkey"],
+        fragment: "as age from ((select upload_id, created_at from part",
+        indexes: &["part_due", "part_refusing", "upload_pkey", "file_pkey"],
         whole: &["part_due", "part_refusing"],
         values: &["1000"],
     },
