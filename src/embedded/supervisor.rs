@@ -78,6 +78,7 @@ impl Supervisor {
                 Ok(()) => return Ok(()),
                 Err(end) => end,
             };
+            report_up(false);
             if !was_ready && cause == Cause::PortTaken && ports < PORTS_TO_TRY {
                 (port, ports) = (free_port()?, ports + 1);
                 continue;
@@ -158,6 +159,7 @@ impl Supervisor {
                 ready = Some(Instant::now());
                 let version = self.binaries.version();
                 tracing::info!(postgres.version = %version, postgres.port = port, "the embedded PostgreSQL is ready");
+                report_up(true);
                 on_ready();
             }
             if ready.is_none() && logged_at.elapsed() > LOG_EVERY {
@@ -188,6 +190,11 @@ impl Supervisor {
     fn make_space(&mut self, log: &Log) -> bool {
         self.reserve.release().unwrap_or(false) || log.shed().unwrap_or(false)
     }
+}
+
+/// Sets the gauge that says whether the server accepts connections.
+fn report_up(is_up: bool) {
+    metrics::gauge!("windlass_postgres_up").set(u8::from(is_up));
 }
 
 /// Copies the server's new log lines to the service's log, with their severity. Returns the last cause of failure among

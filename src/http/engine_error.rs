@@ -7,6 +7,7 @@ use windlass_engine::model::BadUploadSpec;
 use windlass_types::{ErrorChain, ErrorCode, PartOrder, Shown};
 
 use super::error::{ApiError, sentence};
+use super::refusal::Refusal;
 use super::usage;
 
 const DISK_FULL: &str = "The server's disk is full. Delete files to free space, or retry later.";
@@ -147,30 +148,33 @@ impl From<engine::Error> for ApiError {
                 Self::new(StatusCode::FORBIDDEN, Some(C::ProjectNotAllowed), None, message)
             }
             // The readiness probe has logged the cause.
-            E::StoreMismatch(_) => Self::unavailable(STORE_MISMATCH),
-            E::Unaudited => Self::unavailable(UNAUDITED),
+            E::StoreMismatch(_) => Self::unavailable(Refusal::StorageUnavailable, STORE_MISMATCH),
+            E::Unaudited => Self::unavailable(Refusal::StorageUnavailable, UNAUDITED),
             E::NoTime { .. } => Self::malformed(sentence(&error)),
-            E::Busy => Self::unavailable("The server is overloaded. Retry in a moment."),
+            E::Busy => Self::unavailable(Refusal::Overloaded, "The server is overloaded. Retry in a moment."),
             E::Overloaded { wait, limit } => Self::overloaded(wait, limit),
             E::BusySending => {
-                Self::unavailable("The server has no memory left for further responses. Retry in a moment.")
+                let message = "The server has no memory left for further responses. Retry in a moment.";
+                Self::unavailable(Refusal::Overloaded, message)
             }
-            E::DiskFull => Self::unavailable(DISK_FULL),
+            E::DiskFull => Self::unavailable(Refusal::StorageFull, DISK_FULL),
             E::StoreFull(_) => {
                 log(&error);
-                Self::unavailable(DISK_FULL)
+                Self::unavailable(Refusal::StorageFull, DISK_FULL)
             }
-            E::ShuttingDown | E::Abandoned => Self::unavailable("The server is shutting down. Retry in a moment."),
+            E::ShuttingDown | E::Abandoned => {
+                Self::unavailable(Refusal::ShuttingDown, "The server is shutting down. Retry in a moment.")
+            }
             E::Unreadable { ref source, .. } => {
                 log(&error);
                 let is_damage = matches!(**source, E::Missing(_) | E::Damaged(_));
-                if is_damage { Self::internal() } else { Self::unavailable(STORAGE_UNREACHABLE) }
+                if is_damage { Self::internal() } else { storage_unreachable() }
             }
             E::Db(db::Error::Unavailable(_) | db::Error::Silent | db::Error::Locked { .. })
             | E::Store(_)
             | E::Read(_) => {
                 log(&error);
-                Self::unavailable(STORAGE_UNREACHABLE)
+                storage_unreachable()
             }
             E::Db(
                 db::Error::Statement(_)
@@ -189,6 +193,10 @@ impl From<engine::Error> for ApiError {
             }
         }
     }
+}
+
+fn storage_unreachable() -> ApiError {
+    ApiError::unavailable(Refusal::StorageUnavailable, STORAGE_UNREACHABLE)
 }
 
 /// Error code and field name for a rejected upload declaration.

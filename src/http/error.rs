@@ -12,6 +12,7 @@ use actix_web::{HttpResponse, ResponseError};
 use windlass_types::{ErrorCode, ErrorObject, ErrorResponse, Shown};
 
 use super::digests::{BadDigestHeader, WrongDigest};
+use super::refusal::Refusal;
 
 /// The maximum of `retry-after`, in seconds: SDKs ignore longer ones.
 const MAX_RETRY_AFTER_SECONDS: u64 = 60;
@@ -41,6 +42,8 @@ pub struct ApiError {
     code: Option<ErrorCode>,
     /// Value of `retry-after`, in seconds.
     retry_after: Option<u16>,
+    /// What is counted.
+    refusal: Refusal,
 }
 
 impl ApiError {
@@ -58,7 +61,7 @@ impl ApiError {
         let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_SECONDS);
         let message = shortened(message.to_string(), MAX_MESSAGE_BYTES);
         let param = param.map(|it| shortened(it.to_owned(), MAX_PARAM_BYTES));
-        Self { status, message, kind, param, code, retry_after }
+        Self { status, message, kind, param, code, retry_after, refusal: Refusal::of(status, code) }
     }
 
     /// 400: the value of `param` is invalid.
@@ -182,12 +185,12 @@ impl ApiError {
         );
         let least = wait.as_secs().clamp(1, MAX_RETRY_AFTER_SECONDS / RETRY_SPREAD);
         let retry_after = u16::try_from(fastrand::u64(least..=RETRY_SPREAD * least)).ok();
-        Self { retry_after, ..Self::unavailable(&message) }
+        Self { retry_after, ..Self::unavailable(Refusal::Overloaded, &message) }
     }
 
-    /// 503: a temporary error.
-    pub(super) fn unavailable(message: &str) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, Some(ErrorCode::Unavailable), None, message)
+    /// 503: a temporary error, for this reason.
+    pub(super) fn unavailable(refusal: Refusal, message: &str) -> Self {
+        Self { refusal, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, Some(ErrorCode::Unavailable), None, message) }
     }
 }
 
@@ -228,7 +231,9 @@ impl ResponseError for ApiError {
         self.status
     }
 
+    /// Renders the response, once per error, and counts it.
     fn error_response(&self) -> HttpResponse {
+        self.refusal.count();
         let mut response = HttpResponse::build(self.status);
         if let Some(seconds) = self.retry_after {
             response.insert_header((RETRY_AFTER, HeaderValue::from(seconds)));

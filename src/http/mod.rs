@@ -6,7 +6,8 @@
 //! uploads, files, lists, download, signed_urls,      the operations
 //! usage, health, openapi
 //! requests, responses, json, query, number, range,   parsing of requests, rendering of responses
-//! multipart_form, body, attachment, error, engine_error
+//! multipart_form, body, attachment, error, engine_error,
+//! refusal
 //! digests, idempotency                               what applies to requests with content
 //! auth, api_key, rates, wrong_keys, cors, origins,   what applies to several operations
 //! content_coding, resource, trailing_slash,
@@ -42,6 +43,7 @@ mod public_url;
 mod query;
 pub mod range; // Public for the fuzz target.
 mod rates;
+mod refusal;
 mod request_metrics;
 mod requests;
 mod resource;
@@ -191,6 +193,7 @@ pub async fn serve(
     patience: Duration,
     limits: ConnectionLimits,
 ) -> std::io::Result<()> {
+    refusal::export();
     let address = listener.local_addr()?;
     let server = Server::build();
     let stopping = server.graceful_shutdown_signal();

@@ -26,6 +26,7 @@ const COUNTERS: &[(&str, &str)] = &[
 /// Counters with labels.
 const LABELED_COUNTERS: &[(&str, &str)] = &[
     ("windlass_http_requests_total", "Requests by method, route and status (aborted: the client disconnected)."),
+    ("windlass_refusals_total", "Requests that were answered with an error, by reason."),
     ("windlass_http_request_body_bytes_total", "Bytes of request bodies that were read."),
     ("windlass_http_response_body_bytes_total", "Bytes of response bodies that were sent."),
     ("windlass_store_operations_total", "Operations on objects of the store, by outcome."),
@@ -55,6 +56,13 @@ const GAUGES: &[(&str, &str)] = &[
     ("windlass_body_memory_bytes", "Memory for request bodies: used, and the limit."),
     ("windlass_database_connections", "Connections of each pool: open, idle, and awaited by a request."),
     ("windlass_disk_available_bytes", "Free bytes on the disk of the store's directory or of the data directory."),
+    (
+        "windlass_ledger_bytes",
+        "Bytes in the ledger: of files (ready), of pending uploads (reserved), of garbage (deleting).",
+    ),
+    ("windlass_sweep_items_due", "Items that the sweep is due to process; at most 100,000 of each are counted."),
+    ("windlass_oldest_garbage_age_seconds", "Time since the oldest garbage was discarded; 0 if there is none."),
+    ("windlass_postgres_up", "1 if the embedded PostgreSQL accepts connections, else 0."),
     ("windlass_ready", "1 if the last probe could use the database and the store, else 0."),
     (
         "windlass_objects_refusing_deletion",

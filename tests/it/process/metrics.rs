@@ -11,6 +11,9 @@ use crate::support::{StoreKind, TestApp, eventually};
 /// The type of each metric, by name.
 type Families = BTreeMap<String, String>;
 
+/// Metrics that only the embedded PostgreSQL has; `metrics_of_the_ledger` tests them.
+const OF_EMBEDDED: [(&str, &str); 1] = [("windlass_postgres_up", "gauge")];
+
 /// The metrics after an upload, a download, a deletion and a sweep.
 async fn families() -> Option<Families> {
     let app = TestApp::start(StoreKind::Directory, &[("WINDLASS_LEDGER_PART_BYTES", "0")]).await?;
@@ -24,7 +27,11 @@ async fn families() -> Option<Families> {
     let metrics = async || String::from_utf8(app.client.get("/metrics").await.body.to_vec()).unwrap();
     // The service's own sweep runs when it starts; the deletion is due only now.
     app.restart_with(&[("WINDLASS_SWEEP_INTERVAL", "1s")]);
-    eventually("the object is deleted", async || metrics().await.contains("operation=\"delete\"")).await;
+    eventually("the object is deleted, and the ledger summed up", async || {
+        let text = metrics().await;
+        text.contains("operation=\"delete\"") && text.contains("windlass_oldest_garbage_age_seconds ")
+    })
+    .await;
     // These metrics are of the new process.
     let upload = app.client.upload(bytes.len()).await;
     let part = app.client.part(&upload, bytes.clone()).await;
@@ -37,7 +44,8 @@ async fn families() -> Option<Families> {
         assert!(text.contains(&format!("# HELP {name} ")), "{name} has no description");
     }
     app.nothing_is_lost_and_nothing_is_left().await;
-    Some(families)
+    let of_embedded = OF_EMBEDDED.map(|(name, kind)| (name.to_owned(), kind.to_owned()));
+    Some(families.into_iter().chain(of_embedded).collect())
 }
 
 /// The names of metrics in a file of the repository.

@@ -13,4 +13,5 @@ mod fsck;
 mod health;
 mod image;
 mod metrics;
+mod metrics_of_the_ledger;
 mod signals;

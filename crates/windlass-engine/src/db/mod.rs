@@ -1,6 +1,7 @@
 //! Access to Postgres: connections, errors, and one module per table. No other module uses sqlx.
 
 pub mod audit;
+pub mod backlog;
 pub mod compatibility;
 pub mod creations;
 mod endpoint;

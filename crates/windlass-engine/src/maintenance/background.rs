@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
+use super::ledger_reporter::LedgerReporter;
 use super::prober::Prober;
 use super::sweeper::Sweeper;
 use crate::resources::task_status::TaskStatus;
@@ -24,8 +25,8 @@ pub(super) trait BackgroundTask: Send + 'static {
 }
 
 impl Service {
-    /// Runs the sweeper, about every `sweep_interval`, and the readiness probes, until `stop` is cancelled; passes in
-    /// progress are finished first. If one of the tasks panics, `stop` is cancelled.
+    /// Runs the sweeper, about every `sweep_interval`, the readiness probes and the reports of the ledger, until `stop`
+    /// is cancelled; passes in progress are finished first. If one of the tasks panics, `stop` is cancelled.
     ///
     /// # Errors
     /// When one of the tasks panicked.
@@ -35,8 +36,9 @@ impl Service {
         stop: CancellationToken,
     ) -> Result<(), JoinError> {
         let sweeper = self.clone().drive(Sweeper::new(self.clone(), sweep_interval), stop.clone());
-        let prober = self.clone().drive(Prober::new(self), stop);
-        tokio::try_join!(tokio::spawn(sweeper), tokio::spawn(prober)).map(drop)
+        let prober = self.clone().drive(Prober::new(self.clone()), stop.clone());
+        let reporter = self.clone().drive(LedgerReporter::new(self), stop);
+        tokio::try_join!(tokio::spawn(sweeper), tokio::spawn(prober), tokio::spawn(reporter)).map(drop)
     }
 
     /// The status of each background task that has begun a pass, by name.

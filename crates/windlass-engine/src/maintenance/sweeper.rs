@@ -62,7 +62,7 @@ impl BackgroundTask for Sweeper {
 }
 
 /// A random factor from 0.75 to 1.25. The last byte of a version 7 UUID is random (RFC 9562, section 5.7).
-fn jitter() -> f64 {
+pub(super) fn jitter() -> f64 {
     let random = uuid::Uuid::now_v7().as_bytes()[15];
     0.75 + f64::from(random) / 510.0
 }

@@ -100,6 +100,27 @@ pub(super) const EXPECTED: &[Expected] = &[
         &["604800, 500"],
     ),
     with_values("delete from upload where id = any($1)", &["upload_pkey"], &["ids(0, 500)"]),
+    // What the metrics report. The indexes contain exactly the rows that are counted, of which a bounded number is read.
+    generic(r#"as "bytes!" from usage_counter"#, &[]),
+    Expected {
+        fragment: "from (select bytes, expires_at from upload",
+        indexes: &["upload_due"],
+        whole: &["upload_due"],
+        values: &["100000"],
+    },
+    Expected {
+        fragment: "from (select bytes, not_before from part",
+        indexes: &["part_due"],
+        whole: &["part_due"],
+        values: &["100000"],
+    },
+    with_values("from (select from file where deleted_at is null", &["file_due"], &["100000"]),
+    Expected {
+        fragment: "as age from ((select upload_id, created_at from part",
+        indexes: &["part_due", "part_refusing", "upload_pkey", "file_pkey"],
+        whole: &["part_due", "part_refusing"],
+        values: &["1000"],
+    },
     // Quotas.
     generic(r#"as "limited!""#, &[]),
     generic("update project set max_bytes", &[]),
@@ -139,7 +160,11 @@ pub(super) const EXPECTED: &[Expected] = &[
         &["file_by_purpose"],
         &["id(1), 'vision', '9999-12-31', id(0), 21", "id(1), 'unheard of', '9999-12-31', id(0), 10001"],
     ),
-    with_values("from file where deleted_at is null and expires_at <= now()", &["file_due", "file_pkey"], &["500"]),
+    with_values(
+        "select id from file where deleted_at is null and expires_at <= now()",
+        &["file_due", "file_pkey"],
+        &["500"],
+    ),
     with_values("delete from file using gone", &["file_deleted", "part_of_upload", "file_pkey"], &["604800, 500"]),
     // Parts.
     generic("insert into part (", &["upload_pkey", "part_of_upload"]),
@@ -189,7 +214,7 @@ pub(super) const EXPECTED: &[Expected] = &[
     with_values("from part where id > $1 order by id", &["part_pkey"], &["id(5), 1000"]),
     // The index contains exactly the rows that are counted.
     Expected {
-        fragment: "where state = 'garbage' and last_error is not null",
+        fragment: "where state = 'garbage' and last_error is not null limit $1",
         indexes: &["part_refusing"],
         whole: &["part_refusing"],
         values: &[],
