@@ -206,9 +206,8 @@ impl Tally {
 
     fn figures(&self, begun: u64) -> [String; 8] {
         let seconds = DURATION.as_secs();
-        let milliseconds = |of: &Latencies, rank| match of.is_empty() {
-            true => String::new(),
-            false => format!("{:.0}", of.permille(rank).as_secs_f64() * 1e3),
+        let milliseconds = |of: &Latencies, rank| {
+            if of.is_empty() { String::new() } else { format!("{:.0}", of.permille(rank).as_secs_f64() * 1e3) }
         };
         let count = |it: &AtomicU64| it.load(Ordering::Relaxed);
         [

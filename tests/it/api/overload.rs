@@ -84,7 +84,9 @@ async fn what_would_wait_too_long_is_refused_at_once_and_what_is_under_way_is_fi
 
     is_refusal(&client.create_file("user_data", "a form").await);
     is_refusal(&client.delete(&format!("/v1/files/{file}")).await);
-    for request in [client.raw_file("a", &[1; 100_000]), client.raw("POST", "/v1/uploads", "application/json", b"{}")] {
+    for request in
+        [client.raw_file("a", &vec![1; 100_000]), client.raw("POST", "/v1/uploads", "application/json", b"{}")]
+    {
         let answer = answer_before_the_body(client, &request).await;
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nretry-after: "), "{answer}");
     }
