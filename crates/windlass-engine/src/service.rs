@@ -1,5 +1,6 @@
 //! The engine's handle: the state that operations share, and the runtime that they run on.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -222,29 +223,32 @@ impl Service {
         Ok((permit, self.db.begin().await?))
     }
 
-    /// Like [`Self::run`], for single statements: waits for the project's turn before.
+    /// Like [`Self::run`], for single statements: waits for the project's turn before. The future is boxed because it
+    /// contains the operation while it waits.
     ///
     /// # Errors
     /// Those of [`Self::run`] and [`Self::turn`].
-    pub(crate) async fn run_in_turn<T, F>(
+    pub(crate) fn run_in_turn<T, F>(
         &self,
         project: ProjectId,
         precedence: Precedence,
         operation: impl FnOnce(Self) -> F,
-    ) -> Result<T>
+    ) -> Pin<Box<impl Future<Output = Result<T>>>>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let permit = self.turn(&self.queues.statements, project, precedence).await?;
-        let run = |it| {
-            let running = operation(it);
-            async move {
-                let _permit = permit;
-                running.await
-            }
-        };
-        self.run(run).await
+        Box::pin(async move {
+            let permit = self.turn(&self.queues.statements, project, precedence).await?;
+            let run = |it| {
+                let running = operation(it);
+                async move {
+                    let _permit = permit;
+                    running.await
+                }
+            };
+            self.run(run).await
+        })
     }
 
     /// Waits for a permit.
