@@ -113,6 +113,8 @@ impl Drill {
         let file = file.fetch_one(&self.cluster.app.pool).await.unwrap();
         let postmaster: i32 = file.lines().next().unwrap().parse().unwrap();
         kill(Pid::from_raw(postmaster), Signal::SIGKILL).unwrap();
+        // What it has sent, and the standby has not received, is lost as well.
+        self.disconnect_standby();
         self.cluster.proxy.set(Mode::Refused);
         self.cluster.proxy.cut();
         eventually("it is not ready", async || {
@@ -232,7 +234,9 @@ async fn nothing_is_acknowledged_while_a_synchronous_standby_is_unreachable() {
     drill.disconnect_standby();
     // The transaction is complete on the primary, and waits: repeating it must not find that.
     for _ in 0..3 {
-        is_unavailable(&client.complete(&upload, &[&part]).await);
+        let answer = client.complete(&upload, &[&part]).await;
+        assert_eq!(answer.status, 503, "{answer:?}: {}", drill.cluster.app.log());
+        is_unavailable(&answer);
     }
     is_unavailable(&client.create_file("user_data", "bytes").await);
     assert_eq!(client.download(&kept).await, b"kept");

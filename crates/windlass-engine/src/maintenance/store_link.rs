@@ -151,7 +151,7 @@ impl Service {
         let expected = stores::find(&self.db).await?.map(|it| it.id);
         let found = match self.blobs.identity().await {
             Err(store::Error::BadIdentity) => None,
-            found => found?,
+            found => found.map_err(|error| unreadable(&self.blobs, error))?,
         };
         let (parts, objects) = (self.sample_parts().await?, self.sample_objects().await?);
         Ok(StoreLink { store: self.blobs.to_string(), found, expected, parts, objects })
