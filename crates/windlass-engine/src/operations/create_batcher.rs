@@ -13,6 +13,7 @@ use crate::model::{NewUpload, QuotaExceeded, Upload, UploadState};
 use crate::resources::create_queue::Waiting;
 use crate::retry::retry;
 use crate::service::Service;
+use crate::spans;
 
 impl Service {
     /// Creates an Upload.
@@ -27,9 +28,13 @@ impl Service {
         let creation = Creation { id: UploadId::generate(), project, new: new.with_file_lifetime(lifetime) };
         // One timeout for the batch in progress, the batch with this Upload, and a retry of this Upload alone.
         let inserted = self.insert_in_batch(creation.clone())?;
+        // The statement of the batch is part of no request.
+        let waiting = spans::wait("batch");
         let wait = async {
             let id = creation.id;
-            let Ok(outcome) = inserted.await else {
+            let answer = inserted.await;
+            drop(waiting);
+            let Ok(outcome) = answer else {
                 return self.run(|it| it.insert_alone(creation)).await;
             };
             let Created { created_at, expires_at } = outcome?;

@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use tokio::sync::oneshot;
+use tracing::Span;
 use windlass_types::ProjectId;
 
 use crate::db::Db;
+use crate::spans;
 
 /// The maximum number of concurrent read-backs in total and per project: slow ones do not block other projects.
 const READ_BACKS: (usize, usize) = (16, 4);
@@ -132,12 +134,14 @@ impl State {
 }
 
 /// Counts a waiting request in the metrics.
-struct Counted;
+struct Counted {
+    _span: Span,
+}
 
 impl Counted {
     fn begin() -> Self {
         metrics::gauge!("windlass_turns_waiting").increment(1);
-        Self
+        Self { _span: spans::wait("turn") }
     }
 }
 
