@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         }
     };
     let code = start(invocation).unwrap_or_else(|error| fail(&*error));
-    telemetry::flush();
+    telemetry::end();
     code
 }
 
@@ -95,7 +95,8 @@ fn start(invocation: Invocation) -> Result<ExitCode, Box<dyn Error>> {
         print_settings(&in_force, json)?;
         return Ok(ExitCode::SUCCESS);
     }
-    telemetry::init(&config.log, config.log_format)?;
+    let traces = config.traces.as_ref().filter(|_| matches!(command, Command::Serve));
+    telemetry::init(&config.log, config.log_format, traces)?;
     for variable in unknown {
         tracing::warn!(setting = %variable, "unrecognized setting");
     }

@@ -16,6 +16,7 @@ mod postgres_variables;
 mod problems;
 mod quotas;
 mod secret_files;
+mod traces;
 mod typed_secrets;
 mod unknown;
 mod values;
@@ -42,6 +43,8 @@ pub use self::listen::{Listen, NotAnAddress};
 use self::policies::{JsonlCheckOption, MimePolicyOption};
 pub use self::problems::{BadSetting, UnknownVariable, Unusable};
 use self::quotas::QuotaOptions;
+use self::traces::TraceOptions;
+pub use self::traces::Traces;
 use self::values::{MOST_BYTES, duration, positive_duration, size};
 use crate::embedded;
 use crate::http::ConnectionLimits;
@@ -223,6 +226,8 @@ pub struct Options {
     /// The format of log lines.
     #[arg(long, global = true, env = "WINDLASS_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
+    #[command(flatten)]
+    traces: TraceOptions,
     /// Environment variables for the store's client.
     #[arg(skip)]
     store_variables: Variables,
@@ -282,6 +287,8 @@ pub struct Config {
     pub log: String,
     /// The format of log lines.
     pub log_format: LogFormat,
+    /// Where traces are sent; `None` if there are none.
+    pub traces: Option<Traces>,
 }
 
 /// The location of the ledger.
@@ -358,6 +365,7 @@ impl TryFrom<Options> for Config {
             shutdown_patience: typed.shutdown_patience,
             log: typed.log,
             log_format: typed.log_format,
+            traces: typed.traces.traces(),
         })
     }
 }

@@ -10,11 +10,16 @@ use super::CommandLine;
 
 const KEY: &str = "api_key";
 const DATABASE: &str = "database_url";
+const HEADERS: &str = "otlp_headers";
 
 /// The same command without value parsers for secrets, because clap's error messages quote the rejected value.
 pub(super) fn without_secret_parsers(command: Command) -> Command {
     command.mut_args(|it| {
-        if [KEY, DATABASE].contains(&it.get_id().as_str()) { it.value_parser(value_parser!(OsString)) } else { it }
+        if [KEY, DATABASE, HEADERS].contains(&it.get_id().as_str()) {
+            it.value_parser(value_parser!(OsString))
+        } else {
+            it
+        }
     })
 }
 
@@ -36,6 +41,9 @@ pub(super) fn reject(mut command: Command, typed: &ArgMatches) -> Result<(), cla
     let message = if has(KEY, |_| true) {
         "--api-key is not accepted: every user of the machine can read the command line. Set WINDLASS_API_KEY, or use \
          --api-key-file"
+    } else if has(HEADERS, |_| true) {
+        "--otlp-headers is not accepted: every user of the machine can read the command line. Set \
+         OTEL_EXPORTER_OTLP_HEADERS, or use --otlp-headers-file"
     } else if has(DATABASE, has_password) {
         "--database-url must not contain a password: every user of the machine can read the command line. Set \
          DATABASE_URL, or omit the password and use a password file (PGPASSFILE)"

@@ -31,6 +31,7 @@ use super::error::ApiError;
 use super::rates::Meter;
 use super::request_metrics::{InFlight, Operation};
 use super::signed_urls;
+use crate::telemetry::traces;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const VERSION: HeaderName = HeaderName::from_static("openai-version");
@@ -136,8 +137,9 @@ pub async fn record<B: MessageBody>(
     // At the highest level, so that the lines of every level have its fields.
     let span = tracing::error_span!(
         "request", id = record.id, %method, %path, route = Empty, project.id = Empty, key.id = Empty,
-        upload.id = Empty, part.id = Empty, file.id = Empty
+        upload.id = Empty, part.id = Empty, file.id = Empty, trace_id = Empty
     );
+    traces::join(&span, request.headers());
     let bytes_in = request.extensions().get::<BytesIn>().cloned().unwrap_or_default();
     let bytes_out = BytesOut::default();
     request.extensions_mut().insert(bytes_out.clone());
@@ -242,6 +244,9 @@ impl Drop for Line {
                 bytes_in,
                 bytes_out,
             );
+        }
+        if let Some(status) = self.status {
+            traces::respond(&self.span, status);
         }
         match self.status.map(|it| it.as_u16()) {
             Some(status) if self.is_sent => {

@@ -15,6 +15,7 @@ const DURATIONS: &[f64] =
 /// Counters without labels. They are exported from the start, so that their first increase is visible.
 const COUNTERS: &[(&str, &str)] = &[
     (super::LINES_DROPPED, "Log lines dropped because standard error could not be written or the queue was full."),
+    (super::SPANS_DROPPED, "Spans of traces dropped because the collector did not take them or the queue was full."),
     ("windlass_uploads_expired_total", "Uploads that this process expired."),
     ("windlass_files_expired_total", "Files that this process expired."),
     ("windlass_objects_deleted_total", "Objects that this process deleted."),

@@ -1,5 +1,5 @@
-//! Observability: logs on standard error, as text or JSON, and metrics for Prometheus. Standard output is for the
-//! results of commands.
+//! Observability: logs on standard error, as text or JSON, metrics for Prometheus, and traces for OpenTelemetry.
+//! Standard output is for the results of commands.
 //!
 //! **Invariant: a blocked or failing output does not stop the service.** If standard error or standard output cannot be
 //! written (a full pipe, a closed pipe or terminal, a full disk), lines are dropped and counted. Only the exit of the
@@ -8,7 +8,10 @@
 mod line_queue;
 pub mod metrics;
 mod panics;
+mod span_names;
+mod span_queue;
 pub mod stdout;
+pub mod traces;
 
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::OnceLock;
@@ -16,16 +19,23 @@ use std::time::Duration;
 
 use ::metrics::counter;
 use metrics_exporter_prometheus::BuildError;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, Registry};
 
 use self::line_queue::{LineQueue, OnDrop};
-use crate::config::LogFormat;
+use crate::config::{LogFormat, Traces};
 
 /// The timeout for flushing an output.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
 
+/// The timeout for exporting the last spans.
+const TRACES_PATIENCE: Duration = Duration::from_secs(1);
+
 const LINES_DROPPED: &str = "windlass_log_lines_dropped_total";
+
+const SPANS_DROPPED: &str = "windlass_trace_spans_dropped_total";
 
 /// actix logs the errors of clients, such as a malformed head or an aborted connection, at the level `error`. A
 /// directive in the setting for the same target overrides this one.
@@ -43,20 +53,25 @@ pub enum Error {
     /// The metrics recorder could not be installed.
     #[error("the metrics recorder cannot be installed")]
     Metrics(#[from] BuildError),
+    /// Traces cannot be exported.
+    #[error(transparent)]
+    Traces(#[from] traces::Error),
 }
 
-/// Sets up logging, metrics and the panic hook. `filter` is a level, or levels by module.
+/// Sets up logging, metrics, the panic hook, and traces if they are on. `filter` is a level, or levels by module.
 ///
 /// # Errors
-/// When the filter is invalid, or a metrics recorder is already installed.
-pub fn init(filter: &str, format: LogFormat) -> Result<(), Error> {
+/// When the filter is invalid, a metrics recorder is already installed, or traces cannot be exported.
+pub fn init(filter: &str, format: LogFormat, traces: Option<&Traces>) -> Result<(), Error> {
     let filter: EnvFilter = format!("{DEFAULT_DIRECTIVES},{filter}").parse()?;
     metrics::install()?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| LogLine);
-    match format {
-        LogFormat::Text => logs.with_ansi(io::stderr().is_terminal()).init(),
-        LogFormat::Json => logs.json().flatten_event(true).init(),
-    }
+    let traces = traces.map(traces::layer).transpose()?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| LogLine);
+    let logs = match format {
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    Registry::default().with(logs.with_filter(filter)).with(traces).init();
     panics::install();
     Ok(())
 }
@@ -68,8 +83,14 @@ pub fn say(message: &str) {
     flush();
 }
 
-/// Blocks until every line so far is written to standard error, for at most a second. To be called before the process
-/// exits.
+/// Ends the traces, and blocks until every line so far is written to standard error, for at most a second each. To be
+/// called before the process exits.
+pub fn end() {
+    traces::flush(TRACES_PATIENCE);
+    flush();
+}
+
+/// Blocks until every line so far is written to standard error, for at most a second.
 pub fn flush() {
     if let Some(queue) = stderr() {
         queue.flush(OUTPUT_PATIENCE);

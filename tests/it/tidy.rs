@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The layers of the engine, lowest first. A layer may use only those before it.
 const ENGINE_LAYERS: &[&[&str]] = &[
-    &["model", "failpoints", "spawn"],
+    &["model", "failpoints", "spans", "spawn"],
     &["db", "store"],
     &["error"],
     &["resources", "retry"],

@@ -46,8 +46,8 @@
 //! model         values and the state machine of an Upload; no I/O and no clock
 //! ```
 //!
-//! `failpoints` names the steps after which tests kill the process; `spawn` spawns tasks in the caller's span; `retry`
-//! retries operations with an unknown outcome.
+//! `failpoints` names the steps after which tests kill the process; `spawn` spawns tasks in the caller's span; `spans`
+//! has the spans of traces; `retry` retries operations with an unknown outcome.
 //!
 //! # How a Part is written
 //!
@@ -148,6 +148,7 @@ mod read;
 mod resources;
 mod retry;
 mod service;
+mod spans;
 mod spawn;
 pub mod store;
 
@@ -169,4 +170,5 @@ pub use self::resources::disk_space::Volume;
 pub use self::resources::request_memory::BodyMemory;
 pub use self::resources::task_status::TaskStatus;
 pub use self::service::Service;
+pub use self::spans::TARGET as SPANS;
 pub use self::store::FileSlice;

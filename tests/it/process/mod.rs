@@ -15,3 +15,4 @@ mod image;
 mod metrics;
 mod metrics_of_the_ledger;
 mod signals;
+mod traces;

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod certificate;
 pub mod client;
 pub mod cluster;
+pub mod collector;
 pub mod embedded;
 pub mod nginx;
 pub mod pooler;

@@ -13,6 +13,7 @@ use sqlx::{Describe, Either, Execute, Executor, Postgres, SqlStr};
 use super::endpoint::Endpoint;
 use super::pool::Lease;
 use super::{Db, Tx};
+use crate::spans;
 
 /// SQLSTATE `admin_shutdown`: the server is shutting down, or an administrator closed this connection.
 const ADMIN_SHUTDOWN: &str = "57P01";
@@ -35,6 +36,13 @@ impl Statement {
             is_persistent: query.persistent() && !endpoint.is_pooled(),
             sql: query.sql(),
         })
+    }
+}
+
+impl Statement {
+    /// Its text, without values.
+    pub(super) fn text(&self) -> &str {
+        self.sql.as_str()
     }
 }
 
@@ -63,6 +71,10 @@ impl Db {
     /// first row: otherwise the connection could not be reused.
     async fn results_of(&self, statement: Result<Statement, sqlx::Error>) -> Result<Results, sqlx::Error> {
         let statement = statement?;
+        spans::recorded(spans::statement(statement.text()), self.results_of_sent(statement)).await
+    }
+
+    async fn results_of_sent(&self, statement: Statement) -> Result<Results, sqlx::Error> {
         let mut results = Vec::new();
         match self.run(statement.clone(), &mut results).await {
             Err(sqlx::Error::Database(error))

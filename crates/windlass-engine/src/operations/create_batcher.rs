@@ -16,6 +16,7 @@ use crate::resources::create_queue::{Batch, Waiting};
 use crate::resources::fair_queue::Precedence;
 use crate::retry::retry;
 use crate::service::Service;
+use crate::spans;
 
 impl Service {
     /// Fails if a new Upload of the project would wait for too long: to be inserted, or to be completed, since those that
@@ -41,9 +42,13 @@ impl Service {
         let creation = Creation { id: UploadId::generate(), project, new: new.with_file_lifetime(lifetime) };
         // One timeout for the batches in progress, those with this Upload, and a retry of this Upload alone.
         let inserted = self.insert_in_batch(creation.clone())?;
+        // The statement of the batch is part of no request.
+        let waiting = spans::wait("batch");
         let wait = async {
             let id = creation.id;
-            let Ok(outcome) = inserted.await else {
+            let answer = inserted.await;
+            drop(waiting);
+            let Ok(outcome) = answer else {
                 return self.run(|it| it.insert_alone(creation)).await;
             };
             let Created { created_at, expires_at } = outcome?;

@@ -14,6 +14,7 @@ use windlass_types::ProjectId;
 use crate::db::Db;
 use crate::resources::in_flight::InFlight;
 use crate::resources::recent_average::RecentAverage;
+use crate::spans;
 
 /// The maximum number of concurrent read-backs in total and per project: slow ones do not block other projects.
 const READ_BACKS: (usize, usize) = (16, 4);
@@ -123,7 +124,7 @@ impl FairQueue {
         if let Ok(permit) = permit.try_recv() {
             return permit;
         }
-        let _counted = InFlight::begin("windlass_turns_waiting");
+        let (_counted, _span) = (InFlight::begin("windlass_turns_waiting"), spans::wait("turn"));
         permit.await.expect("a request stays queued until it is served or cancelled")
     }
 

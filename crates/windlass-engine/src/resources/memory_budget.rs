@@ -15,9 +15,11 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use tracing::Span;
 use windlass_types::ProjectId;
 
 use crate::error::Error;
+use crate::spans;
 
 /// No memory became free in time.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -223,12 +225,13 @@ impl Drop for MemoryReservation {
 struct Wait<'r> {
     reserved: &'r mut MemoryReservation,
     granted: oneshot::Receiver<u64>,
+    _span: Span,
 }
 
 impl<'r> Wait<'r> {
     fn begin(reserved: &'r mut MemoryReservation, granted: oneshot::Receiver<u64>) -> Self {
         metrics::gauge!("windlass_bodies_waiting").increment(1);
-        Self { reserved, granted }
+        Self { reserved, granted, _span: spans::wait("memory") }
     }
 }
 

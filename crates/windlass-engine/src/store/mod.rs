@@ -51,6 +51,7 @@ use self::object_reader::ObjectReader;
 pub use self::read_ahead::{CHUNK_KIB, Chunks, ReadAhead};
 pub use self::setup_error::SetupError;
 pub use self::variables::Variables;
+use crate::spans;
 
 /// The result of a store operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -338,8 +339,8 @@ impl Reader {
     /// read was interrupted.
     pub fn read(&self, range: Range<u64>) -> Chunks {
         match self {
-            Self::File(it) => it.read(range).into(),
-            Self::Object(it) => it.read(range),
+            Self::File(it) => Chunks::from(it.read(range)).with_span(spans::store("read")),
+            Self::Object(it) => it.read(range).with_span(spans::store("read")),
         }
     }
 }

@@ -1,13 +1,14 @@
-//! Metrics of store operations: how many there were, with which outcome, and how long they took.
+//! Metrics and spans of store operations: how many there were, with which outcome, and how long they took.
 
 use std::time::Instant;
 
 use super::Result;
+use crate::spans;
 
 /// Runs an operation and records it under a name.
 pub(super) async fn recorded<T>(operation: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
     let began = Instant::now();
-    let result = work.await;
+    let result = spans::recorded(spans::store(operation), work).await;
     record(operation, began, 1, u64::from(result.is_err()));
     result
 }

@@ -6,8 +6,10 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tracing::Span;
 
 use super::{Chunk, Result};
+use crate::spans;
 
 /// The memory that is accounted for each chunk, in KiB: the store's client reads up to 400 KiB at once. A smaller chunk
 /// counts as much, since it keeps the whole read buffer allocated.
@@ -74,11 +76,18 @@ impl Place {
 pub struct Chunks {
     coming: mpsc::Receiver<Result<Chunk>>,
     waiting: Option<ReservedChunk>,
+    /// Lasts until the chunks have been read.
+    span: Span,
 }
 
 impl Chunks {
     pub(super) fn new(coming: mpsc::Receiver<Result<Chunk>>, room: ReservedChunk) -> Self {
-        Self { coming, waiting: Some(room) }
+        Self { coming, waiting: Some(room), span: Span::none() }
+    }
+
+    /// The same chunks, whose reading is traced by this span.
+    pub(super) fn with_span(self, span: Span) -> Self {
+        Self { span, ..self }
     }
 
     /// Polls for the next chunk; `None` after the last one.
@@ -86,14 +95,18 @@ impl Chunks {
         if let Some(room) = self.waiting.take() {
             room.own.add_permits(1);
         }
-        self.coming.poll_recv(cx)
+        let next = self.coming.poll_recv(cx);
+        if let Poll::Ready(Some(Err(_))) = &next {
+            spans::fail(&self.span);
+        }
+        next
     }
 }
 
 /// Chunks that are not counted in the memory of readers.
 impl From<mpsc::Receiver<Result<Chunk>>> for Chunks {
     fn from(coming: mpsc::Receiver<Result<Chunk>>) -> Self {
-        Self { coming, waiting: None }
+        Self { coming, waiting: None, span: Span::none() }
     }
 }
 
