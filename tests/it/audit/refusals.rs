@@ -42,7 +42,7 @@ async fn an_attempt_on_another_projects_objects_is_recorded(app: &TestApp) {
 async fn a_request_without_a_valid_key_or_url_is_not_recorded(app: &TestApp) {
     let file = app.client.file("some bytes").await;
     let anyone = Client::new(&app.client.address, "no-key-at-all");
-    let (left, _) = left_by(app, async {
+    let (left, ()) = left_by(app, async {
         anyone.get(&format!("/v1/files/{file}/content")).await.error(401, None);
         anyone.delete(&format!("/v1/files/{file}")).await.error(401, None);
         anyone.get("/signed/no-token/name").await.error(403, None);

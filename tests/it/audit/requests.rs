@@ -65,7 +65,7 @@ async fn every_request_leaves_one_event(app: &TestApp) {
     let body = json!({"method": "PUT", "filename": "a", "purpose": "user_data"});
     let event = event_of(app, client.post("/v1/files/signed_url", &body)).await;
     assert_is(&event, "signed_url.create", "ok", Some(200), None);
-    let (left, _) = left_by(app, async {
+    let (left, ()) = left_by(app, async {
         client.get("/livez").await;
         client.get("/metrics").await;
         client.get("/v1/nothing").await;

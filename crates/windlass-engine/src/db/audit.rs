@@ -5,10 +5,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 use uuid::Uuid;
-use windlass_types::{KeyId, ProjectId};
+use windlass_types::{KeyId, ProjectId, ProjectName};
 
 use super::{Position, Result, seconds};
-use crate::model::{AuditActor, AuditEntry, AuditEvent, AuditFilter, AuditObject, AuditProject, AuditVia};
+use crate::model::{AuditAction, AuditActor, AuditEntry, AuditEvent, AuditFilter, AuditObject, AuditProject, AuditVia};
 
 /// Records events, except those that were recorded before. A project's name is looked up.
 pub async fn insert(db: impl PgExecutor<'_>, events: &[AuditEvent]) -> Result<()> {
@@ -126,8 +126,8 @@ pub async fn page(
         after.id,
         until,
         i64::from(limit),
-        filter.project.as_ref().map(|it| it.as_str()),
-        filter.action.map(|it| it.as_str()),
+        filter.project.as_ref().map(ProjectName::as_str),
+        filter.action.map(AuditAction::as_str),
         filter.key.map(KeyId::uuid),
         ids.as_deref(),
     )

@@ -32,6 +32,9 @@ pub(crate) struct DrainGuard<T, R> {
     is_done: bool,
 }
 
+/// The channel for the outcome of an item, and the guard for the task that drains the queue if there is none.
+type Added<T, R> = (oneshot::Receiver<R>, Option<DrainGuard<T, R>>);
+
 impl<T, R> Clone for BatchQueue<T, R> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
@@ -56,7 +59,7 @@ impl<T, R> BatchQueue<T, R> {
     ///
     /// # Errors
     /// [`Error::Busy`] if the queue is full.
-    pub(crate) fn add(&self, item: T) -> Result<(oneshot::Receiver<R>, Option<DrainGuard<T, R>>)> {
+    pub(crate) fn add(&self, item: T) -> Result<Added<T, R>> {
         let (reply, outcome) = oneshot::channel();
         let mut queue = self.lock();
         if queue.waiting.len() == MAX_WAITING {
