@@ -56,7 +56,7 @@ struct Clients {
 /// Runs this part and prints its table.
 pub fn run() {
     let runtime = Runtime::new().unwrap();
-    let more = [("WINDLASS_SWEEP_INTERVAL", "1h")];
+    let more = [("WINDLASS_SWEEP_INTERVAL", "1h"), ("WINDLASS_MAX_QUEUE_WAIT", "1s")];
     let windlass = runtime.block_on(Windlass::start(StoreKind::Directory, &more)).unwrap();
     let without = windlass.another(&[("WINDLASS_MAX_QUEUE_WAIT", "1h")]);
     let keys = QUIET.map(|project| windlass.key_of(project));

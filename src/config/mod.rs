@@ -185,7 +185,7 @@ pub struct Options {
     db_timeout: Duration,
     /// How long a new request may wait for its project's turn. One that would wait longer is refused at once, with 503
     /// and `retry-after`. Requests that continue an upload are served first. 10ms to 1h.
-    #[arg(long, global = true, env = "WINDLASS_MAX_QUEUE_WAIT", default_value = "1s", value_parser = values::queue_wait)]
+    #[arg(long, global = true, env = "WINDLASS_MAX_QUEUE_WAIT", default_value = "5s", value_parser = values::queue_wait)]
     max_queue_wait: Duration,
     /// How long unreferenced objects are kept for downloads in progress and for backups: a backup must not take longer
     /// than this from the start of the copy of the database to the end of the copy of the store.

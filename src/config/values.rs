@@ -80,7 +80,7 @@ pub fn positive_duration(text: &str) -> Result<Duration, String> {
 pub fn queue_wait(text: &str) -> Result<Duration, String> {
     match duration(text) {
         Ok(it) if !(Duration::from_millis(10)..=Duration::from_hours(1)).contains(&it) => {
-            Err("must be 10ms to 1h, such as 1s".to_owned())
+            Err("must be 10ms to 1h, such as 5s".to_owned())
         }
         outcome => outcome,
     }

@@ -124,7 +124,7 @@ impl Default for Limits {
             discard_batch: 1000,
             buffer_bytes: ByteCount::of(256 * 1024 * 1024),
             queue_timeout: Duration::from_secs(20),
-            max_queue_wait: Duration::from_secs(1),
+            max_queue_wait: Duration::from_secs(5),
         }
     }
 }
