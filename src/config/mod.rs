@@ -312,14 +312,11 @@ impl TryFrom<Options> for Config {
         let memory = memory::limit();
         let database = match typed.database_url {
             Some(url) => Database::Url(url.into()),
-            None => Database::Embedded(embedded::Settings {
-                data_dir: data_dir.clone(),
-                bin_dir: typed.pg_bin,
-                path: env::var_os("PATH").unwrap_or_default(),
-                guard: own_program()?,
-                connections: typed.database_connections,
-                memory,
-            }),
+            None => {
+                let (path, guard) = (env::var_os("PATH").unwrap_or_default(), own_program()?);
+                let (data_dir, bin_dir, connections) = (data_dir.clone(), typed.pg_bin, typed.database_connections);
+                Database::Embedded(embedded::Settings { data_dir, bin_dir, path, guard, connections, memory })
+            }
         };
         let limits = Limits {
             part_bytes: typed.max_part_bytes,
