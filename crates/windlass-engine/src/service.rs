@@ -14,7 +14,7 @@ use windlass_types::{ProjectId, ProjectName};
 
 use crate::db::{self, Db, Tx};
 use crate::error::{Error, NotReady, Result};
-use crate::model::{AuditEvent, FileExpiry, KeyHash, KeyRecord, Limits, UrlSecrets};
+use crate::model::{AuditEvent, KeyHash, KeyRecord, Limits, ProjectRules, UrlSecrets};
 use crate::resources::batch_queue::BatchQueue;
 use crate::resources::create_queue::CreateQueues;
 use crate::resources::disk_space::{DiskSpace, Volume};
@@ -62,7 +62,7 @@ pub struct Service {
     pub(crate) list_readers: Arc<Semaphore>,
     pub(crate) key_cache: ShortCache<KeyHash, Arc<KeyRecord>>,
     pub(crate) project_cache: ShortCache<ProjectName, ProjectId>,
-    pub(crate) file_expiry_cache: ShortCache<ProjectId, Arc<FileExpiry>>,
+    pub(crate) project_rules_cache: ShortCache<ProjectId, Arc<ProjectRules>>,
     pub(crate) url_secret_cache: ShortCache<(), Arc<UrlSecrets>>,
     pub(crate) create_queues: CreateQueues,
     /// Events of the audit trail, by request.
@@ -104,7 +104,7 @@ impl Service {
             list_readers: Arc::new(Semaphore::new(LISTS_AT_ONCE)),
             key_cache: ShortCache::default(),
             project_cache: ShortCache::default(),
-            file_expiry_cache: ShortCache::default(),
+            project_rules_cache: ShortCache::default(),
             url_secret_cache: ShortCache::default(),
             create_queues: CreateQueues::default(),
             audit_queue: BatchQueue::default(),

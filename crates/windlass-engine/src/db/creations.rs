@@ -72,7 +72,7 @@ impl<'c> Columns<'c> {
     }
 }
 
-/// Inserts those of the declared Uploads whose projects have no limit, given the default limits, and returns them.
+/// Inserts declared Uploads and returns them; none if one of their projects has a limit, given the default limits.
 pub async fn insert_unlimited(
     db: impl PgExecutor<'_>,
     creations: &[Creation],
@@ -88,9 +88,9 @@ pub async fn insert_unlimited(
                   now() + make_interval(secs => $8)
            from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[])
                 as new (id, project_id, filename, purpose, mime_type, bytes, file_lifetime_seconds)
-           where (select not (is_limited(max_bytes, $9) or is_limited(max_pending_uploads, $10)
-                              or is_limited(max_files, $11))
-                  from project where project.id = new.project_id)
+           where not exists (select from project
+                             where id = any($2) and (is_limited(max_bytes, $9) or is_limited(max_pending_uploads, $10)
+                                                     or is_limited(max_files, $11)))
            on conflict (id) do nothing
            returning id as "id: UploadId", created_at, expires_at"#,
         &columns.ids as &[UploadId],

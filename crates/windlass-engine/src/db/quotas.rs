@@ -6,7 +6,7 @@ use windlass_types::{ProjectId, ProjectName, UploadId};
 
 use super::{Error, Result, Tx, keys};
 use crate::model::{
-    FileExpiry, LimitSetting, ProjectChange, ProjectLimits, PurposeLifetimes, QuotaExceeded, Usage, ledger_limit,
+    LimitSetting, ProjectChange, ProjectLimits, ProjectRules, PurposeLifetimes, QuotaExceeded, Usage, ledger_limit,
 };
 
 /// The default limits as arguments of the function `quota_refusals`: bytes, pending Uploads, Files.
@@ -104,15 +104,27 @@ pub async fn update_project(db: impl PgExecutor<'_>, name: &ProjectName, change:
     Ok(outcome.rows_affected() == 1)
 }
 
-/// How long Files of a project live.
-pub async fn find_file_expiry(db: impl PgExecutor<'_>, project: ProjectId) -> Result<FileExpiry> {
+/// The rules of a project, given the default limits.
+pub async fn find_rules(
+    db: impl PgExecutor<'_>,
+    project: ProjectId,
+    defaults: ProjectLimits,
+) -> Result<ProjectRules> {
+    let [most_bytes, most_uploads, most_files] = columns(defaults);
     let row = sqlx::query!(
-        "select default_file_lifetimes, longest_file_lifetimes from project where id = $1",
+        r#"select default_file_lifetimes, longest_file_lifetimes,
+                  is_limited(max_bytes, $2) or is_limited(max_pending_uploads, $3) or is_limited(max_files, $4)
+                      as "is_limited!"
+           from project where id = $1"#,
         project as ProjectId,
+        most_bytes,
+        most_uploads,
+        most_files,
     )
     .fetch_one(db)
     .await?;
-    keys::file_expiry(project, &row.default_file_lifetimes, &row.longest_file_lifetimes)
+    let file_expiry = keys::file_expiry(project, &row.default_file_lifetimes, &row.longest_file_lifetimes)?;
+    Ok(ProjectRules { file_expiry, is_limited: row.is_limited })
 }
 
 /// A project whose counters differ from its rows, and by how much they are too low.

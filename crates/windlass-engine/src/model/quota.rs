@@ -69,6 +69,15 @@ impl ProjectLimits {
     }
 }
 
+/// What applies to new objects of a project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectRules {
+    /// How long its Files live.
+    pub file_expiry: FileExpiry,
+    /// Whether it has a limit.
+    pub is_limited: bool,
+}
+
 /// What a project uses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {

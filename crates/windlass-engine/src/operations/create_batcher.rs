@@ -25,7 +25,7 @@ impl Service {
     /// # Errors
     /// [`Error::Overloaded`].
     pub fn admit_upload(&self, project: ProjectId) -> Result<()> {
-        self.refuse_beyond(self.create_queues.expected_wait(self.first_batch(), project))?;
+        self.refuse_beyond(self.create_queues.of(self.batch_for(project)).expected_wait(project))?;
         self.admit(&self.queues.statements, project, Precedence::UnderWay)?;
         self.admit(&self.queues.transactions, project, Precedence::UnderWay)
     }
@@ -61,13 +61,12 @@ impl Service {
     /// Adds an Upload to the next batch. The channel is closed without a value if the batch failed.
     fn insert_in_batch(&self, creation: Creation) -> Result<oneshot::Receiver<Result<Created, QuotaExceeded>>> {
         let (reply, inserted) = oneshot::channel();
-        self.add_to_batch(self.first_batch(), Waiting { creation, reply })?;
+        self.add_to_batch(self.batch_for(creation.project), Waiting { creation, reply })?;
         Ok(inserted)
     }
 
-    /// The kind of batch that an Upload is added to first. With a default limit, nearly all projects are limited.
-    fn first_batch(&self) -> Batch {
-        if self.limits.project.is_unlimited() { Batch::Unlimited } else { Batch::Limited }
+    fn batch_for(&self, project: ProjectId) -> Batch {
+        if self.was_limited(project) { Batch::Limited } else { Batch::Unlimited }
     }
 
     fn add_to_batch(&self, kind: Batch, waiting: Waiting) -> Result<()> {
@@ -108,6 +107,7 @@ impl Service {
                 // Fails if the client has disconnected, which drops the receiver.
                 reply.send(outcome).ok();
             } else if kind == Batch::Unlimited {
+                // A project of this batch has got a limit meanwhile.
                 // If that queue is full, the channel is closed, and the Upload is inserted alone.
                 self.add_to_batch(Batch::Limited, Waiting { creation, reply }).ok();
             }

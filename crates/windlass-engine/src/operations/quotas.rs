@@ -8,7 +8,7 @@ use windlass_types::{AnyPurpose, FileLifetime, KeyId, ProjectId, ProjectName};
 use crate::db::quotas::ProjectUsage;
 use crate::db::{keys, quotas};
 use crate::error::{Error, Result};
-use crate::model::{AuditAction, FileExpiry, KeyChange, ProjectChange, ProjectLimits, Usage};
+use crate::model::{AuditAction, KeyChange, ProjectChange, ProjectLimits, ProjectRules, Usage};
 use crate::operations::audit::Act;
 use crate::operations::keys::Keys;
 use crate::resources::fair_queue::Precedence;
@@ -38,18 +38,24 @@ impl Service {
         purpose: AnyPurpose,
         given: Option<FileLifetime>,
     ) -> Result<Option<FileLifetime>> {
-        let rules = self.file_expiry(project).await?;
-        Ok(rules.lifetime(&self.limits.file_expiry, purpose, given)?)
+        let rules = self.project_rules(project).await?;
+        Ok(rules.file_expiry.lifetime(&self.limits.file_expiry, purpose, given)?)
     }
 
-    async fn file_expiry(&self, project: ProjectId) -> Result<Arc<FileExpiry>> {
-        if let Some(rules) = self.file_expiry_cache.find(&project) {
+    /// Whether the project had a limit a few seconds ago; by the default limits, if that is not known.
+    pub(crate) fn was_limited(&self, project: ProjectId) -> bool {
+        let known = self.project_rules_cache.find(&project);
+        known.map_or_else(|| !self.limits.project.is_unlimited(), |it| it.is_limited)
+    }
+
+    async fn project_rules(&self, project: ProjectId) -> Result<Arc<ProjectRules>> {
+        if let Some(rules) = self.project_rules_cache.find(&project) {
             return Ok(rules);
         }
         let queried_at = Instant::now();
-        let find = move |it: Self| async move { Ok(quotas::find_file_expiry(&it.db, project).await?) };
+        let find = move |it: Self| async move { Ok(quotas::find_rules(&it.db, project, it.limits.project).await?) };
         let rules = Arc::new(self.run(find).await?);
-        self.file_expiry_cache.insert(project, Arc::clone(&rules), queried_at);
+        self.project_rules_cache.insert(project, Arc::clone(&rules), queried_at);
         Ok(rules)
     }
 }

@@ -22,7 +22,7 @@ const MAX_BATCH: usize = 256;
 /// The two kinds of batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Batch {
-    /// Uploads of projects that probably have no limit. Those of the others are added to the next limited batch.
+    /// Uploads of projects that had no limit a few seconds ago. If one has a limit now, all are added to a limited batch.
     Unlimited,
     /// Uploads whose insertion checks the quotas of their projects, and waits for others that do.
     Limited,
@@ -41,14 +41,6 @@ impl CreateQueues {
             Batch::Unlimited => &self.unlimited,
             Batch::Limited => &self.limited,
         }
-    }
-
-    /// How long an Upload of the project that is added to a batch of this kind will probably wait.
-    pub(crate) fn expected_wait(&self, kind: Batch, project: ProjectId) -> Duration {
-        let wait = self.of(kind).expected_wait(project);
-        // Whether a project is limited is known only of those that have Uploads in that queue.
-        let goes_on = kind == Batch::Unlimited && self.limited.lock().projects.contains_key(&project);
-        wait + if goes_on { self.limited.expected_wait(project) } else { Duration::ZERO }
     }
 }
 

@@ -72,7 +72,7 @@ pub(super) const EXPECTED: &[Expected] = &[
     // Runs for every request.
     with_values("from api_key where hash = $1", &["api_key_hash_key"], &["sha256('1'), 600"]),
     // Uploads.
-    generic("where (select not (is_limited", &[]),
+    generic("where not exists (select from project", &[]),
     generic("with limited as materialized", &[]),
     generic("update pending_upload set filename", &["upload_pkey"]),
     generic("update pending_upload set bytes", &["upload_pkey"]),
