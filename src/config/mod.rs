@@ -310,13 +310,12 @@ impl TryFrom<Options> for Config {
         typed.crash_at.into_iter().for_each(windlass_engine::failpoints::arm);
         let data_dir = path::absolute(typed.data_dir)?;
         let memory = memory::limit();
-        let database = match typed.database_url {
-            Some(url) => Database::Url(url.into()),
-            None => {
-                let (path, guard) = (env::var_os("PATH").unwrap_or_default(), own_program()?);
-                let (data_dir, bin_dir, connections) = (data_dir.clone(), typed.pg_bin, typed.database_connections);
-                Database::Embedded(embedded::Settings { data_dir, bin_dir, path, guard, connections, memory })
-            }
+        let database = if let Some(url) = typed.database_url {
+            Database::Url(url.into())
+        } else {
+            let (path, guard) = (env::var_os("PATH").unwrap_or_default(), own_program()?);
+            let (data_dir, bin_dir, connections) = (data_dir.clone(), typed.pg_bin, typed.database_connections);
+            Database::Embedded(embedded::Settings { data_dir, bin_dir, path, guard, connections, memory })
         };
         let limits = Limits {
             part_bytes: typed.max_part_bytes,

@@ -105,11 +105,7 @@ pub async fn update_project(db: impl PgExecutor<'_>, name: &ProjectName, change:
 }
 
 /// The rules of a project, given the default limits.
-pub async fn find_rules(
-    db: impl PgExecutor<'_>,
-    project: ProjectId,
-    defaults: ProjectLimits,
-) -> Result<ProjectRules> {
+pub async fn find_rules(db: impl PgExecutor<'_>, project: ProjectId, defaults: ProjectLimits) -> Result<ProjectRules> {
     let [most_bytes, most_uploads, most_files] = columns(defaults);
     let row = sqlx::query!(
         r#"select default_file_lifetimes, longest_file_lifetimes,

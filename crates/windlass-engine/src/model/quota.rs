@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::FileExpiry;
+
 /// The resources whose use by a project can be limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Quota {
