@@ -36,7 +36,7 @@ pub struct QuotaOptions {
     #[arg(long, global = true, env = "WINDLASS_KEY_MAX_BYTES_PER_SECOND", value_parser = size(1..=MOST_BYTES))]
     key_max_bytes_per_second: Option<ByteCount>,
     /// The maximum number of wrong keys per minute from one address; 0 for no maximum. The address is that of the
-    /// connection: behind a proxy, the proxy's. Keys that were valid within the last hour are not affected.
+    /// connection: behind a proxy, the proxy's. Keys that were valid within the last day are not affected.
     #[arg(long, global = true, env = "WINDLASS_MAX_WRONG_KEYS_PER_MINUTE", default_value_t = 100, value_parser = count(0))]
     max_wrong_keys_per_minute: u64,
 }

@@ -84,7 +84,7 @@ impl FromStr for OtlpEndpoint {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const EXPECTED: &str = "must be an http or https address without user, query and fragment, such as \
-                                http://127.0.0.1:4318; secrets belong into OTEL_EXPORTER_OTLP_HEADERS";
+                                http://127.0.0.1:4318; secrets belong in OTEL_EXPORTER_OTLP_HEADERS";
         let url = Url::parse(text).map_err(|_| EXPECTED)?;
         let has_user = !url.username().is_empty() || url.password().is_some();
         let is_plain = url.has_host() && !has_user && url.query().is_none() && url.fragment().is_none();

@@ -27,11 +27,11 @@ use super::subject::{Subject, with_subject};
 enum Recorded {
     /// Every request.
     As(Action),
-    /// Only a request that is denied. The others have an effect only by another operation, which is recorded.
+    /// Only a request that is denied. Others take effect only through another operation, which is recorded.
     IfDenied(Action),
 }
 
-/// Every operation that needs a key or a signed URL. `HEAD` is as `GET`, unless it has a row.
+/// Every operation that needs a key or a signed URL. `HEAD` is recorded as `GET`, unless it has a row of its own.
 const OPERATIONS: &[(&str, &str, Recorded)] = &[
     ("POST", "/v1/uploads", Recorded::As(Action::UploadCreate)),
     ("GET", "/v1/uploads", Recorded::As(Action::UploadList)),
@@ -182,7 +182,7 @@ fn beginning(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// Of several proxies, the last one has added the end.
+/// With several proxies, the end is what the last one added.
 fn forwarded_for(headers: &HeaderMap) -> Option<String> {
     let all =
         |name| headers.get_all(name).map(|it| String::from_utf8_lossy(it.as_bytes())).collect::<Vec<_>>().join(", ");

@@ -13,7 +13,7 @@ pub enum Refusal {
     WrongKey,
     /// The key or the signed URL does not allow the operation.
     NotAllowed,
-    /// A rate of the key, or of wrong keys of an address.
+    /// The key exceeded a rate, or the address sent too many wrong keys.
     Rate,
     /// A quota of the project.
     Quota,

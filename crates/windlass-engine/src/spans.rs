@@ -1,4 +1,4 @@
-//! Spans of what an operation does and waits for, for traces. They are children of the operation's span, and there are
+//! Spans for traces: what an operation does, and what it waits for. They are children of the operation's span, and there are
 //! none outside of an operation, or while traces are off. They are never entered, so log lines do not have their fields.
 
 use tracing::field::Empty;

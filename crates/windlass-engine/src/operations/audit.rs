@@ -41,7 +41,7 @@ impl Service {
     /// [`Error::Unaudited`] if they could not be recorded: then the request must not succeed.
     pub async fn record_audit(&self, events: Vec<AuditEvent>) -> Result<()> {
         let count = events.len();
-        let (recorded, guard) = self.audit_queue.add(events).inspect_err(|_| count_lost(count))?;
+        let (recorded, guard) = self.audit_queue.add(events).inspect_err(|error| lost(count, error))?;
         if let Some(mut guard) = guard {
             let this = self.clone();
             let drain = async move {
@@ -74,16 +74,15 @@ impl Service {
                     reply.send(()).ok();
                 }
             }
-            Err(error) => {
-                count_lost(events.len());
-                tracing::error!(error = %ErrorChain(&error), events = events.len(), "the audit trail is incomplete");
-            }
+            Err(error) => lost(events.len(), &error),
         }
     }
 }
 
-fn count_lost(events: usize) {
+/// Counts and logs events that could not be added.
+fn lost(events: usize, error: &Error) {
     metrics::counter!("windlass_audit_events_lost_total").increment(events as u64);
+    tracing::error!(error = %ErrorChain(error), events, "the audit trail is incomplete");
 }
 
 /// Records an act of the operator, in its transaction, and commits it.

@@ -107,7 +107,7 @@ impl Service {
                 // Fails if the client has disconnected, which drops the receiver.
                 reply.send(outcome).ok();
             } else if kind == Batch::Unlimited {
-                // A project of this batch has got a limit meanwhile.
+                // A project of this batch has been given a limit in the meantime.
                 // If that queue is full, the channel is closed, and the Upload is inserted alone.
                 self.add_to_batch(Batch::Limited, Waiting { creation, reply }).ok();
             }

@@ -22,7 +22,8 @@ const MAX_BATCH: usize = 256;
 /// The two kinds of batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Batch {
-    /// Uploads of projects that had no limit a few seconds ago. If one has a limit now, all are added to a limited batch.
+    /// Uploads of projects that had no limit a few seconds ago. If one has a limit now, all are added to a limited
+    /// batch.
     Unlimited,
     /// Uploads whose insertion checks the quotas of their projects, and waits for others that do.
     Limited,
@@ -92,8 +93,8 @@ impl CreateQueue {
         Ok((!is_draining).then(|| DrainGuard { queue: self.clone(), is_done: false }))
     }
 
-    /// How long an Upload of the project that is added now will probably wait: for as many batches as are before and
-    /// with it, or at least as long as the batch in progress has taken so far. Zero if none is in progress.
+    /// How long an Upload of the project that is added now will probably wait: for the batches before it and its own, or
+    /// at least as long as the batch in progress has taken so far. Zero if none is in progress.
     pub(crate) fn expected_wait(&self, project: ProjectId) -> Duration {
         let queue = self.lock();
         let Some(since) = queue.batch_since else { return Duration::ZERO };

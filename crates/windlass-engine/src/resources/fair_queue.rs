@@ -22,7 +22,7 @@ const READ_BACKS: (usize, usize) = (16, 4);
 /// Connections for statements that need no turn: authentication and batches of new Uploads.
 const SPARE_STATEMENTS: usize = 1;
 
-/// One of this many permits for statements is left for other projects.
+/// A project leaves one in this many permits for statements to other projects.
 const STATEMENTS_PER_SPARE: usize = 8;
 
 /// The resources that projects compete for.
@@ -56,7 +56,7 @@ impl FairQueues {
     }
 }
 
-/// Which of its project's requests a request goes before.
+/// Whether a request goes before the new requests of its project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Precedence {
     /// It continues or ends what was begun: it goes before new requests.
@@ -140,7 +140,7 @@ impl FairQueue {
         if ahead == 0 && state.free > 0 && own.is_none_or(|it| it.held < self.per_project) {
             return Duration::ZERO;
         }
-        // In rotation, each other project gets as many permits first as the project itself, if it has requests.
+        // In rotation, each other project gets as many permits first as this one, if that many of its requests wait.
         let others = state.projects.iter().filter(|(id, _)| **id != project);
         let others: usize = others.map(|(_, it)| it.ahead_of(Precedence::New).count().min(ahead + 1)).sum();
         let permits = if others == 0 { self.per_project } else { self.count };
