@@ -90,7 +90,7 @@ pub async fn audit(command: AuditCommand, db: Db) -> Result<(), Box<dyn Error>> 
         let entries = export.next().await?;
         for entry in entries.iter().flatten() {
             if command.json {
-                writeln!(text, "{}", serde_json::to_string(&EventJson::of(entry))?)?;
+                writeln!(text, "{}", plain(&serde_json::to_string(&EventJson::of(entry))?))?;
             } else {
                 writeln!(text, "{}", line(entry))?;
             }
@@ -105,6 +105,21 @@ pub async fn audit(command: AuditCommand, db: Db) -> Result<(), Box<dyn Error>> 
     }
 }
 
+/// Escapes what a terminal might interpret, such as U+009B, in JSON; only its strings can contain it.
+fn plain(json: &str) -> String {
+    json.chars().fold(String::with_capacity(json.len()), |mut text, it| {
+        if it.is_ascii() || it.is_alphanumeric() {
+            text.push(it);
+        } else {
+            for unit in it.encode_utf16(&mut [0; 2]) {
+                // Writing to a string cannot fail.
+                write!(text, "\\u{unit:04x}").ok();
+            }
+        }
+        text
+    })
+}
+
 /// Writes the lines, and clears them.
 fn write(text: &mut String) -> Result<(), stdout::Error> {
     if !text.is_empty() {
@@ -112,4 +127,15 @@ fn write(text: &mut String) -> Result<(), stdout::Error> {
     }
     text.clear();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_a_terminal_might_interpret_is_escaped() {
+        let text = "caf\u{e9} \u{9b}31m \u{202e} \u{1f600}";
+        let plain = super::plain(&serde_json::to_string(text).unwrap());
+        assert_eq!(plain, "\"caf\u{e9} \\u009b31m \\u202e \\ud83d\\ude00\"");
+        assert_eq!(serde_json::from_str::<String>(&plain).unwrap(), text);
+    }
 }

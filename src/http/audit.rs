@@ -86,6 +86,10 @@ pub async fn record<B: MessageBody>(
     let response = with_subject(Rc::clone(&audited.subject), next.call(request)).await;
     let status =
         response.as_ref().map_or_else(|error| error.as_response_error().status_code(), ServiceResponse::status);
+    if response.as_ref().is_ok_and(|it| is_overload(it.response().error())) {
+        audited.is_recorded = true;
+        return Ok(response?.map_into_left_body());
+    }
     let events = audited.events(Some(status));
     if events.is_empty() {
         return Ok(response?.map_into_left_body());
@@ -94,6 +98,11 @@ pub async fn record<B: MessageBody>(
         Ok(()) => Ok(response?.map_into_left_body()),
         Err(error) => Ok(response?.into_response(ApiError::from(error).error_response()).map_into_right_body()),
     }
+}
+
+/// Whether a request was refused because of overload, which must take no statement.
+fn is_overload(error: Option<&Error>) -> bool {
+    error.and_then(Error::as_error::<ApiError>).is_some_and(ApiError::is_overload)
 }
 
 /// A request that has not been recorded yet. It is recorded on drop: then its client has disconnected.
@@ -117,8 +126,9 @@ impl Audited {
             request_id: request.extensions().get::<RequestId>().map(|it| it.0.clone()),
             user_agent: headers.get(USER_AGENT).and_then(|it| beginning(&String::from_utf8_lossy(it.as_bytes()))),
         };
-        // A handler that is not reached cannot note it.
-        let object = request.match_info().as_str().split('/').find_map(|it| it.parse::<AuditObject>().ok());
+        // A handler that is not reached cannot note it. The name at the end of a signed URL can be any text.
+        let path = Some(request.match_info().as_str()).filter(|it| !it.starts_with("/signed/"));
+        let object = path.and_then(|it| it.split('/').find_map(|it| it.parse::<AuditObject>().ok()));
         let subject = Rc::new(RefCell::new(Subject { object, ..Subject::default() }));
         Some(Self { service: service.clone(), recorded, subject, origin, is_recorded: false })
     }

@@ -188,6 +188,11 @@ impl ApiError {
         Self { retry_after, ..Self::unavailable(Refusal::Overloaded, &message) }
     }
 
+    /// Whether the request was refused because of overload.
+    pub(super) fn is_overload(&self) -> bool {
+        self.refusal == Refusal::Overloaded
+    }
+
     /// 503: a temporary error, for this reason.
     pub(super) fn unavailable(refusal: Refusal, message: &str) -> Self {
         Self { refusal, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, Some(ErrorCode::Unavailable), None, message) }

@@ -125,6 +125,10 @@ pub fn respond(span: &Span, status: StatusCode) {
     }
 }
 
+/// The maximum length of `tracestate`, in bytes: what W3C's Trace Context requires to be propagated. A longer one is
+/// ignored, since every span has a copy of it.
+const TRACESTATE_BYTES: usize = 512;
+
 /// The headers of W3C's Trace Context. Malformed ones are ignored, as it requires.
 struct Parent {
     traceparent: Option<String>,
@@ -139,7 +143,8 @@ impl Parent {
             Some(_) | None => None,
         };
         // A list may be sent in several headers.
-        Self { traceparent, tracestate: texts(TRACESTATE).map(|it| it.join(",")).filter(|it| !it.is_empty()) }
+        let is_kept = |it: &String| (1..=TRACESTATE_BYTES).contains(&it.len());
+        Self { traceparent, tracestate: texts(TRACESTATE).map(|it| it.join(",")).filter(is_kept) }
     }
 }
 

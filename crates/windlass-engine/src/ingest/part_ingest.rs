@@ -286,12 +286,19 @@ impl PartIngest {
                 object.finish(End { bytes, crc64, once }).await.map(|(part, buffers)| (part, Some(buffers)))
             }
             Destination::Ledger { content, memory } => {
+                let is_once = once.is_some();
                 let store = |it: Service| async move {
                     let stored = it.store_in_ledger(target, content, crc64, once).await;
                     drop(memory);
                     stored
                 };
-                Ok((self.service.run_in_turn(target.project, Precedence::UnderWay, store).await?, None))
+                // An idempotent request waits for its turn for a transaction, and must not hold two.
+                let stored = if is_once {
+                    self.service.run(store).await?
+                } else {
+                    self.service.run_in_turn(target.project, Precedence::UnderWay, store).await?
+                };
+                Ok((stored, None))
             }
             Destination::Nowhere => Err(Error::Bug("a repeated part is not stored")),
         }

@@ -41,7 +41,10 @@ impl Service {
     /// [`Error::Unaudited`] if they could not be recorded: then the request must not succeed.
     pub async fn record_audit(&self, events: Vec<AuditEvent>) -> Result<()> {
         let count = events.len();
-        let (recorded, guard) = self.audit_queue.add(events).inspect_err(|error| lost(count, error))?;
+        let (recorded, guard) = self.audit_queue.add(events).map_err(|error| {
+            lost(count, &error);
+            Error::Unaudited
+        })?;
         if let Some(mut guard) = guard {
             let this = self.clone();
             let drain = async move {

@@ -25,7 +25,7 @@ impl Service {
     /// # Errors
     /// [`Error::Overloaded`].
     pub fn admit_upload(&self, project: ProjectId) -> Result<()> {
-        self.refuse_beyond(self.create_queues.of(self.batch_for(project)).expected_wait(project))?;
+        self.refuse_beyond(self.create_queues.of(Batch::of(self.was_limited(project))).expected_wait(project))?;
         self.admit(&self.queues.statements, project, Precedence::UnderWay)?;
         self.admit(&self.queues.transactions, project, Precedence::UnderWay)
     }
@@ -38,10 +38,13 @@ impl Service {
     pub async fn create_upload(&self, project: ProjectId, new: NewUpload) -> Result<Upload> {
         self.readiness.check_store()?;
         self.space.admit(0)?;
-        let lifetime = self.file_lifetime(project, new.spec().purpose, new.spec().file_lifetime).await?;
+        let rules = self.project_rules(project).await?;
+        let spec = new.spec();
+        let lifetime = rules.file_expiry.lifetime(&self.limits.file_expiry, spec.purpose, spec.file_lifetime)?;
+        let kind = Batch::of(rules.is_limited);
         let creation = Creation { id: UploadId::generate(), project, new: new.with_file_lifetime(lifetime) };
         // One timeout for the batches in progress, those with this Upload, and a retry of this Upload alone.
-        let inserted = self.insert_in_batch(creation.clone())?;
+        let inserted = self.insert_in_batch(kind, creation.clone())?;
         // The statement of the batch is part of no request.
         let waiting = spans::wait("batch");
         let wait = async {
@@ -59,14 +62,14 @@ impl Service {
     }
 
     /// Adds an Upload to the next batch. The channel is closed without a value if the batch failed.
-    fn insert_in_batch(&self, creation: Creation) -> Result<oneshot::Receiver<Result<Created, QuotaExceeded>>> {
+    fn insert_in_batch(
+        &self,
+        kind: Batch,
+        creation: Creation,
+    ) -> Result<oneshot::Receiver<Result<Created, QuotaExceeded>>> {
         let (reply, inserted) = oneshot::channel();
-        self.add_to_batch(self.batch_for(creation.project), Waiting { creation, reply })?;
+        self.add_to_batch(kind, Waiting { creation, reply })?;
         Ok(inserted)
-    }
-
-    fn batch_for(&self, project: ProjectId) -> Batch {
-        if self.was_limited(project) { Batch::Limited } else { Batch::Unlimited }
     }
 
     fn add_to_batch(&self, kind: Batch, waiting: Waiting) -> Result<()> {

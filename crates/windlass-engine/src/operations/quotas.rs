@@ -48,7 +48,7 @@ impl Service {
         known.map_or_else(|| !self.limits.project.is_unlimited(), |it| it.is_limited)
     }
 
-    async fn project_rules(&self, project: ProjectId) -> Result<Arc<ProjectRules>> {
+    pub(crate) async fn project_rules(&self, project: ProjectId) -> Result<Arc<ProjectRules>> {
         if let Some(rules) = self.project_rules_cache.find(&project) {
             return Ok(rules);
         }

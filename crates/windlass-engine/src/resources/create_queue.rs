@@ -29,6 +29,13 @@ pub(crate) enum Batch {
     Limited,
 }
 
+impl Batch {
+    /// The batch for a project, given whether it has a limit.
+    pub(crate) fn of(is_limited: bool) -> Self {
+        if is_limited { Self::Limited } else { Self::Unlimited }
+    }
+}
+
 /// One queue for each kind of batch. Clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct CreateQueues {

@@ -43,11 +43,12 @@ pub(crate) struct FairQueues {
 impl FairQueues {
     pub(crate) fn new(db: &Db) -> Self {
         let statements = db.statements_at_once().saturating_sub(SPARE_STATEMENTS);
+        let left_to_others = (statements / STATEMENTS_PER_SPARE).max(usize::from(statements > 2));
         let transactions = db.transactions_at_once();
         // CPU-bound work leaves half of the processors to other requests.
         let processors = thread::available_parallelism().map_or(1, usize::from).div_ceil(2);
         Self {
-            statements: FairQueue::new(statements, statements - statements / STATEMENTS_PER_SPARE),
+            statements: FairQueue::new(statements, statements - left_to_others),
             transactions: FairQueue::new(transactions, transactions.saturating_sub(1)),
             long_lists: FairQueue::new(processors + 1, processors),
             read_backs: FairQueue::new(READ_BACKS.0, READ_BACKS.1),
@@ -77,8 +78,10 @@ pub(crate) struct FairQueue {
 
 struct State {
     free: usize,
-    /// The number of permits granted so far.
+    /// Twice the number of permits granted so far.
     granted: u64,
+    /// When the last one was granted.
+    granted_at: Instant,
     /// For how long permits are held.
     held_for: RecentAverage,
     /// The projects that hold permits or wait for one.
@@ -89,7 +92,8 @@ struct State {
 struct ProjectQueue {
     /// The number of permits that the project holds.
     held: usize,
-    /// The value of [`State::granted`] after the project's latest permit.
+    /// The value of [`State::granted`] after the project's latest permit. For one that has neither held a permit nor
+    /// waited for one lately, it is as if its latest permit were the last but one of all.
     last: u64,
     /// The waiting requests, those under way and new ones.
     waiting: [VecDeque<Waiting>; 2],
@@ -111,7 +115,8 @@ impl FairQueue {
     /// A queue with `count` permits in total, and at most `per_project` for each project; at least one of each.
     pub(crate) fn new(count: usize, per_project: usize) -> Self {
         let count = count.max(1);
-        let state = State { free: count, granted: 0, held_for: RecentAverage::default(), projects: HashMap::new() };
+        let (granted_at, held_for) = (Instant::now(), RecentAverage::default());
+        let state = State { free: count, granted: 0, granted_at, held_for, projects: HashMap::new() };
         Self { count, per_project: per_project.clamp(1, count), state: Arc::new(Mutex::new(state)) }
     }
 
@@ -119,7 +124,7 @@ impl FairQueue {
     pub(crate) async fn acquire(&self, project: ProjectId, precedence: Precedence) -> Permit {
         let (sender, mut permit) = oneshot::channel();
         let waiting = Waiting { since: Instant::now(), permit: sender };
-        self.lock().projects.entry(project).or_default().waiting[precedence as usize].push_back(waiting);
+        self.lock().add(project, precedence, waiting);
         self.serve();
         if let Ok(permit) = permit.try_recv() {
             return permit;
@@ -130,9 +135,9 @@ impl FairQueue {
 
     /// How long a request of the project that arrives now will probably wait. Zero if a permit is free.
     ///
-    /// It is the longer of two predictions: from the permits that will be granted before, given how long one is held on
-    /// average; and from how long the first of the project's waiting requests has waited, which also holds if nothing is
-    /// granted any more.
+    /// It is the longest of three predictions: from the permits that will be granted before, given how long one is held on
+    /// average; from how long the first of the project's waiting requests has waited; and from how long no permit was
+    /// granted, while none is free.
     pub(crate) fn expected_wait(&self, project: ProjectId, precedence: Precedence) -> Duration {
         let state = self.lock();
         let own = state.projects.get(&project);
@@ -147,7 +152,8 @@ impl FairQueue {
         let permits_before = u32::try_from(ahead + others + 1).unwrap_or(u32::MAX);
         let by_length = state.held_for.get() * permits_before / u32::try_from(permits).unwrap_or(u32::MAX);
         let first = own.and_then(|it| it.ahead_of(precedence).map(|it| it.since).min());
-        by_length.max(first.map_or(Duration::ZERO, |it| it.elapsed()))
+        let stuck = if state.free == 0 { state.granted_at.elapsed() } else { Duration::ZERO };
+        by_length.max(first.map_or(Duration::ZERO, |it| it.elapsed())).max(stuck)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -169,14 +175,29 @@ impl ProjectQueue {
         self.waiting[..=precedence as usize].iter().flatten().filter(|it| !it.permit.is_closed())
     }
 
+    fn waits_since(&self) -> Option<Instant> {
+        self.waiting.iter().flatten().map(|it| it.since).min()
+    }
+
     fn is_waiting(&self) -> bool {
         self.waiting.iter().any(|it| !it.is_empty())
     }
 }
 
 impl State {
-    /// Removes the next request: that of the project with the fewest permits, and of several such projects, of the one
-    /// whose latest permit was granted the longest ago.
+    fn add(&mut self, project: ProjectId, precedence: Precedence, waiting: Waiting) {
+        let last = self.granted.saturating_sub(1);
+        let new = || ProjectQueue { last, ..ProjectQueue::default() };
+        let lane = &mut self.projects.entry(project).or_insert_with(new).waiting[precedence as usize];
+        // Those of disconnected clients, which would pile up while nothing is granted.
+        while lane.front().is_some_and(|it| it.permit.is_closed()) {
+            lane.pop_front();
+        }
+        lane.push_back(waiting);
+    }
+
+    /// Removes the next request: that of the project with the fewest permits, of several such projects, of the one whose
+    /// latest permit was granted the longest ago, and then of the one that has waited the longest.
     fn next(&mut self, per_project: usize) -> Option<(ProjectId, oneshot::Sender<Permit>)> {
         if self.free == 0 {
             return None;
@@ -186,10 +207,12 @@ impl State {
             queue.held > 0 || queue.is_waiting()
         });
         let eligible = self.projects.iter_mut().filter(|(_, it)| it.held < per_project && it.is_waiting());
-        let (project, queue) = eligible.min_by_key(|(_, it)| (it.held, it.last))?;
+        let (project, queue) = eligible.min_by_key(|(_, it)| (it.held, it.last, it.waits_since()))?;
         let next = queue.waiting.iter_mut().find_map(VecDeque::pop_front)?;
         self.free -= 1;
-        self.granted += 1;
+        // By two, so that a project that did not wait before has its place between this permit and the previous one.
+        self.granted += 2;
+        self.granted_at = Instant::now();
         (queue.held, queue.last) = (queue.held + 1, self.granted);
         Some((*project, next.permit))
     }

@@ -152,3 +152,33 @@ fn if_nothing_is_granted_any_more_the_expected_wait_is_how_long_the_first_has_wa
     assert_eq!(expected(&queue, stuck, UnderWay), 0, "it would go before that request");
     assert_eq!(expected(&queue, other, New), 0, "another project has its own turn");
 }
+
+#[test]
+fn projects_that_come_and_go_do_not_pass_one_that_keeps_waiting() {
+    let (queue, patient) = (FairQueue::new(1, 1), ProjectId::generate());
+    let mut requests = vec![Some(wait(&queue, patient)), Some(wait(&queue, patient))];
+    let mut turns = Vec::new();
+    let mut held = served(&mut requests);
+    for _ in 0..6 {
+        requests.push(Some(wait(&queue, ProjectId::generate())));
+        drop(held);
+        held = served(&mut requests);
+        turns.extend(held.iter().map(|it| it.0));
+    }
+    assert_eq!(turns[..3], [2, 1, 3], "the second request is not passed twice");
+    assert_eq!(turns.len(), 6);
+}
+
+#[test]
+fn while_no_permit_is_granted_new_requests_are_expected_to_wait_as_long() {
+    let (queue, [stuck, other]) = (FairQueue::new(2, 1), [ProjectId::generate(), ProjectId::generate()]);
+    let an_hour = Duration::from_hours(1);
+    let held = acquire(&queue, stuck);
+    queue.lock().granted_at = Instant::now().checked_sub(an_hour).unwrap();
+    assert_eq!(expected(&queue, other, New), 0, "a permit is free");
+    let _others = acquire(&queue, other);
+    queue.lock().granted_at = Instant::now().checked_sub(an_hour).unwrap();
+    assert!(queue.expected_wait(ProjectId::generate(), New) >= an_hour);
+    drop(held);
+    assert_eq!(expected(&queue, ProjectId::generate(), New), 0);
+}
