@@ -156,17 +156,20 @@ fn if_nothing_is_granted_any_more_the_expected_wait_is_how_long_the_first_has_wa
 #[test]
 fn projects_that_come_and_go_do_not_pass_one_that_keeps_waiting() {
     let (queue, patient) = (FairQueue::new(1, 1), ProjectId::generate());
-    let mut requests = vec![Some(wait(&queue, patient)), Some(wait(&queue, patient))];
+    let first = acquire(&queue, ProjectId::generate());
+    let mut requests: Vec<_> = [patient; 3].into_iter().map(|it| Some(wait(&queue, it))).collect();
     let mut turns = Vec::new();
+    drop(first);
     let mut held = served(&mut requests);
-    for _ in 0..6 {
-        requests.push(Some(wait(&queue, ProjectId::generate())));
-        drop(held);
+    while let Some((index, permit)) = held.pop() {
+        turns.push(index);
+        if requests.len() < 9 {
+            requests.push(Some(wait(&queue, ProjectId::generate())));
+        }
+        drop(permit);
         held = served(&mut requests);
-        turns.extend(held.iter().map(|it| it.0));
     }
-    assert_eq!(turns[..3], [2, 1, 3], "the second request is not passed twice");
-    assert_eq!(turns.len(), 6);
+    assert_eq!(turns, [0, 3, 1, 4, 5, 2, 6, 7, 8], "it waits only for those that came before its latest turn");
 }
 
 #[test]
