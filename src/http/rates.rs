@@ -71,12 +71,6 @@ impl Bucket {
         self.full_at = now.checked_add(debt).unwrap_or(now);
     }
 
-    /// Puts a token back.
-    #[expect(clippy::cast_precision_loss, reason = "a limit above 2^53 need not be exact")]
-    pub(super) fn put_back_one(&mut self, capacity: u64, period: Duration) {
-        self.full_at = self.full_at.checked_sub(period.div_f64(capacity as f64)).unwrap_or(self.full_at);
-    }
-
     /// Takes a token. If there is none, returns the time until there is one.
     pub(super) fn take_one(&mut self, now: Instant, capacity: u64, period: Duration) -> Result<(), Duration> {
         let before = *self;

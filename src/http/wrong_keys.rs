@@ -51,29 +51,28 @@ impl WrongKeys {
         Self { per_minute, state: Mutex::new(State { known, ..State::default() }) }
     }
 
-    /// Checks, before a key is looked up, whether its address has sent too many wrong ones. A key that is not known counts
-    /// as wrong until [`Self::record`] says otherwise, so that requests at the same time do not exceed the limit.
+    /// Checks, before a key is looked up, whether its address has sent too many wrong ones. Those that are being looked up
+    /// do not count yet.
     ///
     /// # Errors
     /// The time after which the address may send a key.
     pub fn check(&self, address: Option<IpAddr>, key: &KeyHash, now: Instant) -> Result<(), Duration> {
         let (Some(limit), Some(address)) = (self.per_minute, address) else { return Ok(()) };
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.knows(key, now) { Ok(()) } else { state.bucket(network(address), now).take_one(now, limit, MINUTE) }
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut bucket) = state.addresses.get(&network(address)).copied() else { return Ok(()) };
+        let outcome = bucket.take_one(now, limit, MINUTE);
+        let is_known = || state.known.get(key).is_some_and(|it| now.saturating_duration_since(*it) < KNOWN_FOR);
+        if outcome.is_err() && is_known() { Ok(()) } else { outcome }
     }
 
     /// Records the outcome of a look-up.
     pub fn record(&self, address: Option<IpAddr>, key: &KeyHash, is_valid: bool, now: Instant) {
         let (Some(limit), Some(address)) = (self.per_minute, address) else { return };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_known = state.knows(key, now);
         if is_valid {
-            if !was_known {
-                state.bucket(network(address), now).put_back_one(limit, MINUTE);
-            }
             state.remember(key, now);
-        } else if was_known {
-            // It has been revoked, or has expired.
+        } else {
+            // It may have been revoked, or have expired.
             state.known.remove(key);
             state.bucket(network(address), now).take_one(now, limit, MINUTE).ok();
         }
@@ -81,10 +80,6 @@ impl WrongKeys {
 }
 
 impl State {
-    fn knows(&self, key: &KeyHash, now: Instant) -> bool {
-        self.known.get(key).is_some_and(|it| now.saturating_duration_since(*it) < KNOWN_FOR)
-    }
-
     fn remember(&mut self, key: &KeyHash, now: Instant) {
         if self.known.get(key).is_some_and(|it| now.saturating_duration_since(*it) < RECORDED_EVERY) {
             return;
@@ -136,7 +131,6 @@ mod tests {
     fn an_address_with_many_wrong_keys_has_to_wait_unless_its_key_is_known() {
         let (all, now) = (WrongKeys::new(Some(3), [key("used-lately")], Instant::now()), Instant::now());
         let [here, there] = [address("192.0.2.1"), address("192.0.2.2")].map(Some);
-        assert_eq!(all.check(here, &key("valid"), now), Ok(()));
         all.record(here, &key("valid"), true, now);
         for wrong in ["a", "b", "c"] {
             assert_eq!(all.check(here, &key(wrong), now), Ok(()));
@@ -149,8 +143,7 @@ mod tests {
         assert_eq!(all.check(there, &key("d"), now), Ok(()));
         all.record(here, &key("valid"), false, now);
         assert!(all.check(here, &key("valid"), now).is_err(), "a key that was revoked is a wrong one");
-        all.record(here, &key("valid"), true, now);
-        assert_eq!(all.check(here, &key("e"), now + Duration::from_secs(41)), Ok(()));
+        assert_eq!(all.check(here, &key("d"), now + Duration::from_secs(21)), Ok(()));
         assert!(all.check(here, &key("valid"), now + KNOWN_FOR).is_ok(), "by then, the bucket is full");
     }
 
@@ -170,7 +163,7 @@ mod tests {
     fn the_number_of_entries_is_bounded() {
         let (all, now) = (WrongKeys::new(Some(1), [], Instant::now()), Instant::now());
         for number in 0..=u32::from(MAX_KNOWN_KEYS) {
-            all.check(Some(IpAddr::from(number.to_be_bytes())), &key("x"), now).ok();
+            all.record(Some(IpAddr::from(number.to_be_bytes())), &key("x"), false, now);
             all.record(Some(address("192.0.2.1")), &key(&number.to_string()), true, now);
         }
         let state = all.state.lock().unwrap();
