@@ -120,6 +120,10 @@ async fn the_use_of_a_signed_url_names_the_key_that_signed_it(app: &TestApp) {
     app.client.delete(&format!("/v1/files/{file}")).await.ok();
     used.push(event_of(app, anyone.get(&download)).await);
     assert_is(&used[3], "file.read", "failed", Some(404), Some(&file));
+    // The name at the end of a URL is any text, and not what the event is about.
+    let token = upload.split('/').nth(2).unwrap();
+    let event = event_of(app, anyone.get(&format!("/signed/{token}/{file}"))).await;
+    assert_is(&event, "file.read", "denied", Some(403), None);
     for event in used {
         let found = (&event["via"], &event["key_id"], &event["project"]);
         assert_eq!(found, (&json!("signed_url"), &json!(key), &json!("default")), "{event}");
